@@ -1,0 +1,1 @@
+"""The seam to LlamaFactory; only :mod:`dataflex.bridge.llamafactory` imports it."""

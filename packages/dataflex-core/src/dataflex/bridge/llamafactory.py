@@ -1,0 +1,165 @@
+"""The only file that imports LlamaFactory.
+
+LlamaFactory is called, not copied: ``run_exp(dict)`` trains, and for the time of that call two names of one workflow
+module are rebound, its Trainer class and its ``get_dataset``. :func:`seam_report` checks that both are still used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from dataflex.config.checks import STAGES
+from dataflex.errors import IncompatibleError
+from dataflex.trainers.session import Session
+
+_TRAINERS = {
+    "sft": "CustomSeq2SeqTrainer",
+    "pt": "CustomTrainer",
+    "dpo": "CustomDPOTrainer",
+    "kto": "CustomKTOTrainer",
+    "rm": "PairwiseTrainer",
+}
+_GET_DATASET_ARGUMENTS = {"template", "model_args", "data_args", "training_args", "stage", "tokenizer", "processor"}
+
+
+@dataclasses.dataclass(frozen=True)
+class SeamCheck:
+    """Whether one symbol this release relies on is where it should be."""
+
+    symbol: str
+    ok: bool
+    detail: str = ""
+
+
+def seam_report() -> list[SeamCheck]:
+    """Check every place where DataFlex holds on to LlamaFactory. Imports it: takes seconds."""
+    checks = []
+    for stage in STAGES:
+        for symbol, check in (("trainer", _trainer_seam), ("get_dataset", _dataset_seam)):
+            try:
+                check(stage)
+                checks.append(SeamCheck(f"{stage}: {symbol}", True))
+            except Exception as error:
+                checks.append(SeamCheck(f"{stage}: {symbol}", False, f"{type(error).__name__}: {error}"))
+    return checks
+
+
+def known_keys() -> frozenset[str]:
+    """Every key LlamaFactory's ``train`` accepts."""
+    from llamafactory.hparams import parser
+
+    return frozenset(field.name for group in parser._TRAIN_ARGS for field in dataclasses.fields(group) if field.init)
+
+
+def run_static(arguments: Mapping[str, Any]) -> None:
+    """Train with LlamaFactory itself."""
+    from llamafactory.train.tuner import run_exp
+
+    run_exp(dict(arguments))
+
+
+def run_dynamic(session: Session, make_trainer: Callable[[type, Session], type], arguments: Mapping[str, Any]) -> None:
+    """Train with LlamaFactory, under a dynamic Trainer class.
+
+    Args:
+        session: The run.
+        make_trainer: Derives the dynamic class from LlamaFactory's.
+        arguments: LlamaFactory's own keys.
+
+    Raises:
+        IncompatibleError: naming the symbol, if the installed LlamaFactory has other seams.
+    """
+    from llamafactory.train.tuner import run_exp
+
+    stage = session.run.plan.stage
+    home, name = _trainer_seam(stage)
+    workflow = _dataset_seam(stage)
+    with (
+        _rebound(home, name, make_trainer(getattr(home, name), session)),
+        _rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session)),
+    ):
+        run_exp(dict(arguments))
+
+
+def run_command(argv: Sequence[str]) -> None:
+    """Run one of LlamaFactory's own commands (``export``, ``chat``, ...) with its arguments untouched."""
+    from llamafactory import cli
+
+    sys.argv = ["llamafactory-cli", *argv]
+    cli.main()
+
+
+def device_count() -> int:
+    """Accelerators LlamaFactory would use on this machine."""
+    from llamafactory.extras.misc import get_device_count
+
+    return int(get_device_count())
+
+
+def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[..., Any]:
+    """Check the pool as soon as it is tokenised: before the model loads."""
+
+    def checked(
+        template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
+    ) -> dict[str, Any]:
+        module: dict[str, Any] = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
+        session.schedule(module["train_dataset"], training_args)
+        return module
+
+    return checked
+
+
+def _trainer_seam(stage: str) -> tuple[ModuleType, str]:
+    """The module whose global of that name the workflow will read, and the name."""
+    name = _TRAINERS[stage]
+    workflow = importlib.import_module(f"llamafactory.train.{stage}.workflow")
+    # run_dpo imports its Trainer when it is called, so the name to rebind is the trainer module's.
+    home = workflow if hasattr(workflow, name) else importlib.import_module(f"llamafactory.train.{stage}.trainer")
+    _require(workflow, stage, name, home)
+    return home, name
+
+
+def _dataset_seam(stage: str) -> ModuleType:
+    workflow = importlib.import_module(f"llamafactory.train.{stage}.workflow")
+    _require(workflow, stage, "get_dataset", workflow)
+    missing = _GET_DATASET_ARGUMENTS - set(inspect.signature(workflow.get_dataset).parameters)
+    if missing:
+        raise _incompatible(f"get_dataset in {workflow.__file__} no longer takes {', '.join(sorted(missing))}")
+    return workflow
+
+
+def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> None:
+    runner = getattr(workflow, f"run_{stage}", None)
+    if runner is None or name not in runner.__code__.co_names or not hasattr(home, name):
+        raise _incompatible(f"run_{stage} in {workflow.__file__} no longer uses {name}")
+
+
+def _incompatible(what: str) -> IncompatibleError:
+    from importlib_metadata import version
+
+    return IncompatibleError(
+        f"{what} (llamafactory {version('llamafactory')}). Install a version this release was tested with: 0.9.5."
+    )
+
+
+@contextlib.contextmanager
+def _rebound(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    old = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, old)
+
+
+def allows_extra_keys() -> bool:
+    """Whether ``ALLOW_EXTRA_ARGS`` tells LlamaFactory to accept unknown keys."""
+    return os.getenv("ALLOW_EXTRA_ARGS", "0").lower() in ("1", "true", "y")

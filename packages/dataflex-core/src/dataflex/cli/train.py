@@ -1,0 +1,69 @@
+"""``dataflex train``: from a run file to LlamaFactory, through every check that can be made on the way."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataflex.config import checks
+from dataflex.config.plan import prepare
+from dataflex.config.run import RunFile, check_known_keys, read_run_file
+from dataflex.console import configure_logging
+from dataflex.plugins.manager import PluginManager
+from dataflex.plugins.options import PluginOptions
+from dataflex.runs import TrainType
+
+logger = logging.getLogger("dataflex")
+
+
+def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[str]) -> None:
+    """Train as a run file says, in this process or, where LlamaFactory would, under torchrun.
+
+    Args:
+        run_file: YAML or JSON.
+        overrides: ``key=value`` items.
+        plugin_values: The values of ``-p``.
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    configure_logging(rank)
+    run = read_run_file(run_file, overrides)
+    for warning in checks.warnings(run):
+        logger.warning(warning)
+    options = PluginOptions.gather(plugin_values, os.environ)
+    dynamic = run.train_type is not TrainType.STATIC
+    prepared = prepare(run, PluginManager.load(options)) if dynamic else None
+    if _restarts_under_torchrun(run_file, overrides, options):
+        return
+    _check_keys(run)
+    from dataflex.bridge import llamafactory
+    from dataflex.trainers.dynamic import dynamic as make_trainer
+    from dataflex.trainers.session import Session
+
+    if prepared is None:
+        llamafactory.run_static(run.llamafactory)
+    else:
+        llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
+
+
+def _restarts_under_torchrun(run_file: Path, overrides: Sequence[str], options: PluginOptions) -> bool:
+    from dataflex import launch
+    from dataflex.bridge.llamafactory import device_count
+
+    if not launch.wants_torchrun(os.environ, device_count):
+        return False
+    environ = {**os.environ, **options.to_environment()}
+    command = launch.torchrun_command(["train", str(run_file), *overrides], environ, device_count)
+    code = launch.run_ranks(command, environ)
+    if code:
+        sys.exit(code)
+    return True
+
+
+def _check_keys(run: RunFile) -> None:
+    from dataflex.bridge import llamafactory
+
+    if not llamafactory.allows_extra_keys():
+        check_known_keys(run, llamafactory.known_keys())

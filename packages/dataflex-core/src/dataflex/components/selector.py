@@ -1,0 +1,121 @@
+"""Selectors choose which samples of the pool come next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.components.context import RunContext, logger
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Selection", "Selector", "logger", "random_rows"]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Rows chosen for the next stage, with what the component wants to be recorded about them.
+
+    Attributes:
+        rows: Row indices into the pool, in training order; shape ``[num_samples]``.
+        metrics: Numbers for the Decision, e.g. ``{"score_quantiles": [...]}``.
+        scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; optional.
+    """
+
+    rows: Sequence[int] | npt.NDArray[np.int64]
+    metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    scores: npt.NDArray[np.float64] | None = None
+
+
+class Selector:
+    """Base class of selectors.
+
+    A native class keeps the inherited constructor, ``(params, context)``, and finds both as attributes. A class in
+    the style of the design note calls ``super().__init__(dataset, accelerator, data_collator, cache_dir)``. Either
+    way ``dataset``, ``accelerator``, ``data_collator`` and ``cache_dir`` are attributes.
+    """
+
+    params: Any
+    context: RunContext | None
+    dataset: Any
+    accelerator: Any
+    data_collator: Any
+    cache_dir: str | Path
+
+    @overload
+    def __init__(self, params: Any, context: RunContext) -> None: ...
+
+    @overload
+    def __init__(self, dataset: Any, accelerator: Any, data_collator: Any, cache_dir: str | Path) -> None: ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        names = ("params", "context") if _is_native(args, kwargs) else _NOTE_ARGUMENTS
+        unknown = set(kwargs) - set(names)
+        if len(args) > len(names) or unknown:
+            raise TypeError(f"{type(self).__name__}: Selector takes (params, context) or {_NOTE_ARGUMENTS}")
+        given = dict(zip(names, args, strict=False)) | kwargs
+        self.params = given.get("params")
+        self.context = given.get("context")
+        origin = self.context if self.context is not None else None
+        for name in _NOTE_ARGUMENTS:
+            setattr(self, name, getattr(origin, name) if origin is not None else given.get(name))
+
+    def warmup(self, num_samples: int, replacement: bool = False) -> Sequence[int] | npt.NDArray[np.int64]:
+        """Choose the samples of the warm-up stage: by default at random.
+
+        Args:
+            num_samples: Samples of the whole stage, over all ranks.
+            replacement: Draw each sample independently. Otherwise no row repeats before all have been drawn.
+        """
+        seed = self.context.seed if self.context is not None else 42
+        return random_rows(np.random.default_rng([seed, 0]), len(self.dataset), num_samples, replacement=replacement)
+
+    def select(
+        self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any
+    ) -> Sequence[int] | npt.NDArray[np.int64] | Selection:
+        """Pick the samples for the next stage.
+
+        Called on every rank; all ranks must return the same. The model arrives unwrapped and must leave unchanged:
+        parameters, gradients, train mode and hooks. The global random state is restored afterwards.
+
+        Args:
+            model: The current model.
+            step_id: Optimizer steps done so far.
+            num_samples: How many rows to return, over all ranks.
+            kwargs: Run-time facts by name: ``optimizer_state``, ``scheduler_state``, ``current_update_times``
+                (1 at the first boundary), ``update_times``, ``tokenizer``. A class that does not take ``kwargs``
+                gets only those it names.
+
+        Returns:
+            ``num_samples`` row indices into the pool, or a :class:`Selection`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define select()")
+
+
+_NOTE_ARGUMENTS = ("dataset", "accelerator", "data_collator", "cache_dir")
+
+
+def _is_native(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    return "context" in kwargs or (len(args) == 2 and isinstance(args[1], RunContext))
+
+
+def random_rows(
+    rng: np.random.Generator, pool_size: int, num_samples: int, *, replacement: bool = False
+) -> npt.NDArray[np.int64]:
+    """Draw rows uniformly; without replacement, each pass over the pool is a fresh permutation.
+
+    Returns:
+        Row indices, shape ``[num_samples]``.
+    """
+    if pool_size < 1:
+        raise ValueError("cannot draw from an empty pool")
+    if replacement:
+        return rng.integers(pool_size, size=num_samples, dtype=np.int64)
+    passes = [rng.permutation(pool_size) for _ in range(-(-num_samples // pool_size))]
+    return np.concatenate([*passes, np.zeros(0, np.int64)])[:num_samples].astype(np.int64)

@@ -1,0 +1,119 @@
+"""What can be known to be impossible from the run file alone, before anything loads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dataflex.config.run import RunFile
+from dataflex.runs import Problem, RunPlan, Steps, TrainType
+from dataflex.spec import Need
+
+STAGES = ("pt", "sft", "dpo", "rm", "kto")
+"""LlamaFactory stages whose loader the engine can drive."""
+
+ADAM_FAMILY = ("adamw", "adam")
+_DEFAULT_OPTIMIZER = "adamw_torch"
+
+_REFUSED = (
+    ("streaming", "a streamed data set has no rows to choose from", "Set streaming: false."),
+    ("use_ray", "Ray workers do not see DataFlex's trainer", "Launch with FORCE_TORCHRUN=1 instead."),
+    ("use_mca", "the Megatron adapter has a training loop of its own", "Leave use_mca out."),
+    ("use_hyper_parallel", "hyper_parallel has a training loop of its own", "Leave use_hyper_parallel out."),
+    ("auto_find_batch_size", "a batch size that changes while training changes every stage", "Set it to false."),
+    ("ignore_data_skip", "skipping no data on resume would replay samples", "Set ignore_data_skip: false."),
+    ("predict_with_generate", "generation pads left, which the scoring pass does not", "Evaluate in a run of its own."),
+)
+"""Boolean LlamaFactory keys that cannot be true under a dynamic train type: (key, reason, fix)."""
+
+_REFUSED_LOADER = ("split_batches", "dispatch_batches")
+_REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
+_IGNORED = ("disable_shuffling", "group_by_length")
+
+
+def problems(plan: RunPlan) -> Iterator[Problem]:
+    """Reasons why a dynamic run cannot start, from its plan alone."""
+    yield from _llamafactory(plan.arguments, plan.stage)
+    yield from _steps(plan)
+    yield from _needs(plan)
+
+
+def warnings(run: RunFile) -> Iterator[str]:
+    """Settings that do nothing, or probably not what was meant."""
+    if run.train_type is TrainType.STATIC:
+        ignored = [key for key in run.ours if key != "train_type"]
+        if ignored:
+            yield f"train_type is static, so these keys of {run.path.name} are ignored: {', '.join(ignored)}."
+        return
+    if "warmup_steps" in run.llamafactory and "warmup_step" not in run.ours:
+        yield (
+            "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
+        )
+    for key in _IGNORED:
+        if run.llamafactory.get(key):
+            yield f"{key} has no effect: the order of the samples is the plan's."
+    if "num_train_epochs" in run.llamafactory and run.ours.get("update_times") != -1:
+        yield "num_train_epochs is ignored: the number of steps follows from the step keys."
+
+
+def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]:
+    if stage not in STAGES:
+        yield Problem(f"stage: {stage} has no data order to choose.", f"Use one of {', '.join(STAGES)}.")
+    if not arguments.get("do_train"):
+        yield Problem("do_train is not set, so there is nothing to decide.", "Set do_train: true.")
+    for key, reason, fix in _REFUSED:
+        if arguments.get(key):
+            yield Problem(f"{key}: true is not possible here: {reason}.", fix)
+    loader = arguments.get("accelerator_config")
+    for key in _REFUSED_LOADER:
+        if isinstance(loader, Mapping) and loader.get(key):
+            yield Problem(f"accelerator_config.{key}: true would cut global batches apart.", "Set it to false.")
+    for key in _REFUSED_PARALLEL:
+        if int(arguments.get(key) or 1) > 1:
+            yield Problem(f"{key} > 1: sequence parallelism is not supported.", "Set it to 1.")
+    if arguments.get("save_only_model") and arguments.get("resume_from_checkpoint"):
+        yield Problem(
+            "save_only_model keeps no optimizer state, so the run cannot be resumed from its checkpoints.",
+            "Set save_only_model: false, or leave resume_from_checkpoint out.",
+        )
+
+
+def _steps(plan: RunPlan) -> Iterator[Problem]:
+    steps = plan.steps
+    if steps.times != -1 or steps.train > 0:
+        total = steps.train or steps.warmup + steps.update * steps.times
+        if total <= steps.warmup:
+            yield Problem(
+                f"train_step={total} ends the run before the first boundary at warmup_step={steps.warmup} "
+                f"(from {plan.source}).",
+                "Raise train_step or lower warmup_step.",
+            )
+        given = int(plan.arguments.get("max_steps") or -1)
+        if given > 0 and given != total:
+            yield Problem(
+                f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
+                "Leave max_steps out, or set train_step to it.",
+            )
+
+
+def _spell(steps: Steps) -> str:
+    if steps.train:
+        return f"train_step={steps.train}"
+    return f"warmup_step={steps.warmup} + update_step={steps.update} x update_times={steps.times}"
+
+
+def _needs(plan: RunPlan) -> Iterator[Problem]:
+    spec, arguments = plan.component, plan.arguments
+    title = f"{spec.kind} {spec.name!r}"
+    if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
+        yield Problem(f"{title} needs an eval set and {plan.source} names none.", "Set eval_dataset or val_size.")
+    if Need.OPTIMIZER_STATE in spec.needs:
+        if plan.steps.warmup == 0:
+            yield Problem(
+                f"{title} reads the optimizer's state, which is empty at warmup_step: 0.", "Set warmup_step above 0."
+            )
+        optimizer = str(arguments.get("optim", _DEFAULT_OPTIMIZER))
+        if not optimizer.startswith(ADAM_FAMILY) or "8bit" in optimizer or "4bit" in optimizer:
+            yield Problem(f"{title} needs Adam's moments; optim: {optimizer} has none.", "Set optim: adamw_torch.")
+    if plan.train_type is TrainType.SELECT and Need.DOMAINS in spec.needs:
+        yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")

@@ -1,0 +1,90 @@
+"""The plan of a run: component found, parameters bound, every early check made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataflex.config import checks
+from dataflex.config.bind import BoundParams, bind
+from dataflex.config.overrides import find_preset
+from dataflex.config.run import COMMAND_LINE, RunFile
+from dataflex.errors import ConfigError
+from dataflex.plugins.catalog import Catalog, CatalogEntry
+from dataflex.plugins.manager import PluginManager
+from dataflex.runs import Problem, RunPlan, TrainType
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A run that passed every check that needs no model and no data.
+
+    Attributes:
+        plan: What plugins are told about it.
+        entry: The chosen component.
+        bound: Its parameters.
+        plugins: The loaded plugins, for the hooks to come.
+    """
+
+    plan: RunPlan
+    entry: CatalogEntry
+    bound: BoundParams
+    plugins: PluginManager
+
+
+def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
+    """Check a dynamic run file and bind its component.
+
+    Raises:
+        ConfigError: with every problem found, one a line.
+        PluginError, IncompatibleError: when the component cannot be loaded.
+    """
+    kind = run.train_type.kind
+    if kind is None or run.train_type is not TrainType.SELECT:
+        raise ConfigError(
+            f"train_type: {run.train_type.value} is not in this version of dataflex-core; it has dynamic_select and "
+            "static. Upgrade dataflex-core."
+        )
+    steps = run.steps()
+    preset = find_preset(run, kind)
+    entry = Catalog(plugins.plugins).find(kind, preset.name)
+    bound = bind(entry, _layers(run, preset.source, preset.params))
+    plan = RunPlan(
+        train_type=run.train_type,
+        stage=str(run.llamafactory.get("stage", "sft")),
+        component=entry.spec,
+        dist=entry.dist,
+        version=entry.version,
+        params=bound.values,
+        steps=steps,
+        output_dir=Path(str(run.llamafactory.get("output_dir", "trainer_output"))),
+        arguments=run.llamafactory,
+        source=run.path.name,
+    )
+    found = list(checks.problems(plan))
+    for plugin, result in plugins.call("dataflex_check_run", plan=plan):
+        found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
+    refuse(found)
+    return PreparedRun(plan, entry, bound, plugins)
+
+
+def refuse(found: Iterable[Problem]) -> None:
+    """Raise one ConfigError for all problems; do nothing for none."""
+    lines = [f"{problem.message} {problem.fix}".rstrip() for problem in found]
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def _layers(run: RunFile, preset_source: str, preset: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    inline = run.ours.get("component_params") or {}
+    if not isinstance(inline, dict):
+        raise ConfigError(f"component_params: {inline!r} (from {run.path.name}) must be a mapping of names to values.")
+    typed = {key: value for key, value in inline.items() if f"component_params.{key}" in run.overridden}
+    written = {key: value for key, value in inline.items() if key not in typed}
+    return [
+        (preset_source, dict(preset)),
+        (run.path.name, written),
+        (COMMAND_LINE, typed),
+    ]

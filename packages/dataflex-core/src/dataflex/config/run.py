@@ -1,0 +1,158 @@
+"""Reading a run file: our keys are taken off, the rest stays LlamaFactory's, untouched.
+
+OmegaConf reads it, as in LlamaFactory: ``1e-4`` is a number, duplicate keys are errors, ``${output_dir}``
+interpolates, and ``key=value`` overrides nest (``component_params.temperature=0.5``).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dataflex.config.hints import did_you_mean
+from dataflex.errors import ConfigError
+from dataflex.runs import Steps, TrainType
+
+OUR_KEYS = (
+    "train_type",
+    "component_name",
+    "components_cfg_file",
+    "component_params",
+    "warmup_step",
+    "update_step",
+    "update_times",
+    "train_step",
+    "mixture_sample_rule",
+    "init_mixture_proportions",
+)
+"""Keys of a run file that DataFlex reads and LlamaFactory never sees."""
+
+COMMAND_LINE = "the command line"
+
+
+@dataclass(frozen=True)
+class RunFile:
+    """One run as the user wrote it.
+
+    Attributes:
+        path: The run file.
+        ours: Values of :data:`OUR_KEYS` that were given.
+        llamafactory: Everything else, ready for ``llamafactory.train.tuner.run_exp``.
+        overridden: Keys given on the command line, nested ones by their full name.
+    """
+
+    path: Path
+    ours: Mapping[str, Any]
+    llamafactory: Mapping[str, Any]
+    overridden: frozenset[str]
+
+    def origin(self, key: str) -> str:
+        """Where the value of ``key`` came from, for messages."""
+        given = any(name == key or name.startswith(f"{key}.") for name in self.overridden)
+        return COMMAND_LINE if given else self.path.name
+
+    @property
+    def train_type(self) -> TrainType:
+        """The ``train_type``; a run file without one is an ordinary LlamaFactory run."""
+        given = self.ours.get("train_type", TrainType.STATIC)
+        try:
+            return TrainType(given)
+        except ValueError as error:
+            names = [kind.value for kind in TrainType]
+            raise ConfigError(
+                f"train_type: {given!r} (from {self.origin('train_type')}) is not one of {', '.join(names)}."
+                + did_you_mean(str(given), names)
+            ) from error
+
+    def steps(self) -> Steps:
+        """The step keys, checked for type and range. Select and mix need all of the note's three."""
+        values = {}
+        for name, least in (("warmup_step", 0), ("update_step", 1), ("update_times", 1), ("train_step", 0)):
+            value = self.ours.get(name)
+            if value is None:
+                continue
+            endless = name == "update_times" and value == -1
+            if isinstance(value, bool) or not isinstance(value, int) or (value < least and not endless):
+                allowed = f"a whole number of at least {least}" + (" (or -1)" if name == "update_times" else "")
+                raise ConfigError(f"{name}: {value!r} (from {self.origin(name)}) must be {allowed}.")
+            values[name] = value
+        wanted = ["warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])]
+        for name in wanted:
+            if name not in values:
+                raise ConfigError(self._missing(name))
+        return Steps(
+            warmup=values["warmup_step"],
+            update=values["update_step"],
+            times=values.get("update_times", 0),
+            train=values.get("train_step", 0),
+        )
+
+    def component_name(self) -> str:
+        """The chosen component, or an error that says the key is missing."""
+        name = self.ours.get("component_name")
+        if not isinstance(name, str) or not name:
+            raise ConfigError(self._missing("component_name"))
+        return name
+
+    def _missing(self, key: str) -> str:
+        near = did_you_mean(key, self.llamafactory)
+        hint = near.replace("Did you mean", "Was it meant by") if near else f" Add `{key}:` to it."
+        return f"{key} is missing from {self.path.name}; train_type {self.train_type.value} needs it.{hint}"
+
+
+def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
+    """Read a YAML or JSON run file and apply ``key=value`` overrides.
+
+    Raises:
+        ConfigError: for a missing or unreadable file, or an override that is not ``key=value``.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    if not path.is_file():
+        raise ConfigError(f"run file {path} does not exist (working directory {Path.cwd()}).")
+    for item in overrides:
+        key, equals, _ = item.partition("=")
+        if not equals or key.startswith("-") or not key:
+            raise ConfigError(f"{item!r} on the command line is not an override; write key=value, without dashes.")
+    try:
+        if path.suffix == ".json":
+            given = OmegaConf.create(json.loads(path.read_text(encoding="utf-8")))
+        else:
+            given = OmegaConf.load(path)
+        if not OmegaConf.is_dict(given):
+            raise ConfigError(f"run file {path} holds a list, not keys and values.")
+        cli = OmegaConf.from_dotlist(list(overrides))
+        merged = OmegaConf.to_container(OmegaConf.merge(given, cli), resolve=True)
+    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
+        raise ConfigError(f"run file {path} cannot be read: {error}") from error
+    assert isinstance(merged, dict)
+    values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
+    return RunFile(
+        path=path,
+        ours={key: values[key] for key in OUR_KEYS if key in values},
+        llamafactory={key: value for key, value in values.items() if key not in OUR_KEYS},
+        overridden=frozenset(item.partition("=")[0] for item in overrides),
+    )
+
+
+def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
+    """Refuse keys that neither DataFlex nor LlamaFactory knows.
+
+    Args:
+        run: The run file.
+        known: LlamaFactory's own keys.
+    """
+    unknown = [key for key in run.llamafactory if key not in known]
+    if unknown:
+        lines = [f"{key} (from {run.origin(key)}).{did_you_mean(key, [*OUR_KEYS, *known])}" for key in unknown]
+        raise ConfigError("unknown key " + "; unknown key ".join(lines))
+
+
+def _keep_the_word_no(key: str, value: Any) -> Any:
+    # YAML 1.1 reads the bare word `no` as false; save_strategy and its siblings mean the word.
+    return "no" if value is False and key.endswith("_strategy") else value

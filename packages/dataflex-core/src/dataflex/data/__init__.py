@@ -1,0 +1,1 @@
+"""How samples reach the training loop (plan sampler, ticket loader) and a scoring pass (scoring loader)."""

@@ -1,0 +1,175 @@
+"""The loader of a scoring pass: every row once, in batches of like length, this rank's share only.
+
+    rows --sort by length, longest first--> batches of <= token_budget padded tokens --dealt out--> rank 0, 1, ...
+
+Longest first, so that running out of memory shows in the first second. How rows are grouped does not depend on the
+number of ranks: two ranks compute exactly what one computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.errors import ComponentError
+
+Rows = npt.NDArray[np.int64]
+
+MAX_BATCH = 256
+"""Rows of one batch, however short they are."""
+
+_SCAN = 10_000  # rows of an Arrow table looked at in one piece
+
+
+class ScoringLoader:
+    """Collated batches of ``rows``, grouped by length under a token budget.
+
+    All ranks yield the same number of batches, since a forward pass of sharded parameters is collective. A rank that
+    has none left repeats the shortest batch with an empty array of rows: run it, and drop the result.
+
+    Collating may draw from the global generators (a random collator): iterate inside the engine's random scope.
+
+    Args:
+        dataset: Map-style pool; ``dataset[row]`` gives a mapping of features.
+        collator: A list of features to one batch.
+        rows: Rows to score.
+        token_budget: Padded tokens of one batch. A single row may exceed it.
+        max_batch: Most rows of one batch.
+        rank: Index of this process.
+        world_size: Number of processes.
+        device: Where batches are moved; ``None`` leaves them where the collator put them.
+    """
+
+    def __init__(
+        self,
+        dataset: Any,
+        collator: Callable[[Sequence[Any]], Mapping[str, Any]],
+        rows: npt.ArrayLike,
+        *,
+        token_budget: int,
+        max_batch: int = MAX_BATCH,
+        rank: int = 0,
+        world_size: int = 1,
+        device: Any = None,
+    ) -> None:
+        if token_budget < 1 or max_batch < 1 or not 0 <= rank < world_size:
+            raise ValueError(f"{token_budget=}, {max_batch=} must be positive and {rank=} below {world_size=}")
+        self.dataset, self.collator, self.device = dataset, collator, device
+        chosen = np.asarray(rows, dtype=np.int64)
+        multiple = int(getattr(collator, "pad_to_multiple_of", None) or 1)
+        padded = -(-row_lengths(dataset, chosen) // multiple) * multiple
+        if getattr(collator, "neat_packing", False):
+            max_batch = 1  # LlamaFactory's collator takes packed rows one at a time
+        batches = _buckets(chosen, padded, token_budget, max_batch)
+        self._batches = list(_share(batches, rank, world_size))
+
+    def __len__(self) -> int:
+        """Batches on this rank."""
+        return len(self._batches)
+
+    @property
+    def num_rows(self) -> int:
+        """Rows this rank scores."""
+        return sum(len(rows) for rows, is_repeat in self._batches if not is_repeat)
+
+    def __iter__(self) -> Iterator[tuple[Rows, dict[str, Any]]]:
+        for rows, is_repeat in self._batches:
+            yield rows[:0] if is_repeat else rows, self._collate(rows)
+
+    def _collate(self, rows: Rows) -> dict[str, Any]:
+        fetch = getattr(self.dataset, "__getitems__", None)
+        features = fetch(rows.tolist()) if fetch is not None else [self.dataset[row] for row in rows.tolist()]
+        batch = dict(self.collator([dict(feature) for feature in features]))  # copies: collators pop keys
+        if self.device is None:
+            return batch
+        from accelerate.utils import send_to_device
+
+        return dict(send_to_device(batch, self.device))
+
+
+def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
+    """Tokens of each row.
+
+    That is the length of ``input_ids`` or, in a pool of pairs, the sum over the columns that end in ``input_ids``. A
+    Hugging Face dataset is asked for the offsets of its Arrow lists, so that no row is decoded.
+
+    Args:
+        dataset: Map-style pool.
+        rows: Rows to measure.
+
+    Returns:
+        Lengths, shape of ``rows``.
+
+    Raises:
+        ComponentError: when the rows hold no token column.
+    """
+    chosen = np.asarray(rows, dtype=np.int64)
+    if not len(chosen):
+        return np.zeros(0, np.int64)
+    if hasattr(dataset, "with_format") and hasattr(dataset, "column_names") and hasattr(dataset, "format"):
+        lengths = _arrow_lengths(dataset, chosen)
+        if lengths is not None:
+            return lengths
+    columns = _token_columns(list(dataset[int(chosen[0])]))
+    lengths = np.zeros(len(chosen), np.int64)
+    for place, row in enumerate(chosen.tolist()):
+        features = dataset[row]
+        lengths[place] = sum(len(features[column]) for column in columns)
+    return lengths
+
+
+def _token_columns(names: Sequence[str]) -> list[str]:
+    columns = ["input_ids"] if "input_ids" in names else [name for name in names if name.endswith("input_ids")]
+    if not columns:
+        raise ComponentError(
+            f"the pool's rows have no input_ids (they have: {', '.join(map(str, names)) or 'nothing'}), so they cannot "
+            "be scored. The pool must be tokenised before training begins."
+        )
+    return columns
+
+
+def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
+    """Lengths from the offsets of Arrow lists, or ``None`` where they do not tell (a transform, no list column)."""
+    if dataset.format["type"] == "custom":  # tokenised on the fly: only the decoded row knows
+        return None
+    import pyarrow
+    from pyarrow import compute
+
+    columns = _token_columns(dataset.column_names)
+    tables = dataset.with_format("arrow", columns=columns)
+    total, whole = len(dataset), len(chosen) == len(dataset)
+    lengths = np.zeros(len(chosen), np.int64)
+    for start in range(0, len(chosen), _SCAN):
+        end = min(start + _SCAN, len(chosen))
+        table = tables[start : min(end, total)] if whole else tables[chosen[start:end].tolist()]
+        for column in columns:
+            try:
+                counts = compute.list_value_length(table[column])
+            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+                return None
+            lengths[start:end] += np.asarray(compute.fill_null(counts, 0).to_numpy(), np.int64)
+    return lengths[chosen] if whole else lengths
+
+
+def _buckets(rows: Rows, padded: Rows, token_budget: int, max_batch: int) -> list[Rows]:
+    order = np.lexsort((rows, -padded))
+    batches, start = [], 0
+    while start < len(order):
+        longest = int(padded[order[start]])
+        size = max(1, min(max_batch, token_budget // max(longest, 1)))
+        batches.append(rows[order[start : start + size]])
+        start += size
+    return batches
+
+
+def _share(batches: list[Rows], rank: int, world_size: int) -> Iterator[tuple[Rows, bool]]:
+    """This rank's batches, each with whether it repeats one of another rank.
+
+    Batches of like length are dealt out in rounds, and who gets the longest changes from round to round.
+    """
+    for first in range(0, len(batches), world_size):
+        mine = first + (rank + first // world_size) % world_size
+        yield (batches[mine], False) if mine < len(batches) else (batches[-1], True)

@@ -1,0 +1,112 @@
+"""The record of what was decided: one line of JSON per boundary, append-only.
+
+A line is a :class:`Decision`; what is too long for a line (the selected indices) lies in an ``.npy`` file
+beside the log and is named by ``result_ref``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataflex.errors import ConfigError
+from dataflex.spec import Kind
+
+SCHEMA = 1
+LOG_NAME = "decisions.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decision:
+    """What one component decided at one boundary (schema 1; later schemas only add fields).
+
+    Attributes:
+        step: Optimizer steps done when it was taken.
+        stage: The stage it opens (boundary ``k`` opens stage ``k + 1``).
+        kind: Kind of the component.
+        component: Its registered name.
+        dist: Distribution (or file) that provides it.
+        version: Version of that distribution.
+        params: Its bound parameters.
+        seconds: Wall-clock seconds the decision took, scoring included.
+        seed: The run's seed.
+        result_ref: Path of the result, relative to the log's folder; ``""`` if there is none.
+        metrics: Numbers the component or the framework reports.
+        schema: Version of this record.
+    """
+
+    step: int
+    stage: int
+    kind: Kind
+    component: str
+    dist: str
+    version: str
+    params: Mapping[str, Any]
+    seconds: float
+    seed: int
+    result_ref: str = ""
+    metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    def to_json(self) -> str:
+        """This record as one line of JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def from_json(cls, line: str) -> Decision:
+        """Read one line; fields of a later schema are ignored."""
+        raw = json.loads(line)
+        raw["kind"] = Kind(raw["kind"])
+        return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+
+
+class DecisionLog:
+    """Append-only ``decisions.jsonl`` of one output directory. Only rank 0 writes it."""
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.folder = Path(output_dir)
+        self.path = self.folder / LOG_NAME
+
+    def append(self, decision: Decision) -> None:
+        """Add one record and force it to disk."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(decision.to_json() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def truncate(self, step: int) -> None:
+        """Drop the records of boundaries at or after ``step``: the resumed run takes those again.
+
+        A last line cut short by a kill is dropped as well.
+        """
+        if not self.path.exists():
+            return
+        kept = [decision.to_json() for decision in self._read() if decision.step < step]
+        temporary = self.path.with_suffix(".jsonl.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(line + "\n" for line in kept)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+    def __iter__(self) -> Iterator[Decision]:
+        return self._read()
+
+    def _read(self) -> Iterator[Decision]:
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield Decision.from_json(line)
+            except (ValueError, KeyError, TypeError) as error:
+                if number == len(lines):
+                    return
+                raise ConfigError(
+                    f"{self.path}, line {number} is not a decision record ({error}). Move the file away."
+                ) from error

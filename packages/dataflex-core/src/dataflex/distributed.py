@@ -1,0 +1,90 @@
+"""What crosses ranks: scores, decisions and checksums, never gradients or data.
+
+Every function is free on one process and works on any backend accelerate knows (NCCL included: objects travel as
+device tensors there). All ranks must call them, in the same order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.errors import ComponentError
+
+
+def gather_scores(
+    local_rows: npt.NDArray[np.int64], local_scores: npt.ArrayLike, pool_size: int, accelerator: Any
+) -> npt.NDArray[np.float64]:
+    """Put every rank's scores in the pool's order.
+
+    Args:
+        local_rows: Rows this rank scored, shape [n]; n may differ between ranks and be 0.
+        local_scores: Their scores, shape [n].
+        pool_size: Rows of the whole pool.
+        accelerator: The run's accelerator, or ``None`` on one process.
+
+    Returns:
+        Scores by row, fp64, shape [pool_size]; NaN where no rank scored the row. The same on every rank.
+    """
+    rows = np.asarray(local_rows, dtype=np.int64)
+    scores = np.asarray(local_scores, dtype=np.float64)
+    if rows.shape != scores.shape:
+        raise ValueError(f"{len(rows)} rows have scores of shape {scores.shape}")
+    pool = np.full(pool_size, np.nan)
+    for their_rows, their_scores in _all_gather((rows, scores), accelerator):
+        pool[their_rows] = their_scores
+    return pool
+
+
+def rank0_decides(array: npt.NDArray[Any], accelerator: Any) -> npt.NDArray[Any]:
+    """Rank 0's array, on every rank; what the other ranks pass is ignored."""
+    if _world_size(accelerator) == 1:
+        return array
+    from accelerate.utils import broadcast_object_list
+
+    (decided,) = broadcast_object_list([array], from_process=0)
+    return np.asarray(decided)
+
+
+def assert_same_on_all_ranks(name: str, array: npt.NDArray[Any], accelerator: Any) -> None:
+    """Check that an array is the same, bit for bit, on every rank.
+
+    Args:
+        name: What the array is, for the message.
+        array: This rank's array.
+        accelerator: The run's accelerator, or ``None`` on one process.
+
+    Raises:
+        ComponentError: on every rank, naming those that differ from rank 0.
+    """
+    if _world_size(accelerator) == 1:
+        return
+    digests = _all_gather(_digest(np.asarray(array)), accelerator)
+    different = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
+    if different:
+        ranks = ("rank " if len(different) == 1 else "ranks ") + ", ".join(different)
+        raise ComponentError(
+            f"{name} on {ranks} differs from rank 0's, but all ranks must decide the same. Draw from "
+            "context.rng(step), never from a global generator, and gather scores before ranking them."
+        )
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    header = f"{array.dtype.str} {array.shape} ".encode()
+    return hashlib.blake2b(header + np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
+
+
+def _world_size(accelerator: Any) -> int:
+    return 1 if accelerator is None else int(accelerator.num_processes)
+
+
+def _all_gather(item: Any, accelerator: Any) -> list[Any]:
+    """``item`` of every rank, in the order of ranks."""
+    if _world_size(accelerator) == 1:
+        return [item]
+    from accelerate.utils import gather_object
+
+    return list(gather_object([item]))

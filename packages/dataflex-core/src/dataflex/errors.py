@@ -1,0 +1,23 @@
+"""Every error a user can cause or meet. Each says what happened, where the value came from, what to do."""
+
+from __future__ import annotations
+
+
+class DataFlexError(Exception):
+    """Base of all errors the command line prints without a traceback."""
+
+
+class ConfigError(DataFlexError):
+    """A run file, flag or data set cannot make the run that was asked for."""
+
+
+class PluginError(DataFlexError):
+    """A plugin that the run needs cannot be imported, or two provide the same name."""
+
+
+class ComponentError(DataFlexError):
+    """A selector, mixer or weighter failed or returned something unusable while training."""
+
+
+class IncompatibleError(DataFlexError):
+    """The installed LlamaFactory, or a plugin's API version, is not one this release can work with."""

@@ -1,0 +1,1 @@
+"""The arithmetic the components share: per-sample losses and ranking."""

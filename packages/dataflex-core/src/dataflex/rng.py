@@ -1,0 +1,40 @@
+"""Randomness as a function of (seed, what for): nothing of ours moves the training run's own generators."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+
+def key_seed(*parts: object) -> int:
+    """A 48-bit seed from anything that prints the same in every process."""
+    return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=6).digest(), "little")
+
+
+@contextlib.contextmanager
+def rng_scope(seed: int | None = None, *, devices: bool = False) -> Iterator[None]:
+    """Run a block on its own global random state and put the old one back afterwards.
+
+    Args:
+        seed: Seeds the generators of Python, NumPy and torch inside; ``None`` starts from the current state.
+        devices: Also cover the accelerators' generators. Costs a device synchronisation.
+    """
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    cuda = torch.cuda.get_rng_state_all() if devices and torch.cuda.is_available() else None
+    try:
+        if seed is not None:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002 - restored below; code we call may draw from it
+            torch.manual_seed(seed)
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        torch.set_rng_state(cpu)
+        if cuda is not None:
+            torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,109 @@
+"""What a plugin is told about a run, before it loads anything and after it has ended. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from dataflex.spec import ComponentSpec, Kind
+
+
+class TrainType(StrEnum):
+    """The ``train_type`` key of a run file."""
+
+    STATIC = "static"
+    SELECT = "dynamic_select"
+    MIX = "dynamic_mix"
+    WEIGHT = "dynamic_weight"
+
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of component this train type needs; ``None`` for static."""
+        return {TrainType.SELECT: Kind.SELECTOR, TrainType.MIX: Kind.MIXER, TrainType.WEIGHT: Kind.WEIGHTER}.get(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    """The step keys as the user wrote them; :mod:`dataflex.schedule` turns them into stages.
+
+    Attributes:
+        warmup: Optimizer steps before the first boundary.
+        update: Optimizer steps between two boundaries.
+        times: Number of boundaries; -1 means as many as ``num_train_epochs`` holds.
+        train: Total optimizer steps, replacing the sum when positive; 0 means not given.
+    """
+
+    warmup: int
+    update: int = 0
+    times: int = 0
+    train: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPlan:
+    """Everything known about a run before anything loads.
+
+    Attributes:
+        train_type: Which trainer runs.
+        stage: LlamaFactory's training stage (``sft``, ``pt``, ``dpo``, ``rm``, ``kto``).
+        component: Spec of the chosen component.
+        dist: Distribution that provides it; the path of the file for one given with ``-p``.
+        version: Version of that distribution, or ``""``.
+        params: Its bound parameters, by name.
+        steps: The step keys.
+        output_dir: The run's output directory.
+        arguments: LlamaFactory's own keys, as written.
+        source: The run file, for error messages.
+    """
+
+    train_type: TrainType
+    stage: str
+    component: ComponentSpec
+    dist: str
+    version: str
+    params: Mapping[str, Any]
+    steps: Steps
+    output_dir: Path
+    arguments: Mapping[str, Any]
+    source: str
+
+    @property
+    def samples_per_step(self) -> int:
+        """Samples of one optimizer step on *one* process (batch times accumulation)."""
+        batch = int(self.arguments.get("per_device_train_batch_size", 8))
+        return batch * int(self.arguments.get("gradient_accumulation_steps", 1))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A reason not to start a run.
+
+    Attributes:
+        message: What is wrong and where the value came from.
+        fix: What to do about it.
+    """
+
+    message: str
+    fix: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """How a run ended.
+
+    Attributes:
+        plan: What was asked for.
+        steps: Optimizer steps done.
+        decisions: Number of decisions taken, resumed ones included.
+        seconds: Wall-clock seconds inside ``Trainer.train``.
+        metrics: The Trainer's closing metrics.
+    """
+
+    plan: RunPlan
+    steps: int
+    decisions: int
+    seconds: float
+    metrics: Mapping[str, float] = field(default_factory=dict)

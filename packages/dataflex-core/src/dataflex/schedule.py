@@ -1,0 +1,90 @@
+"""The stages of a run: pure arithmetic over optimizer steps.
+
+    step  0 ........ warmup ........ warmup+update ........ total
+          | stage 0 | stage 1        | stage 2             |
+                    ^ boundary 0     ^ boundary 1           (no boundary at the end)
+
+Stage 0 is the warm-up (empty when ``warmup`` is 0). Boundary ``k`` opens stage ``k + 1``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from dataflex.errors import ConfigError
+from dataflex.runs import Steps
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Stages of a select or mix run, in optimizer steps.
+
+    Attributes:
+        warmup: Steps before the first boundary.
+        update: Steps between boundaries.
+        total: Steps of the whole run; the last stage may be shorter than ``update``.
+    """
+
+    warmup: int
+    update: int
+    total: int
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.update < 1 or self.total <= self.warmup:
+            raise ConfigError(
+                f"the schedule has no boundary: warmup_step={self.warmup}, update_step={self.update}, "
+                f"{self.total} steps in all. Raise update_times (or train_step), or use train_type: static."
+            )
+
+    @property
+    def boundaries(self) -> range:
+        """Steps at which a component decides."""
+        return range(self.warmup, self.total, self.update)
+
+    @property
+    def longest_update(self) -> int:
+        """Steps of the longest stage after the warm-up."""
+        return min(self.update, self.total - self.warmup)
+
+    def stage_at(self, step: int) -> int:
+        """The stage that optimizer step ``step`` (0-based) belongs to."""
+        if not 0 <= step < self.total:
+            raise ValueError(f"step {step} is outside 0..{self.total - 1}")
+        return 0 if step < self.warmup else 1 + (step - self.warmup) // self.update
+
+    def bounds(self, stage: int) -> tuple[int, int]:
+        """First step of a stage and the step after its last."""
+        if stage == 0:
+            return 0, self.warmup
+        start = self.warmup + (stage - 1) * self.update
+        return start, min(start + self.update, self.total)
+
+    def stages(self) -> Iterator[tuple[int, int]]:
+        """``bounds`` of every stage, the possibly empty warm-up first."""
+        return (self.bounds(stage) for stage in range(len(self.boundaries) + 1))
+
+    def agrees_up_to(self, earlier: Schedule, step: int) -> bool:
+        """Whether both schedules have the same boundaries at or before ``step``: the condition for extending a run."""
+        mine = [boundary for boundary in self.boundaries if boundary <= step]
+        return mine == [boundary for boundary in earlier.boundaries if boundary <= step]
+
+
+def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int) -> Schedule:
+    """Turn the step keys into a schedule once the pool is known.
+
+    Args:
+        steps: The user's keys. ``train > 0`` replaces the total; ``times == -1`` takes as many boundaries as
+            ``epochs`` passes over the pool hold.
+        epochs: ``num_train_epochs``; only read for ``times == -1``.
+        pool_size: Samples of the training pool.
+        global_batch: Samples per optimizer step over all ranks.
+    """
+    if steps.train > 0:
+        total = steps.train
+    elif steps.times == -1:
+        total = math.ceil(epochs * math.ceil(pool_size / global_batch))
+    else:
+        total = steps.warmup + steps.update * steps.times
+    return Schedule(steps.warmup, steps.update, total)

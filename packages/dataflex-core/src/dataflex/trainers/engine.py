@@ -1,0 +1,174 @@
+"""The engine: where every micro-batch of a dynamic run comes from.
+
+    fetch(ticket)
+      ├─ first micro-batch of a stage?  planner.plan(...)  -> plan of the stage   (sees the current weights)
+      ├─ stage not open?                inner loader over plan[offset:]
+      └─ next micro-batch of the inner loader
+
+Look-ahead exists only inside the inner loader (accelerate's one batch, torch's workers), which ends with the stage:
+no batch can be drawn before the decision it depends on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader
+
+from dataflex.data.fingerprint import fingerprint
+from dataflex.data.plan_sampler import PlanSampler
+from dataflex.data.ticket_loader import ticket_loader
+from dataflex.errors import ConfigError
+from dataflex.rng import key_seed, rng_scope
+from dataflex.schedule import Schedule
+from dataflex.state import EngineState
+
+
+class Planner(Protocol):
+    """Makes the plan of a stage from the current model."""
+
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
+
+
+class Engine:
+    """Serves the stages of a schedule to one Trainer.
+
+    Args:
+        trainer: The ``transformers.Trainer``; its state, arguments and pool are read, nothing is changed.
+        schedule: The stages.
+        planner: Makes each stage's plan.
+        component: ``dist/name``, kept in checkpoints so that a resume with another one is noticed.
+    """
+
+    def __init__(self, trainer: Any, schedule: Schedule, planner: Planner, component: str) -> None:
+        self.trainer = trainer
+        self.schedule = schedule
+        self.planner = planner
+        self.component = component
+        self.accumulation = int(trainer.args.gradient_accumulation_steps)
+        self.global_batch = int(trainer.get_total_train_batch_size(trainer.args))
+        self.stage = -1
+        self.plan: npt.NDArray[np.int64] = np.zeros(0, np.int64)
+        self.plan_start = 0  # optimizer step of the plan's first sample
+        self._fingerprint = fingerprint(trainer.train_dataset)
+        self.sampler = PlanSampler()
+        # An accelerate-wrapped loader is built before the first stage is known; it needs a non-empty sampler.
+        self.sampler.serve(np.zeros(self.global_batch, np.int64))
+        self._position: int | None = None  # micro-batches served since step 0, on this rank
+        self._stage_end = 0  # position at which the open stage ends
+        self._batches: Iterator[Any] | None = None
+        self._inner: DataLoader[Any] | None = None
+        self._tickets_per_epoch = 0
+
+    def bind(self, inner: DataLoader[Any]) -> DataLoader[Any]:
+        """Take the stock loader built over :attr:`sampler`; return the loader the Trainer iterates."""
+        pool_size = len(self.trainer.train_dataset)
+        self._inner, self._batches, self._position = inner, None, None
+        self._tickets_per_epoch = -(-pool_size // self.global_batch) * self.accumulation
+        return ticket_loader(
+            self.fetch,
+            pool_size=pool_size,
+            batch_size=self.trainer.args.train_batch_size,
+            tickets_per_epoch=self._tickets_per_epoch,
+        )
+
+    def fetch(self, ticket: int) -> Any:
+        """Return the micro-batch for ``ticket``, making the next plan first if a boundary has been reached.
+
+        Raises:
+            RuntimeError: if the Trainer's loop asks for a batch it should not need yet: continuing would train on
+                samples chosen with stale weights.
+        """
+        step = int(self.trainer.state.global_step)
+        self._position = self._check_position(ticket, step)
+        if step >= self.schedule.total:  # resumed from the last checkpoint: nothing is left to train on
+            self.trainer.control.should_training_stop = True
+            raise StopIteration
+        if self._batches is None or self._position == self._stage_end:
+            self._open_stage(step)
+        assert self._batches is not None
+        with rng_scope():  # the loader cannot move the training run's generators
+            batch = next(self._batches)
+        self._position += 1
+        return batch
+
+    def _check_position(self, ticket: int, step: int) -> int:
+        start = step * self.accumulation
+        position = start if self._position is None else self._position
+        if ticket != position % self._tickets_per_epoch and ticket == start % self._tickets_per_epoch:
+            position, self._batches = start, None  # the loop began its epoch anew: reopen at this optimizer step
+        if ticket != position % self._tickets_per_epoch or position // self.accumulation != step:
+            raise RuntimeError(
+                f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
+                "next. This transformers version reads ahead in a way DataFlex does not know; please report it."
+            )
+        return position
+
+    def _open_stage(self, step: int) -> None:
+        self._close_stage()
+        stage = self.schedule.stage_at(step)
+        first, end = self.schedule.bounds(stage)
+        if stage != self.stage and step != first:
+            raise RuntimeError(f"stage {stage} begins at step {first}, but step {step} has no plan for it")
+        # A resumed run may be longer than the saved one: a last stage that was cut short is planned anew from here.
+        if stage != self.stage or len(self.plan) != (end - self.plan_start) * self.global_batch:
+            with rng_scope(key_seed(self.trainer.args.seed, "plan", step), devices=True):
+                self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
+            self.stage, self.plan_start = stage, step
+        self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
+        self._stage_end = end * self.accumulation
+        assert self._inner is not None
+        with rng_scope():
+            self._batches = iter(self._inner)
+
+    def _close_stage(self) -> None:
+        # accelerate's loader does its book-keeping at its end: exhaust it, then the same loader can be iterated again.
+        if self._batches is not None and self._position == self._stage_end:
+            with rng_scope():
+                if next(self._batches, None) is not None:
+                    raise RuntimeError("the loader of a stage holds more batches than the stage has micro-batches")
+        self._batches = None
+
+    def state(self) -> EngineState:
+        """The engine's part of a checkpoint at the current optimizer step."""
+        pool = self.trainer.train_dataset
+        return EngineState(
+            step=int(self.trainer.state.global_step),
+            stage=self.stage,
+            plan_start=self.plan_start,
+            warmup=self.schedule.warmup,
+            update=self.schedule.update,
+            total=self.schedule.total,
+            seed=int(self.trainer.args.seed),
+            global_batch=self.global_batch,
+            pool_size=len(pool),
+            pool_fingerprint=self._fingerprint,
+            component=self.component,
+        )
+
+    def restore(self, saved: EngineState, plan: npt.NDArray[np.int64], source: str) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            ConfigError: when this run differs from the saved one in something that changes the result.
+        """
+        now = self.state()
+        names = ("seed", "global_batch", "pool_size", "pool_fingerprint", "component")
+        changed = [
+            f"{name} was {getattr(saved, name)!r} and is now {getattr(now, name)!r}"
+            for name in names
+            if getattr(saved, name) != getattr(now, name)
+        ]
+        earlier = Schedule(saved.warmup, saved.update, saved.total)
+        if not self.schedule.agrees_up_to(earlier, saved.step):
+            changed.append(f"its boundaries were {earlier} and are now {self.schedule}")
+        if changed:
+            raise ConfigError(
+                f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
+                "another output_dir."
+            )
+        self.stage, self.plan_start, self.plan = saved.stage, saved.plan_start, plan

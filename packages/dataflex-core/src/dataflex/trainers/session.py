@@ -1,0 +1,164 @@
+"""One run, between the configuration and the Trainer: its component, its schedule, its record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping, Sized
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.components.build import build_component
+from dataflex.components.context import RunContext
+from dataflex.config.plan import PreparedRun
+from dataflex.decisions import Decision, DecisionLog
+from dataflex.errors import ComponentError, ConfigError, DataFlexError
+from dataflex.runs import RunSummary
+from dataflex.schedule import Schedule, resolve
+
+logger = logging.getLogger("dataflex")
+RESULTS_FOLDER = "decisions"
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the trainers need to know of a prepared run.
+
+    Attributes:
+        run: The checked run.
+    """
+
+    run: PreparedRun
+
+    @property
+    def identity(self) -> str:
+        """``dist/name`` of the component, as a checkpoint keeps it."""
+        return f"{self.run.plan.dist}/{self.run.plan.component.name}"
+
+    @property
+    def log(self) -> DecisionLog:
+        """The run's decision log."""
+        return DecisionLog(self.run.plan.output_dir)
+
+    def schedule(self, pool: Sized, args: Any) -> Schedule:
+        """Lay out the stages, now that the pool is known, and check that it can fill them.
+
+        Args:
+            pool: The tokenised training pool.
+            args: The ``transformers.TrainingArguments``.
+
+        Raises:
+            ConfigError: when a stage draws more samples than the pool holds and repeats were not asked for.
+        """
+        plan = self.run.plan
+        world_size = int(args.world_size)
+        global_batch = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps) * world_size
+        schedule = resolve(plan.steps, epochs=args.num_train_epochs, pool_size=len(pool), global_batch=global_batch)
+        if 0 < args.max_steps != schedule.total:
+            raise ConfigError(
+                f"max_steps={args.max_steps} differs from the {schedule.total} steps of update_times: -1 over "
+                f"{args.num_train_epochs} epochs (from {plan.source}). Leave max_steps out, or set train_step to it."
+            )
+        drawn = schedule.longest_update * global_batch
+        if drawn > len(pool) and not plan.params.get("replacement", False):
+            fitting = len(pool) // global_batch
+            advice = f"Lower update_step to {fitting} or less" if fitting else "Lower the batch size"
+            raise ConfigError(
+                f"update_step={plan.steps.update} draws {drawn} samples ({schedule.longest_update} steps of "
+                f"{global_batch}) but the pool holds {len(pool)} (from {plan.source}). {advice}, add data, or let "
+                "samples repeat with component_params.replacement: true if the component has it."
+            )
+        return schedule
+
+    def component(self, context: RunContext) -> Any:
+        """Construct the component.
+
+        Raises:
+            ComponentError: if its constructor fails.
+        """
+        entry, bound = self.run.entry, self.run.bound
+        cls = entry.load()
+        try:
+            return build_component(cls, bound.params, bound.values, bound.run_values, context)
+        except DataFlexError:
+            raise
+        except Exception as error:
+            raise ComponentError(f"{self.title} could not be constructed: {type(error).__name__}: {error}") from error
+
+    @property
+    def title(self) -> str:
+        """Kind, name, dist and version of the component, for messages."""
+        plan = self.run.plan
+        origin = f"{plan.dist} {plan.version}".strip()
+        return f"{plan.component.kind} {plan.component.name!r} of {origin}"
+
+    def record(
+        self,
+        *,
+        step: int,
+        stage: int,
+        seed: int,
+        seconds: float,
+        metrics: Mapping[str, float | list[float]],
+        result: npt.NDArray[np.generic],
+    ) -> Decision:
+        """Write a decision and its result to the output directory, then tell the plugins. Rank 0 only."""
+        plan = self.run.plan
+        reference = f"{RESULTS_FOLDER}/step-{step:08d}.npy"
+        path = plan.output_dir / reference
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, result, allow_pickle=False)
+        decision = Decision(
+            step=step,
+            stage=stage,
+            kind=plan.component.kind,
+            component=plan.component.name,
+            dist=plan.dist,
+            version=plan.version,
+            params=json.loads(json.dumps(dict(plan.params), default=str)),
+            seconds=seconds,
+            seed=seed,
+            result_ref=reference,
+            metrics=metrics,
+        )
+        self.log.append(decision)
+        self.run.plugins.call("dataflex_decision", decision=decision)
+        return decision
+
+    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float]) -> None:
+        """Tell the plugins that the run has ended. Rank 0 only."""
+        summary = RunSummary(
+            plan=self.run.plan,
+            steps=steps,
+            decisions=sum(1 for _ in self.log),
+            seconds=time.perf_counter() - started,
+            metrics=metrics,
+        )
+        self.run.plugins.call("dataflex_run_finished", summary=summary)
+
+
+def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
+    """Collect what a component may see of a Trainer."""
+    plan = session.run.plan
+    evals = trainer.eval_dataset
+    named = evals if isinstance(evals, dict) else ({"eval": evals} if evals is not None else {})
+    output_dir = Path(trainer.args.output_dir)
+    return RunContext(
+        dataset=trainer.train_dataset,
+        data_collator=trainer.data_collator,
+        accelerator=trainer.accelerator,
+        output_dir=output_dir,
+        cache_dir=output_dir / "cache" / plan.component.name,
+        seed=int(trainer.args.seed),
+        global_batch=global_batch,
+        stage=plan.stage,
+        eval_datasets=named,
+        tokenizer=getattr(trainer, "processing_class", None),
+        optimizer=lambda: trainer.optimizer,
+        scheduler=lambda: trainer.lr_scheduler,
+    )

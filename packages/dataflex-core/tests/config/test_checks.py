@@ -1,0 +1,100 @@
+"""What is impossible is refused from the run file alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dataflex.config.checks import problems, warnings
+from dataflex.config.run import read_run_file
+from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.spec import ComponentSpec, Kind, Need
+
+
+def plan(*, stage="sft", steps=None, needs=(), **arguments) -> RunPlan:
+    return RunPlan(
+        train_type=TrainType.SELECT,
+        stage=stage,
+        component=ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:M", api=1, needs=frozenset(needs)),
+        dist="d",
+        version="1",
+        params={},
+        steps=steps or Steps(warmup=4, update=3, times=2),
+        output_dir=Path("out"),
+        arguments={"do_train": True, **arguments},
+        source="run.yaml",
+    )
+
+
+def messages(made: RunPlan) -> str:
+    return "\n".join(f"{problem.message} {problem.fix}" for problem in problems(made))
+
+
+def test_an_ordinary_run_has_no_problem():
+    assert messages(plan(max_steps=10)) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"streaming": True}, "streaming: true is not possible here: a streamed data set has no rows to choose from."),
+        ({"use_ray": True}, "use_ray: true is not possible here"),
+        ({"use_mca": True}, "use_mca: true is not possible here"),
+        ({"use_hyper_parallel": True}, "use_hyper_parallel: true is not possible here"),
+        ({"auto_find_batch_size": True}, "auto_find_batch_size: true"),
+        ({"ignore_data_skip": True}, "ignore_data_skip: true"),
+        ({"accelerator_config": {"split_batches": True}}, "accelerator_config.split_batches: true"),
+        ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config.dispatch_batches: true"),
+        ({"save_only_model": True, "resume_from_checkpoint": "x"}, "save_only_model keeps no optimizer state"),
+        ({"stage": "ppo"}, "stage: ppo has no data order to choose. Use one of pt, sft, dpo, rm, kto."),
+        ({"do_train": False}, "do_train is not set"),
+        ({"max_steps": 11}, "max_steps=11 differs from the 10 steps of warmup_step=4 + update_step=3 x update_times=2"),
+        ({"steps": Steps(warmup=4, update=3, train=4)}, "train_step=4 ends the run before the first boundary at warmup"),
+        ({"sp_size": 2}, "sp_size > 1: sequence parallelism is not supported"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(keys, message):
+    assert message in messages(plan(**keys))
+
+
+def test_an_eval_set_is_asked_for_only_where_it_is_needed():
+    assert "needs an eval set and run.yaml names none" in messages(plan(needs=[Need.EVAL_SET]))
+    assert messages(plan(needs=[Need.EVAL_SET], eval_dataset="val")) == ""
+    assert messages(plan(needs=[Need.EVAL_SET], val_size=0.1)) == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"steps": Steps(warmup=0, update=3, times=2)}, "empty at warmup_step: 0"),
+        ({"optim": "sgd"}, "needs Adam's moments; optim: sgd has none"),
+        ({"optim": "adamw_8bit"}, "needs Adam's moments; optim: adamw_8bit has none"),
+        ({"optim": "adafactor"}, "optim: adafactor has none"),
+    ],
+)
+def test_optimizer_state_needs_a_warmup_and_adam(keys, message):
+    assert message in messages(plan(needs=[Need.OPTIMIZER_STATE], **keys))
+    assert messages(plan(needs=[Need.OPTIMIZER_STATE])) == ""
+
+
+def warned(tmp_path, text):
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return "\n".join(warnings(read_run_file(path)))
+
+
+def test_a_static_run_names_the_keys_it_ignores(tmp_path):
+    assert "ignored: component_name, warmup_step." in warned(tmp_path, "component_name: loss\nwarmup_step: 3\n")
+    assert warned(tmp_path, "train_type: static\nseed: 3\n") == ""
+
+
+def test_the_learning_rates_warmup_is_not_taken_for_ours(tmp_path):
+    assert "warmup_steps warms up the learning rate" in warned(tmp_path, "train_type: dynamic_select\nwarmup_steps: 3\n")
+
+
+def test_ignored_settings_are_named(tmp_path):
+    text = "train_type: dynamic_select\ndisable_shuffling: true\nnum_train_epochs: 3\n"
+    assert "disable_shuffling has no effect" in warned(tmp_path, text)
+    assert "num_train_epochs is ignored" in warned(tmp_path, text)
+    assert "num_train_epochs" not in warned(tmp_path, text + "update_times: -1\n")

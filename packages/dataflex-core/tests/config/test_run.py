@@ -1,0 +1,119 @@
+"""Reading run files: what is ours, what is LlamaFactory's, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from dataflex.config.run import check_known_keys, read_run_file
+from dataflex.errors import ConfigError
+from dataflex.runs import Steps, TrainType
+
+SELECT = """
+stage: sft
+learning_rate: 1e-4
+save_strategy: no
+output_dir: out
+train_type: dynamic_select
+component_name: loss
+warmup_step: 4
+update_step: 3
+update_times: 2
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "run.yaml"):
+        path = tmp_path / name
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_our_keys_are_taken_off_and_the_rest_is_left_alone(write):
+    run = read_run_file(write(SELECT))
+    assert run.train_type is TrainType.SELECT
+    assert run.steps() == Steps(warmup=4, update=3, times=2)
+    assert run.llamafactory == {"stage": "sft", "learning_rate": 1e-4, "save_strategy": "no", "output_dir": "out"}
+
+
+def test_overrides_win_nest_and_remember_where_they_came_from(write):
+    run = read_run_file(write(SELECT), ["update_step=50", "component_params.temperature=0.5"])
+    assert run.steps().update == 50
+    assert run.ours["component_params"] == {"temperature": 0.5}
+    assert run.origin("update_step") == "the command line"
+    assert run.origin("component_params.temperature") == "the command line"
+    assert run.origin("warmup_step") == "run.yaml"
+
+
+def test_other_keys_interpolate(write):
+    assert read_run_file(write("output_dir: a/b\nlogging_dir: ${output_dir}/logs\n")).llamafactory["logging_dir"] == "a/b/logs"
+
+
+def test_a_json_file_is_a_run_file(write):
+    run = read_run_file(write(json.dumps({"train_type": "static", "seed": 3}), "run.json"))
+    assert (run.train_type, run.llamafactory) == (TrainType.STATIC, {"seed": 3})
+
+
+def test_without_a_train_type_the_run_is_static(write):
+    assert read_run_file(write("seed: 1")).train_type is TrainType.STATIC
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train_type: dynamic_selct", r"train_type: 'dynamic_selct' \(from run.yaml\).*Did you mean 'dynamic_select'\?"),
+        ("update_step: 0", r"update_step: 0 \(from run.yaml\) must be a whole number of at least 1\."),
+        ("update_step: '50'", r"update_step: '50' \(from run.yaml\) must be a whole number"),
+        ("update_times: -2", r"update_times: -2 \(from run.yaml\) must be a whole number of at least 1 \(or -1\)"),
+        ("warmup_step: true", r"warmup_step: True \(from run.yaml\) must be"),
+        ("warmup_step: 2.5", r"warmup_step: 2.5 \(from run.yaml\) must be"),
+    ],
+)
+def test_a_bad_value_is_named_with_its_file(write, line, message):
+    key = line.partition(":")[0]
+    text = "\n".join(old for old in SELECT.splitlines() if not old.startswith(f"{key}:"))
+    run = read_run_file(write(f"{text}\n{line}\n"))
+    with pytest.raises(ConfigError, match=message):
+        assert run.train_type is TrainType.SELECT
+        run.steps()
+
+
+def test_a_missing_key_is_named_and_its_misspelling_found(write):
+    run = read_run_file(write(SELECT.replace("update_step:", "updat_step:")))
+    with pytest.raises(ConfigError, match=r"update_step is missing from run.yaml.*Was it meant by 'updat_step'\?"):
+        run.steps()
+
+
+def test_update_times_is_not_needed_when_train_step_is_given(write):
+    run = read_run_file(write(SELECT.replace("update_times: 2", "train_step: 9")))
+    assert run.steps() == Steps(warmup=4, update=3, train=9)
+
+
+def test_an_unknown_key_is_refused_with_the_nearest(write):
+    run = read_run_file(write(SELECT + "learning_rat: 1\n"))
+    with pytest.raises(ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"):
+        check_known_keys(run, frozenset({"stage", "learning_rate", "save_strategy", "output_dir"}))
+
+
+def test_a_duplicate_key_is_refused(write):
+    with pytest.raises(ConfigError, match=r"(?s)run.yaml cannot be read: .*duplicate key"):
+        read_run_file(write("seed: 1\nseed: 2\n"))
+
+
+def test_an_override_that_is_not_one_is_refused(write):
+    with pytest.raises(ConfigError, match="'--seed' on the command line is not an override; write key=value"):
+        read_run_file(write("seed: 1"), ["--seed", "3"])
+
+
+def test_a_missing_run_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"run file .*absent.yaml does not exist \(working directory"):
+        read_run_file(tmp_path / "absent.yaml")
+
+
+def test_a_run_file_without_keys_is_refused(write):
+    with pytest.raises(ConfigError, match="holds a list, not keys and values"):
+        read_run_file(write("- 1\n- 2\n"))

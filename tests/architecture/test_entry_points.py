@@ -1,0 +1,59 @@
+"""Every first-party component package is found by its entry point, at no cost to those who only list it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GROUP = "dataflex.components"
+HEAVY = ("torch", "numpy", "transformers", "accelerate", "peft", "datasets", "llamafactory")
+
+PROBE = """
+import importlib, json, sys
+module = importlib.import_module(sys.argv[1])
+specs = list(module.dataflex_components())
+for spec in specs:
+    if spec.params is not None:
+        importlib.import_module(spec.params.partition(":")[0])
+loaded = sorted(set(sys.argv[2:]) & set(sys.modules))
+json.dump({"loaded": loaded, "specs": [[spec.kind, spec.name, spec.target, spec.summary] for spec in specs]}, sys.stdout)
+"""
+
+
+def _entry_points() -> list[tuple[str, str]]:
+    """Pairs of package folder and the module its entry point names."""
+    found = []
+    for path in sorted(ROOT.glob("packages/*/*/pyproject.toml")):
+        project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        modules = list(project.get("entry-points", {}).get(GROUP, {}).values())
+        found += [(str(path.parent.relative_to(ROOT)), module) for module in modules] or [(path.parent.name, "")]
+    return found
+
+
+@pytest.mark.parametrize(("folder", "module"), _entry_points())
+def test_an_entry_point_lists_components_without_a_heavy_import(folder: str, module: str) -> None:
+    assert module, f"{folder} has no entry point in the group {GROUP}"
+    command = [sys.executable, "-c", PROBE, module, *HEAVY]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert seen["loaded"] == []
+    assert seen["specs"], f"{module} lists no component"
+    for kind, name, target, summary in seen["specs"]:
+        assert Path(folder).parts[1:] == (f"dataflex-{kind}s", name)
+        assert target.startswith(module.partition(".")[0] + ".")
+        assert summary
+
+
+def test_importing_dataflex_imports_no_heavy_library() -> None:
+    code = "import sys, dataflex; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout.strip() == "[]"

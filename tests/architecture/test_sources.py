@@ -1,0 +1,72 @@
+"""Habits that hold in every source file of every package."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted([*ROOT.glob("packages/*/src/**/*.py"), *ROOT.glob("packages/*/*/src/**/*.py")])
+UNSAFE = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+GLOBAL_SEEDERS = {"np.random.seed", "numpy.random.seed", "random.seed"}
+
+
+def _nodes(kind: type[ast.AST]) -> Iterator[tuple[str, ast.AST]]:
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, kind):
+                yield f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}", node
+
+
+def test_the_scan_sees_the_packages() -> None:
+    assert ROOT / "packages/dataflex-core/src/dataflex/spec.py" in SOURCES
+
+
+def test_library_code_does_not_print() -> None:
+    calls = [place for place, node in _nodes(ast.Call) if ast.unparse(node.func) == "print"]  # type: ignore[attr-defined]
+    assert calls == []
+
+
+def test_nothing_is_imported_by_a_star() -> None:
+    stars = [place for place, node in _nodes(ast.ImportFrom) if node.names[0].name == "*"]  # type: ignore[attr-defined]
+    assert stars == []
+
+
+def test_nothing_is_stored_or_read_as_pickle() -> None:
+    imports = [
+        place
+        for kind in (ast.Import, ast.ImportFrom)
+        for place, node in _nodes(kind)
+        for name in [getattr(node, "module", None), *(alias.name for alias in node.names)]  # type: ignore[attr-defined]
+        if name and name.partition(".")[0] in UNSAFE
+    ]
+    assert imports == []
+
+
+def test_numpy_files_are_read_and_written_without_pickle() -> None:
+    careless = [
+        place
+        for place, node in _nodes(ast.Call)
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"np.load", "np.save"}
+        and not any(keyword.arg == "allow_pickle" and ast.unparse(keyword.value) == "False" for keyword in node.keywords)
+    ]
+    assert careless == []
+
+
+def test_only_the_scope_that_restores_it_seeds_a_global_generator() -> None:
+    seeded = {
+        place.partition(":")[0]
+        for place, node in _nodes(ast.Call)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in GLOBAL_SEEDERS
+    }
+    assert seeded <= {"packages/dataflex-core/src/dataflex/rng.py"}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT / "packages")))
+def test_a_module_says_what_it_is_for(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree) or not tree.body
