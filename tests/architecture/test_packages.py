@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,16 +39,25 @@ class Package:
         return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
     def imported_modules(self) -> set[str]:
-        """Top-level modules imported anywhere in the source, inside functions and under TYPE_CHECKING included."""
+        """Top-level modules imported anywhere in the source when it runs, inside functions included."""
         names: set[str] = set()
         for path in self.folder.glob("src/**/*.py"):
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for node in _executed(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Import):
                     names |= {alias.name.partition(".")[0] for alias in node.names}
                 elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                     names.add(node.module.partition(".")[0])
         own = {path.name for path in self.folder.glob("src/*")}
         return names - own - set(sys.stdlib_module_names)
+
+
+def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+    """Every node but those that only a type checker reads."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from _executed(node)
 
 
 def _packages() -> list[Package]:

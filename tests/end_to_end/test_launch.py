@@ -6,8 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NOTE_SELECT, call, script
-from note_selector import NOTE_SELECTOR
+from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, call, script
 
 from dataflex.decisions import DecisionLog
 

@@ -6,8 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NOTE_SELECT, POOL, call, script, weights_digest
-from note_selector import NOTE_SELECTOR
+from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, POOL, call, script, weights_digest
 
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ComponentError, ConfigError

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from conftest import NOTE_SELECT
+from tiny_runs import NOTE_SELECT
 
 from dataflex.decisions import DecisionLog
 from dataflex.testing.tiny import tiny_rows, write_dataset

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import call, script, weights_digest
+from tiny_runs import call, script, weights_digest
 
 pytestmark = pytest.mark.slow
 

@@ -72,6 +72,25 @@ def assert_same_on_all_ranks(name: str, array: npt.NDArray[Any], accelerator: An
         )
 
 
+def first_failure(failure: str, accelerator: Any) -> str:
+    """Let every rank know that one failed, so that none is left waiting.
+
+    Args:
+        failure: What went wrong on this rank; ``""`` if nothing did.
+        accelerator: The run's accelerator, or ``None`` on one process.
+
+    Returns:
+        The failure of the lowest rank that has one, the same on every rank; ``""`` if none has.
+    """
+    failures = _all_gather(failure, accelerator)
+    failed = [rank for rank, text in enumerate(failures) if text]
+    if not failed:
+        return ""
+    text = str(failures[failed[0]])
+    everywhere = len(failed) == len(failures)
+    return text if everywhere else f"{text} (on rank {', '.join(map(str, failed))})"
+
+
 def _digest(array: npt.NDArray[Any]) -> bytes:
     header = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.blake2b(header + np.ascontiguousarray(array).tobytes(), digest_size=16).digest()

@@ -1,0 +1,1 @@
+"""The command line. Each command imports what it needs inside its function: ``list-components`` stays fast."""

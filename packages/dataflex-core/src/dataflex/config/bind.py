@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataflex.config.hints import did_you_mean
+from dataflex.hints import did_you_mean
 from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import CatalogEntry
 

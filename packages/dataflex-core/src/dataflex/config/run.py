@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataflex.config.hints import did_you_mean
+from dataflex.hints import did_you_mean
 from dataflex.errors import ConfigError
 from dataflex.runs import Steps, TrainType
 

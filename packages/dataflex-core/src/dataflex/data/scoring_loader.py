@@ -135,9 +135,6 @@ def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
     """Lengths from the offsets of Arrow lists, or ``None`` where they do not tell (a transform, no list column)."""
     if dataset.format["type"] == "custom":  # tokenised on the fly: only the decoded row knows
         return None
-    import pyarrow
-    from pyarrow import compute
-
     columns = _token_columns(dataset.column_names)
     tables = dataset.with_format("arrow", columns=columns)
     total, whole = len(dataset), len(chosen) == len(dataset)
@@ -146,11 +143,11 @@ def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
         end = min(start + _SCAN, len(chosen))
         table = tables[start : min(end, total)] if whole else tables[chosen[start:end].tolist()]
         for column in columns:
-            try:
-                counts = compute.list_value_length(table[column])
-            except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError):
+            chunks = table[column].chunks
+            if not all(hasattr(chunk, "value_lengths") for chunk in chunks):
                 return None
-            lengths[start:end] += np.asarray(compute.fill_null(counts, 0).to_numpy(), np.int64)
+            counts = [chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for chunk in chunks]
+            lengths[start:end] += np.concatenate(counts).astype(np.int64)
     return lengths[chosen] if whole else lengths
 
 

@@ -1,5 +1,7 @@
-"""The hooks a plugin may implement. Mark an implementation with ``dataflex.hookimpl``; leave out arguments you do
-not need, as pluggy allows."""
+"""The hooks a plugin may implement.
+
+Mark an implementation with ``dataflex.hookimpl``; leave out arguments you do not need, as pluggy allows.
+"""
 
 from __future__ import annotations
 

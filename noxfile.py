@@ -1,0 +1,131 @@
+"""Development sessions: ``nox -l`` lists them.
+
+All sessions share one environment in ``.nox/``, because LlamaFactory brings several gigabytes of libraries. It is
+brought up to date when ``constraints.txt`` or a package's metadata has changed, and otherwise used as it is.
+
+``DATAFLEX_ENV=/path/to/venv`` uses an environment that already holds the libraries. Only the packages of this
+repository are installed there, without their dependencies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+
+import nox
+
+if sys.version_info < (3, 11):
+    sys.exit(
+        f"DataFlex needs Python 3.11 or newer, but this nox runs on {sys.version.split()[0]} ({sys.executable}). "
+        "Install nox with a newer Python: python3.11 -m pip install nox && python3.11 -m nox -s tests"
+    )
+
+import tomllib
+
+nox.options.sessions = []  # a bare `nox` lists the sessions
+nox.options.error_on_external_run = False
+
+ROOT = Path(__file__).parent
+CONSTRAINTS = ROOT / "constraints.txt"
+TOOLS = (
+    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+    *("ruff", "mypy", "import-linter", "types-PyYAML"),
+    *("hatchling", "editables", "build", "towncrier"),
+)
+QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
+"""Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
+
+COMPILE_ALL = "import compileall as c, sysconfig as s; c.compile_dir(s.get_path('purelib'), quiet=2, workers=0)"
+
+
+@nox.session(python=False)
+def quickstart(session: nox.Session) -> None:
+    """Build the environment and train a small model on real text: dynamic selection beside the random baseline."""
+    python = shared_environment(session)
+    session.run(python, "-m", "dataflex", "demo", *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
+def tests(session: nox.Session) -> None:
+    """Run every test, or what follows `--`: nox -s tests -- -k schedule."""
+    python = shared_environment(session)
+    workers = str(min(os.cpu_count() or 1, 4))
+    session.run(python, "-m", "pytest", "-n", workers, "--dist", "loadgroup", *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
+def lint(session: nox.Session) -> None:
+    """Check style, layers and types."""
+    python = shared_environment(session)
+    session.run(python, "-m", "ruff", "check", ".")
+    session.run(python, "-m", "ruff", "format", "--check", ".")
+    session.run(tool(python, "lint-imports"))
+    session.run(python, "-m", "mypy")
+
+
+@nox.session(python=False)
+def bench(session: nox.Session) -> None:
+    """Time what the documentation calls fast: nox -s bench -- --write keeps the figures."""
+    python = shared_environment(session)
+    for script in sorted((ROOT / "benchmarks").glob("*.py")):
+        session.run(python, str(script), *session.posargs, env=QUIET)
+
+
+def shared_environment(session: nox.Session) -> str:
+    """Return the Python of the shared environment, after installing what is missing or out of date."""
+    given = os.environ.get("DATAFLEX_ENV")
+    environment = Path(given) if given else ROOT / ".nox" / f"dataflex-py{sys.version_info[0]}{sys.version_info[1]}"
+    python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    if given and not python.exists():
+        session.error(f"DATAFLEX_ENV={given} holds no virtual environment: {python} does not exist.")
+    stamp, wanted = environment / "dataflex-stamp.txt", fingerprint()
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return str(python)
+    pip_install = (str(python), "-m", "pip", "install", "-c", str(CONSTRAINTS))
+    if given:
+        session.run(*pip_install, "--quiet", "--no-build-isolation", "--no-deps", *editables())
+    else:
+        if not python.exists():
+            session.run(sys.executable, "-m", "virtualenv", "--quiet", str(environment))
+        session.run(*pip_install, *TOOLS, *third_party())
+        # All in one command: the resolver takes `dataflex-core` from here, not from an index.
+        session.run(*pip_install, "--quiet", "--no-build-isolation", *editables())
+        # Without bytecode, each start of LlamaFactory compiles its libraries again.
+        session.run(str(python), "-c", COMPILE_ALL)
+    stamp.write_text(wanted, encoding="utf-8")
+    return str(python)
+
+
+def tool(python: str, name: str) -> str:
+    """Path of a command installed beside ``python``."""
+    return str(Path(python).with_name(f"{name}.exe" if os.name == "nt" else name))
+
+
+def pyprojects() -> list[Path]:
+    """Metadata of every package, core first."""
+    packages = ROOT / "packages"
+    return sorted([*packages.glob("*/pyproject.toml"), *packages.glob("*/*/pyproject.toml")])
+
+
+def editables() -> list[str]:
+    """Arguments for pip that install every package of the repository in place."""
+    return [argument for path in pyprojects() for argument in ("-e", str(path.parent))]
+
+
+def third_party() -> list[str]:
+    """Dependencies of all packages that are not packages of this repository."""
+    projects = [tomllib.loads(path.read_text(encoding="utf-8"))["project"] for path in pyprojects()]
+    own = {project["name"] for project in projects}
+    required = {item for project in projects for item in project.get("dependencies", ())}
+    return sorted(item for item in required if re.split(r"[^\w.-]", item)[0] not in own)
+
+
+def fingerprint() -> str:
+    """Changes when the environment has to: other metadata, other versions, another checkout."""
+    digest = hashlib.sha256(str(ROOT.resolve()).encode())
+    for path in (Path(__file__), CONSTRAINTS, *pyprojects()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,178 @@
+"""The commands of ``dataflex``, which is also ``dataflex-cli`` and ``python -m dataflex``.
+
+Only what the parser needs is imported here; each command imports its own module when it runs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dataflex import __version__
+from dataflex.cli import passthrough
+from dataflex.console import configure_logging, print_error, stderr, stdout
+from dataflex.errors import ConfigError, DataFlexError
+from dataflex.spec import Kind
+
+EXIT_ERROR = 2
+"""Exit code for an error the user can do something about."""
+
+_TAKE_PLUGINS = frozenset({"train", "list-components", "show-component", "doctor"})
+
+app = typer.Typer(
+    name="dataflex",
+    help="Choose, mix and weigh training data while a language model trains. Built on LlamaFactory.",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+PluginValues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "-p",
+        "--plugin",
+        metavar="FILE|no:DIST",
+        help="Load a Python file with components, or switch an installed plugin off. May be repeated.",
+    ),
+]
+KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only this kind.", case_sensitive=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line; the console scripts call it.
+
+    Args:
+        argv: Arguments without the program's name; ``sys.argv`` by default.
+
+    Raises:
+        SystemExit: always, with the exit code; 2 after an error, which is printed without a traceback.
+    """
+    configure_logging(int(os.environ.get("RANK", "0")))
+    try:
+        app(args=None if argv is None else list(argv))
+    except DataFlexError as error:
+        print_error(str(error))
+        raise SystemExit(EXIT_ERROR) from None
+
+
+@app.callback(invoke_without_command=True)
+def _root(ctx: typer.Context, plugin: PluginValues = None) -> None:
+    _warn_of_rival()
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
+        return
+    if plugin and ctx.invoked_subcommand not in _TAKE_PLUGINS:
+        raise ConfigError(f"{ctx.invoked_subcommand} takes no plugins; leave out -p {plugin[0]}.")
+    ctx.obj = list(plugin or ())
+
+
+@app.command()
+def train(
+    ctx: typer.Context,
+    run_file: Annotated[Path, typer.Argument(metavar="RUN_FILE", help="YAML or JSON file of the run.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
+    ] = None,
+    plugin: PluginValues = None,
+) -> None:
+    """Train a model as a run file says.
+
+    A run file is a LlamaFactory YAML with DataFlex's keys on top: `train_type`, `component_name`, `warmup_step`,
+    `update_step`, `update_times`, `component_params`. Everything that can be checked is checked before the model loads.
+
+    `dataflex train run.yaml update_step=50 component_params.temperature=0.5`
+
+    Several devices, or `FORCE_TORCHRUN=1`, start it under torchrun; `NPROC_PER_NODE`, `NNODES`, `NODE_RANK`,
+    `MASTER_ADDR` and `MASTER_PORT` work as in LlamaFactory.
+    """
+    from dataflex.cli.train import run_train
+
+    run_train(run_file, list(overrides or ()), _plugin_values(ctx, plugin))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything it writes.")] = Path(
+        "dataflex-demo"
+    ),
+    seed: Annotated[int, typer.Option("--seed", help="Seed of data, model and runs.")] = 42,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and steps: a smoke test, no result.")] = False,
+) -> None:
+    """Train small models on real text, offline: dynamic selection beside the random baseline."""
+    from dataflex.cli.demo import run_demo
+
+    run_demo(out, seed, quick)
+
+
+@app.command("list-components")
+def list_components(
+    ctx: typer.Context, kind: KindOption = None, as_json: JsonOption = False, plugin: PluginValues = None
+) -> None:
+    """List selectors, mixers and weighters, and the plugins that could not be loaded."""
+    from dataflex.cli import components
+
+    components.list_components(_plugin_values(ctx, plugin), kind, as_json)
+
+
+@app.command("show-component")
+def show_component(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a component, or DIST/NAME.")],
+    kind: KindOption = None,
+    as_json: JsonOption = False,
+    plugin: PluginValues = None,
+) -> None:
+    """Show a component's parameters with types, defaults and help, what it needs, and its paper."""
+    from dataflex.cli import components
+
+    components.show_component(name, _plugin_values(ctx, plugin), kind, as_json)
+
+
+@app.command()
+def doctor(ctx: typer.Context, as_json: JsonOption = False, plugin: PluginValues = None) -> None:
+    """Check versions, plugins, the seams to LlamaFactory and devices; exit code 1 if something is broken."""
+    from dataflex.cli.doctor import doctor as examine
+
+    if not examine(_plugin_values(ctx, plugin), as_json):
+        raise typer.Exit(1)
+
+
+@app.command()
+def version() -> None:
+    """Print the version of dataflex-core and of LlamaFactory."""
+    import importlib_metadata
+
+    try:
+        llamafactory = importlib_metadata.version("llamafactory")
+    except importlib_metadata.PackageNotFoundError:
+        llamafactory = "not installed"
+    stdout.print(f"dataflex-core {__version__} (llamafactory {llamafactory})")
+
+
+passthrough.register(app)
+
+
+def _plugin_values(ctx: typer.Context, own: list[str] | None) -> list[str]:
+    """The values of ``-p`` before and after the command's name."""
+    return [*(ctx.obj or ()), *(own or ())]
+
+
+def _warn_of_rival() -> None:
+    from dataflex.plugins.manager import REPAIR, RIVAL, rival_installed
+
+    found = rival_installed()
+    if found is not None:
+        stderr.print(
+            f"Warning: PyPI's other distribution {RIVAL} {found} is installed too. It owns the same import package and "
+            f"the same dataflex-cli, and may have replaced files of dataflex-core. Repair: {REPAIR}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )

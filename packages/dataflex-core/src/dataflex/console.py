@@ -1,0 +1,72 @@
+"""The one pair of consoles everything is printed with, and the set-up of DataFlex's logger."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+stdout = Console(highlight=False)
+"""For results: tables and JSON."""
+
+stderr = Console(stderr=True, highlight=False)
+"""For everything said along the way: errors, warnings, progress."""
+
+
+def print_error(message: str) -> None:
+    """Print an error in red, whole: no line is broken and no bracket is taken for markup."""
+    stderr.print(Text.assemble(("Error: ", "bold red"), (message, "red")), soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """Print a table without cutting a cell.
+
+    A terminal gets its own width, or what the ``no_wrap`` columns need if that is more. A file or pipe gets one line
+    a row, however long.
+    """
+    from rich.measure import Measurement
+
+    unlimited = stdout.options.update(width=100_000)
+    need = Measurement.get(stdout, unlimited, table)
+    table.width = max(need.minimum, min(need.maximum, stdout.width)) if stdout.is_terminal else need.maximum
+    stdout.print(table, crop=False)
+
+
+def configure_logging(rank: int = 0) -> None:
+    """Send the logger ``dataflex`` to standard error; calling it again changes the level only.
+
+    Args:
+        rank: Index of this process. Rank 0 shows INFO, all others WARNING.
+    """
+    logger = logging.getLogger("dataflex")
+    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    if any(handler.get_name() == _HANDLER for handler in logger.handlers):
+        return
+    handler: logging.Handler
+    if stderr.is_terminal:
+        from rich.logging import RichHandler
+
+        handler = RichHandler(console=stderr, show_path=False)
+    else:
+        handler = _PlainHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    handler.set_name(_HANDLER)
+    logger.addHandler(handler)
+
+
+_HANDLER = "dataflex-console"
+
+
+class _PlainHandler(logging.Handler):
+    """One line a message, for log files: rich's own handler would break long paths to fit 80 columns."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            stderr.print(Text(self.format(record)), soft_wrap=True)
+        except Exception:
+            self.handleError(record)

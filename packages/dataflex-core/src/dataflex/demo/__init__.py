@@ -1,0 +1,9 @@
+"""``dataflex demo``: real text of this machine, a small model, real runs, and a table of what came out.
+
+    text (standard library, installed packages)  ->  rows  ->  data/   one pool, two eval sets, one validation set
+    tokenizer  ->  random Qwen2  ->  pretraining on the domains other than docstrings  ->  model/
+    run files  ->  ``dataflex-cli train`` once each, in a process of its own  ->  runs/, logs/
+    decisions.jsonl and all_results.json of each run  ->  tables, summary.json
+
+The runs know nothing of the demo: each can be repeated by hand from its file. Nothing is downloaded.
+"""

@@ -1,0 +1,159 @@
+"""The selector ``loss``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex import Selection, Selector
+from dataflex.components.context import RunContext, logger
+from dataflex.errors import ComponentError, ConfigError
+from dataflex_selectors_loss.params import LossParams
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Scores = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+
+
+class LossSelector(Selector):
+    """Prefer samples by their mean next-token loss under the current model.
+
+    ``mode: sample`` draws at random with weight ``focus_weight`` inside one band of the losses and 1 outside, raised
+    to 1/temperature; without replacement by the Gumbel-top-k trick. ``mode: top`` takes the highest losses, hardest
+    first. Loss is the mean over a sample's target tokens: a sum would rank long answers first.
+
+    Papers: Loshchilov & Hutter 2016 (arXiv 1511.06343), online batch selection by loss; Kool et al. 2019
+    (arXiv 1903.06059), Gumbel-top-k.
+    """
+
+    params: LossParams
+    context: RunContext
+
+    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
+        """Score the candidates with the current weights and choose among them.
+
+        Raises:
+            ConfigError: when there are fewer candidates than samples to draw without replacement.
+            ComponentError: when no candidate has a finite loss.
+        """
+        rng = self.context.rng(step_id)
+        candidates = self._candidates(rng)
+        self._check_enough(len(candidates), num_samples, step_id)
+        scores, metrics = self._score(model, candidates, step_id)
+        chosen = self._choose(scores[candidates], num_samples, rng)
+        return Selection(candidates[chosen], metrics, scores)
+
+    def _candidates(self, rng: np.random.Generator) -> Rows:
+        pool, limit = len(self.dataset), self.params.max_candidates
+        if limit is None or limit >= pool:
+            return np.arange(pool, dtype=np.int64)
+        if self.context.rank == 0:
+            logger.info("max_candidates: scoring a fresh random %d of %d rows.", limit, pool)
+        return np.sort(rng.choice(pool, size=limit, replace=False, shuffle=False)).astype(np.int64)
+
+    def _check_enough(self, candidates: int, num_samples: int, step: int) -> None:
+        if candidates >= (1 if self.params.replacement else num_samples):
+            return
+        limit = self.params.max_candidates
+        capped = limit is not None and limit < len(self.dataset)
+        source = f"max_candidates={limit} of a pool of {len(self.dataset)}" if capped else "the whole pool"
+        raise ConfigError(
+            f"the boundary at step {step} draws {num_samples} samples without replacement, but there are {candidates} "
+            f"candidates ({source}). {'Raise component_params.max_candidates, lower' if capped else 'Lower'} "
+            "update_step or the batch size, or set component_params.replacement: true."
+        )
+
+    def _score(self, model: nn.Module, candidates: Rows, step: int) -> tuple[Scores, dict[str, float | list[float]]]:
+        from dataflex.data.scoring_loader import ScoringLoader
+        from dataflex_selectors_loss.progress import ScoringProgress
+        from dataflex_selectors_loss.scoring import score_pool
+
+        context, began = self.context, time.monotonic()
+        loader = ScoringLoader(
+            self.dataset,
+            self.data_collator,
+            candidates,
+            token_budget=self.params.token_budget,
+            rank=context.rank,
+            world_size=context.world_size,
+            device=_device(model, context.accelerator),
+        )
+        progress = ScoringProgress(len(candidates), enabled=context.rank == 0, share=context.world_size)
+        pool = score_pool(model, loader, len(self.dataset), context.accelerator, progress)
+        seconds = time.monotonic() - began
+        losses, targets = pool.means[candidates], pool.targets[candidates]
+        finite = losses[np.isfinite(losses)]
+        broken = int(np.count_nonzero(~np.isfinite(losses) & (targets > 0)))
+        if not len(finite):
+            raise ComponentError(
+                f"none of the {len(candidates)} candidates at step {step} has a finite loss ({broken} are NaN or "
+                "infinite, the others have no target token). Look at the training loss: lower the learning rate if "
+                "the model has diverged, raise cutoff_len if the answers were cut off."
+            )
+        metrics: dict[str, float | list[float]] = {
+            "scored": float(len(candidates)),
+            "non_finite": float(broken),
+            "without_targets": float(np.count_nonzero(targets == 0)),
+            "score_quantiles": np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist(),
+            "seconds": seconds,
+            "samples_per_second": len(candidates) / max(seconds, 1e-9),
+        }
+        if self.params.max_candidates is not None:
+            metrics["max_candidates"] = float(self.params.max_candidates)
+        if context.rank == 0:
+            self._report(metrics, step)
+        return pool.means, metrics
+
+    def _report(self, metrics: dict[str, float | list[float]], step: int) -> None:
+        logger.info(
+            "loss selector at step %d: scored %d samples in %.1f s (%.1f samples/s).",
+            step,
+            metrics["scored"],
+            metrics["seconds"],
+            metrics["samples_per_second"],
+        )
+        if metrics["non_finite"] or metrics["without_targets"]:
+            logger.warning(
+                "%d samples have a NaN or infinite loss and %d have no target token; they are chosen last.",
+                metrics["non_finite"],
+                metrics["without_targets"],
+            )
+        if getattr(self.data_collator, "neat_packing", False) or "packing_params" in _columns(self.dataset):
+            logger.info("The pool is packed: a row of several samples is scored and chosen as one.")
+
+    def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
+        from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
+
+        if self.params.mode == "top":
+            return top_k(losses, num_samples)
+        log_weights = focus_log_weights(losses, self.params)
+        if self.params.replacement:
+            return weighted_with_replacement(np.exp(log_weights - log_weights.max()), num_samples, rng)
+        # The draw itself is ordered, favoured rows first; every part of the stage shall see the same mix.
+        return rng.permutation(gumbel_top_k(log_weights, num_samples, rng))
+
+
+def focus_log_weights(losses: Scores, params: LossParams) -> Scores:
+    """Log of each sample's weight, shape as ``losses``; -inf for a loss that is not finite.
+
+    Bands lie between the quantiles q1 < q2 of the finite losses: low is ``loss <= q1``, medium ``q1 < loss <= q2``,
+    high ``loss > q2``.
+    """
+    finite = np.isfinite(losses)
+    low, high = np.quantile(losses[finite], params.quantiles)
+    band = {"low": losses <= low, "medium": (losses > low) & (losses <= high), "high": losses > high}[params.focus]
+    log_weights = np.where(band, np.log(params.focus_weight) / params.temperature, 0.0)
+    return np.where(finite, log_weights, -np.inf)
+
+
+def _device(model: nn.Module, accelerator: Any) -> Any:
+    return accelerator.device if accelerator is not None else next(model.parameters()).device
+
+
+def _columns(dataset: Any) -> list[str]:
+    return list(getattr(dataset, "column_names", None) or [])

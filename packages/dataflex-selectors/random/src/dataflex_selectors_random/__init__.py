@@ -1,0 +1,1 @@
+"""The selector ``random`` of DataFlex: uniform draws, the baseline of every selector."""

@@ -1,0 +1,16 @@
+"""Parameters of the selector ``random``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dataflex.spec import param
+
+
+@dataclass(frozen=True)
+class RandomParams:
+    """What a run file may set under ``component_params``."""
+
+    replacement: bool = param(
+        False, "Draw each sample independently; otherwise no row repeats before all have been drawn."
+    )

@@ -1,0 +1,104 @@
+"""What the end-to-end tests share: a folder with a tiny model, ordinary run files, commands of this environment."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+POOL = 64
+NOTE_SELECT = {
+    "train_type": "dynamic_select",
+    "component_name": "random",
+    "components_cfg_file": "src/dataflex/configs/components.yaml",
+    "warmup_step": 2,
+    "update_step": 3,
+    "update_times": 2,
+}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A folder with a tiny model and data, and a way to write run files for them."""
+
+    folder: Path
+    out: Path
+
+    def run_file(self, name: str = "run", **keys: Any) -> Path:
+        """An ordinary LlamaFactory LoRA run file of 4 samples a step, with ``keys`` on top (``None`` removes one)."""
+        values = {
+            "model_name_or_path": str(self.folder / "model"),
+            "stage": "sft",
+            "do_train": True,
+            "finetuning_type": "lora",
+            "lora_target": "all",
+            "lora_rank": 4,
+            "dataset": "tiny",
+            "dataset_dir": str(self.folder / "data"),
+            "template": "qwen3_nothink",
+            "cutoff_len": 96,
+            "output_dir": str(self.out / name),
+            "per_device_train_batch_size": 2,
+            "gradient_accumulation_steps": 2,
+            "learning_rate": 1.0e-3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": "none",
+            "seed": 3,
+            "use_cpu": True,
+            **keys,
+        }
+        path = self.out / f"{name}.yaml"
+        path.write_text(yaml.safe_dump({key: value for key, value in values.items() if value is not None}))
+        return path
+
+
+def call(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment; its output is shown when a test fails."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", **environ}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
+    sys.stdout.write(done.stdout)
+    sys.stderr.write(done.stderr)
+    return done
+
+
+def script(name: str) -> str:
+    """Path of a console script of this environment."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def weights_digest(folder: Path) -> str:
+    """sha256 of a run's final weights file."""
+    (file,) = [path for path in folder.glob("*.safetensors")]
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+# The design note's CustomSelector, unchanged but for absolute imports: what a third party ships.
+NOTE_SELECTOR = '''
+from dataflex.core.registry import register_selector
+from dataflex.train.selector.base_selector import logger, Selector
+
+@register_selector('custom')
+class CustomSelector(Selector):
+    """
+    A custom data selector, as in the design note.
+    """
+    def __init__(
+        self,
+        dataset,
+        accelerator,
+        data_collator,
+        cache_dir,
+    ):
+        super().__init__(dataset, accelerator, data_collator, cache_dir)
+        logger.info(f"CustomSelector initialized.")
+
+    def select(self, model, step_id: int, num_samples: int, **kwargs):
+        return list(range(num_samples))
+'''
