@@ -80,7 +80,7 @@ def shared_environment(session: nox.Session) -> str:
     environment = Path(given) if given else ROOT / ".nox" / f"dataflex-py{sys.version_info[0]}{sys.version_info[1]}"
     python = environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     if given and not python.exists():
-        session.error(f"DATAFLEX_ENV={given} holds no virtual environment: {python} does not exist.")
+        session.error(f"DATAFLEX_ENV={given} holds no virtual environment: {python} does not exist")
     stamp, wanted = environment / "dataflex-stamp.txt", fingerprint()
     if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
         return str(python)

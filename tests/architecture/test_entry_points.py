@@ -22,7 +22,8 @@ for spec in specs:
     if spec.params is not None:
         importlib.import_module(spec.params.partition(":")[0])
 loaded = sorted(set(sys.argv[2:]) & set(sys.modules))
-json.dump({"loaded": loaded, "specs": [[spec.kind, spec.name, spec.target, spec.summary] for spec in specs]}, sys.stdout)
+found = [[spec.kind, spec.name, spec.target, spec.summary] for spec in specs]
+json.dump({"loaded": loaded, "specs": found}, sys.stdout)
 """
 
 
@@ -53,7 +54,5 @@ def test_an_entry_point_lists_components_without_a_heavy_import(folder: str, mod
 
 def test_importing_dataflex_imports_no_heavy_library() -> None:
     code = "import sys, dataflex; print(sorted(set(sys.argv[1:]) & set(sys.modules)))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code, *HEAVY], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout.strip() == "[]"

@@ -62,9 +62,7 @@ def _executed(tree: ast.AST) -> Iterator[ast.AST]:
 
 def _packages() -> list[Package]:
     found = [*ROOT.glob("packages/*/pyproject.toml"), *ROOT.glob("packages/*/*/pyproject.toml")]
-    return [
-        Package(path.parent, tomllib.loads(path.read_text(encoding="utf-8"))["project"]) for path in sorted(found)
-    ]
+    return [Package(path.parent, tomllib.loads(path.read_text(encoding="utf-8"))["project"]) for path in sorted(found)]
 
 
 PACKAGES = _packages()

@@ -52,7 +52,9 @@ def test_numpy_files_are_read_and_written_without_pickle() -> None:
         for place, node in _nodes(ast.Call)
         if isinstance(node, ast.Call)
         and ast.unparse(node.func) in {"np.load", "np.save"}
-        and not any(keyword.arg == "allow_pickle" and ast.unparse(keyword.value) == "False" for keyword in node.keywords)
+        and not any(
+            keyword.arg == "allow_pickle" and ast.unparse(keyword.value) == "False" for keyword in node.keywords
+        )
     ]
     assert careless == []
 

@@ -34,7 +34,7 @@ def gather_scores(
     if rows.shape != scores.shape:
         raise ValueError(f"{len(rows)} rows have scores of shape {scores.shape}")
     pool = np.full(pool_size, np.nan)
-    for their_rows, their_scores in _all_gather((rows, scores), accelerator):
+    for their_rows, their_scores in all_gather((rows, scores), accelerator):
         pool[their_rows] = their_scores
     return pool
 
@@ -62,7 +62,7 @@ def assert_same_on_all_ranks(name: str, array: npt.NDArray[Any], accelerator: An
     """
     if _world_size(accelerator) == 1:
         return
-    digests = _all_gather(_digest(np.asarray(array)), accelerator)
+    digests = all_gather(_digest(np.asarray(array)), accelerator)
     different = [str(rank) for rank, digest in enumerate(digests) if digest != digests[0]]
     if different:
         ranks = ("rank " if len(different) == 1 else "ranks ") + ", ".join(different)
@@ -82,7 +82,7 @@ def first_failure(failure: str, accelerator: Any) -> str:
     Returns:
         The failure of the lowest rank that has one, the same on every rank; ``""`` if none has.
     """
-    failures = _all_gather(failure, accelerator)
+    failures = all_gather(failure, accelerator)
     failed = [rank for rank, text in enumerate(failures) if text]
     if not failed:
         return ""
@@ -100,7 +100,7 @@ def _world_size(accelerator: Any) -> int:
     return 1 if accelerator is None else int(accelerator.num_processes)
 
 
-def _all_gather(item: Any, accelerator: Any) -> list[Any]:
+def all_gather(item: Any, accelerator: Any) -> list[Any]:
     """``item`` of every rank, in the order of ranks."""
     if _world_size(accelerator) == 1:
         return [item]

@@ -1,7 +1,13 @@
-"""What a checkpoint keeps of the engine: ``checkpoint-N/dataflex/engine.json`` and ``plan.npy``.
+"""What a checkpoint keeps of the engine, in ``checkpoint-N/dataflex/``.
+
+    engine.json             schedule, seed, pool, planner, log counters, versions; sha256 of the files below
+    plan.npy                the current stage's rows
+    component.safetensors   the component's state: tensors and arrays
+    component.json          the component's state: everything else
+    COMPLETE                written last, when every rank has written its part of the whole checkpoint
 
 Files are written to a temporary name, forced to disk and renamed, so a kill leaves the old file or the new one.
-No pickle: JSON and ``.npy`` only.
+No pickle: JSON, ``.npy`` and safetensors only.
 """
 
 from __future__ import annotations
@@ -10,17 +16,20 @@ import hashlib
 import io
 import json
 import os
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.errors import ConfigError
+from dataflex.errors import ComponentError, ConfigError
 
 VERSION = 1
 FOLDER = "dataflex"
-_ENGINE, _PLAN = "engine.json", "plan.npy"
+COMPLETE = "COMPLETE"
+_ENGINE, _PLAN, _TENSORS, _VALUES = "engine.json", "plan.npy", "component.safetensors", "component.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +40,17 @@ class EngineState:
         step: Optimizer steps done.
         stage: Stage whose plan was last made; -1 before the first.
         plan_start: Optimizer step of the plan's first sample.
-        warmup, update, total: The schedule.
+        warmup: Schedule: steps before the first boundary.
+        update: Schedule: steps between boundaries.
+        total: Schedule: steps of the run.
         seed: The run's seed.
         global_batch: Samples per optimizer step over all ranks.
         pool_size: Samples of the training pool.
         pool_fingerprint: Content fingerprint of the pool.
         component: ``dist/name`` of the component.
+        planner: The planner's own state, JSON values.
+        log: Counters of the Trainer's log that a stock resume would lose, JSON values.
+        versions: Versions of core and of the component's distribution, for the record.
     """
 
     step: int
@@ -50,44 +64,85 @@ class EngineState:
     pool_size: int
     pool_fingerprint: str
     component: str
+    planner: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def save(checkpoint: Path, state: EngineState, plan: npt.NDArray[np.int64]) -> None:
-    """Write the engine's part of a checkpoint; ``plan`` is the current stage's, over all ranks."""
+@dataclass(frozen=True)
+class Saved:
+    """Everything read from a checkpoint: the engine, the plan of its stage, and the component's ``state_dict``."""
+
+    engine: EngineState
+    plan: npt.NDArray[np.int64]
+    component: Mapping[str, Any]
+
+
+def save(checkpoint: Path, saved: Saved) -> None:
+    """Write the engine's part of a checkpoint.
+
+    Raises:
+        ComponentError: if the component's state holds something that is neither a tensor, an array nor JSON.
+    """
     folder = checkpoint / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    buffer = io.BytesIO()
-    np.save(buffer, plan, allow_pickle=False)
-    write_atomically(folder / _PLAN, buffer.getvalue())
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    record = {"version": VERSION, **asdict(state), "sha256": {_PLAN: digest}}
+    (folder / COMPLETE).unlink(missing_ok=True)
+    plan = io.BytesIO()
+    np.save(plan, saved.plan, allow_pickle=False)
+    files = {_PLAN: plan.getvalue(), **_component_files(saved.component)}
+    for name, data in files.items():
+        write_atomically(folder / name, data)
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    record = {"version": VERSION, **asdict(saved.engine), "sha256": digests}
     write_atomically(folder / _ENGINE, json.dumps(record, indent=1).encode())
 
 
-def load(checkpoint: Path) -> tuple[EngineState, npt.NDArray[np.int64]]:
+def mark_complete(checkpoint: Path) -> None:
+    """Declare a checkpoint whole: call it when every rank has written its files."""
+    write_atomically(checkpoint / FOLDER / COMPLETE, b"")
+
+
+def load(checkpoint: Path) -> Saved:
     """Read the engine's part of a checkpoint.
 
     Raises:
         ConfigError: naming the file that is missing, damaged or of a later version.
     """
+    reason = damage(checkpoint)
+    if reason:
+        raise ConfigError(f"cannot resume from {checkpoint}: {reason}.")
     folder = checkpoint / FOLDER
+    record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
+    names = EngineState.__dataclass_fields__
+    state = EngineState(**{name: record[name] for name in names if name in record})
+    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(folder, record["sha256"]))
+
+
+def damage(checkpoint: Path) -> str:
+    """Why a checkpoint cannot be resumed from; ``""`` if it can. Reads and hashes the engine's files."""
+    folder = checkpoint / FOLDER
+    path = folder / _ENGINE
+    if not path.is_file():
+        return f"{path} is missing (was it written by DataFlex, under this train_type?)"
     try:
-        record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
-        version, digests = record.pop("version"), record.pop("sha256")
-        if version != VERSION:
-            raise ConfigError(f"{folder / _ENGINE} has version {version}; this dataflex-core reads {VERSION}.")
-        state = EngineState(**record)
-        raw = (folder / _PLAN).read_bytes()
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"cannot resume from {checkpoint}: {error.filename} is missing. Was it written by DataFlex, by this "
-            "train_type? Resume from another checkpoint, or start anew in another output_dir."
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"cannot resume from {checkpoint}: {folder / _ENGINE} is damaged ({error}).") from error
-    if hashlib.sha256(raw).hexdigest() != digests.get(_PLAN):
-        raise ConfigError(f"cannot resume from {checkpoint}: {folder / _PLAN} is damaged (its sha256 differs).")
-    return state, np.load(io.BytesIO(raw), allow_pickle=False)
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version, digests = record["version"], dict(record["sha256"])
+        missing = [name for name in EngineState.__dataclass_fields__ if name not in record]
+    except (ValueError, KeyError, TypeError) as error:
+        return f"{path} is damaged ({type(error).__name__}: {error})"
+    if version != VERSION:
+        return f"{path} has version {version}, this dataflex-core reads {VERSION}"
+    if missing or _PLAN not in digests:
+        return f"{path} is damaged (it lacks {', '.join(missing) or _PLAN})"
+    for name, digest in digests.items():
+        file = folder / name
+        if not file.is_file():
+            return f"{file} is missing"
+        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+            return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})"
+    if not (folder / COMPLETE).is_file():
+        return f"{folder / COMPLETE} is missing: the run was stopped while it wrote this checkpoint"
+    return ""
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -98,3 +153,43 @@ def write_atomically(path: Path, data: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _component_files(state: Mapping[str, Any]) -> dict[str, bytes]:
+    if not state:
+        return {}
+    import torch
+    from safetensors.torch import save as save_tensors
+
+    tensors: dict[str, torch.Tensor] = {}
+    values: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, (np.ndarray, np.generic)):
+            tensors[name] = torch.from_numpy(np.array(value))
+        elif isinstance(value, torch.Tensor):
+            tensors[name] = value.detach().cpu().contiguous().clone()
+        else:
+            values[name] = value
+    arrays = [name for name, value in state.items() if isinstance(value, (np.ndarray, np.generic))]
+    try:
+        text = json.dumps({"values": values, "arrays": arrays})
+    except TypeError as error:
+        raise ComponentError(f"its state_dict holds something that is neither tensor, array nor JSON: {error}") from error
+    return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
+
+
+def _read_component(folder: Path, digests: Mapping[str, str]) -> Mapping[str, Any]:
+    if _VALUES not in digests:
+        return {}
+    from safetensors.torch import load as load_tensors
+
+    tensors = load_tensors((folder / _TENSORS).read_bytes())
+    record = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
+    arrays = set(record["arrays"])
+    restored = {name: tensor.numpy() if name in arrays else tensor for name, tensor in tensors.items()}
+    return {**record["values"], **restored}

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 
-def start(rank: int, world_size: int, folder: str) -> Any:
-    """Join the group over a file, so that no port is needed; returns the accelerator."""
+@contextlib.contextmanager
+def joined(rank: int, world_size: int, folder: str) -> Iterator[Any]:
+    """Join the group over a file, so that no port is needed; yields the accelerator."""
     import torch.distributed
     from accelerate import Accelerator
 
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
+    os.environ.update(LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # asked for, unused
     torch.distributed.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
     )
-    return Accelerator(cpu=True)
+    try:
+        yield Accelerator(cpu=True)
+        torch.distributed.barrier()
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def exchange(rank: int, world_size: int, folder: str) -> None:
@@ -27,22 +35,22 @@ def exchange(rank: int, world_size: int, folder: str) -> None:
     from dataflex.distributed import assert_same_on_all_ranks, first_failure, gather_scores, rank0_decides
     from dataflex.errors import ComponentError
 
-    accelerator = start(rank, world_size, folder)
-    rows, scores = [([3, 0], [0.3, 1 / 3]), ([5], [float("inf")])][rank]
-    assert_same_on_all_ranks("a thing", np.arange(3), accelerator)
-    same_values_other_type = np.arange(3, dtype=np.int32 if rank else np.int64)
-    try:
-        assert_same_on_all_ranks("the plan", same_values_other_type, accelerator)
-        message = ""
-    except ComponentError as error:
-        message = str(error)
-    result = {
-        "scores": [repr(float(s)) for s in gather_scores(np.array(rows), np.array(scores), 6, accelerator)],
-        "nothing": [repr(float(s)) for s in gather_scores(np.zeros(0, np.int64), [], 2, accelerator)],
-        "decided": rank0_decides(np.array([[rank, 7]]), accelerator).tolist(),
-        "message": message,
-        "no_failure": first_failure("", accelerator),
-        "failure": first_failure("it broke" if rank else "", accelerator),
-        "both_failed": first_failure(f"{rank} broke", accelerator),
-    }
-    Path(folder, f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")
+    with joined(rank, world_size, folder) as accelerator:
+        rows, scores = [([3, 0], [0.3, 1 / 3]), ([5], [float("inf")])][rank]
+        assert_same_on_all_ranks("a thing", np.arange(3), accelerator)
+        same_values_other_type = np.arange(3, dtype=np.int32 if rank else np.int64)
+        try:
+            assert_same_on_all_ranks("the plan", same_values_other_type, accelerator)
+            message = ""
+        except ComponentError as error:
+            message = str(error)
+        result = {
+            "scores": [repr(float(s)) for s in gather_scores(np.array(rows), np.array(scores), 6, accelerator)],
+            "nothing": [repr(float(s)) for s in gather_scores(np.zeros(0, np.int64), [], 2, accelerator)],
+            "decided": rank0_decides(np.array([[rank, 7]]), accelerator).tolist(),
+            "message": message,
+            "no_failure": first_failure("", accelerator),
+            "failure": first_failure("it broke" if rank else "", accelerator),
+            "both_failed": first_failure(f"{rank} broke", accelerator),
+        }
+        Path(folder, f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")

@@ -56,6 +56,12 @@ class RecordingPlanner:
     def __init__(self):
         self.seen, self.trainer = {}, None
 
+    def state_dict(self):
+        return {}
+
+    def load_state_dict(self, state):
+        pass
+
     def plan(self, stage, step, num_samples):
         self.seen[step] = digest(self.trainer.accelerator.unwrap_model(self.trainer.model))
         torch.rand(3)  # a selector that draws from the global generator disturbs nobody
@@ -92,7 +98,9 @@ def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out"
     recorder = Recorder()
     trainer = Dynamic(model=Line(), args=args, train_dataset=Pool(), callbacks=[recorder])
     trainer.session = SimpleNamespace(
-        log=SimpleNamespace(truncate=lambda step: None), finished=lambda **kwargs: None, identity="test/planner"
+        log=SimpleNamespace(truncate=lambda step: None),
+        finished=lambda **kwargs: None,
+        names_checkpoint=lambda path: True,
     )
     return trainer, planner, recorder, rows
 
@@ -181,7 +189,7 @@ def test_a_damaged_plan_is_named(tmp_path):
 def test_a_checkpoint_of_another_program_is_not_resumed(tmp_path):
     (tmp_path / "out" / "checkpoint-5").mkdir(parents=True)
     again, *_ = make(tmp_path)
-    with pytest.raises(ConfigError, match=r"engine.json is missing. Was it written by DataFlex"):
+    with pytest.raises(ConfigError, match=r"engine.json is missing .was it written by DataFlex"):
         again.train(str(tmp_path / "out" / "checkpoint-5"))
 
 
@@ -195,3 +203,24 @@ def test_a_loop_that_reads_ahead_is_stopped(tmp_path):
         next(batches)
 
 
+
+
+def history(trainer):
+    return [{k: v for k, v in row.items() if "runtime" not in k and "per_second" not in k} for row in trainer.state.log_history]
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 7])
+def test_a_resumed_run_logs_the_same_numbers_where_logs_and_checkpoints_do_not_meet(tmp_path, stop):
+    whole, *_ = make(tmp_path, save_steps=1, logging_steps=3)
+    whole.args.save_strategy = "steps"
+    whole.train()
+    again, *_ = make(tmp_path, logging_steps=3, save_steps=1)
+    again.train(str(tmp_path / "out" / f"checkpoint-{stop}"))
+    assert history(again) == history(whole)
+
+
+def test_rotation_leaves_the_newest_complete_checkpoint(tmp_path):
+    trainer, *_ = make(tmp_path, save_steps=1, save_total_limit=1)
+    trainer.args.save_strategy = "steps"
+    trainer.train()
+    assert [path.name for path in (tmp_path / "out").glob("checkpoint-*")] == ["checkpoint-8"]

@@ -84,8 +84,8 @@ def split(rows: Iterable[Row], settings: Settings) -> Corpus:
     if size < needed:
         raise ConfigError(
             f"the demo needs a pool of at least {needed} rows, and the text found here gives {size}: "
-            f"only {len(candidates[scarcest])} rows of the domain {scarcest.value}. It reads the standard library's "
-            "source files and the metadata of the installed packages; install Python with its sources, or more packages."
+            f"only {len(candidates[scarcest])} rows of the domain {scarcest.value}. It reads the source files of "
+            "the standard library and the metadata of installed packages: use a Python that has both."
         )
     for domain, share in SHARES.items():
         corpus.pool.extend(candidates[domain][: round(size * share)])

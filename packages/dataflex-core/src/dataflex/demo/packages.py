@@ -59,9 +59,10 @@ def _by_name() -> dict[str, Distribution]:
 
 
 def _description(dist: Distribution) -> str:
-    # PackageMetadata promises a mapping only; the long description is the header or, since metadata 2.1, the body.
-    body = getattr(dist.metadata, "get_payload", str)()
-    return str(dist.metadata.get("Description") or body or "")
+    # A header of old metadata files; the body of a message, which the type does not promise, since version 2.1.
+    if "Description" in dist.metadata:
+        return str(dist.metadata["Description"])
+    return str(getattr(dist.metadata, "get_payload", str)())
 
 
 def _licences(dist: Distribution) -> Iterator[str]:

@@ -43,7 +43,7 @@ def new_model(tokenizer: Tokenizer, seed: int) -> Any:
     config = Qwen2Config(
         vocab_size=VOCABULARY,
         hidden_size=HIDDEN,
-        intermediate_size=3 * HIDDEN,
+        intermediate_size=2 * HIDDEN,
         num_hidden_layers=LAYERS,
         num_attention_heads=4,
         num_key_value_heads=4,
@@ -62,9 +62,16 @@ def new_model(tokenizer: Tokenizer, seed: int) -> Any:
 def save(tokenizer: Tokenizer, model: Any, folder: Path) -> None:
     """Write both as one model folder that LlamaFactory and transformers load."""
     from transformers import PreTrainedTokenizerFast
+    from transformers.utils import logging
 
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token=STOP, pad_token=END, model_max_length=POSITIONS
     )
     wrapped.save_pretrained(folder)
-    model.save_pretrained(folder)
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()  # one file of 2 MB
+    try:
+        model.save_pretrained(folder)
+    finally:
+        if shown:
+            logging.enable_progress_bar()

@@ -88,8 +88,7 @@ def output_logits(outputs: Any, labels_BT: torch.Tensor, model: Any = None) -> t
     """Take the logits out of a model's outputs, one position for each label.
 
     Prompt-learning adapters (prompt tuning, p-tuning) put virtual tokens before the text, so their logits are longer
-    than the labels; the leading extra positions are dropped. (A first token that is a target is then not counted, as without
-    an adapter.)
+    than the labels; the leading extra positions are dropped. The first token is no target then, as without an adapter.
 
     Args:
         outputs: What ``model(**batch)`` returned.

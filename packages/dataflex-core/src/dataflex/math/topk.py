@@ -42,8 +42,13 @@ def gumbel_top_k(log_weights: npt.ArrayLike, k: int, rng: np.random.Generator) -
     """
     values = _vector(log_weights, k)
     noise = rng.gumbel(size=len(values))
-    keys = np.where(np.isfinite(values), -(values + noise), np.inf)
-    return np.lexsort((noise, keys))[:k].astype(np.int64)
+    finite = np.isfinite(values)
+    drawn = np.flatnonzero(finite)
+    order = drawn[np.argsort(-(values + noise)[drawn], kind="stable")]
+    if k > len(drawn):
+        others = np.flatnonzero(~finite)
+        order = np.concatenate([order, others[np.argsort(noise[others], kind="stable")]])
+    return order[:k].astype(np.int64)
 
 
 def weighted_with_replacement(weights: npt.ArrayLike, k: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -7,15 +7,14 @@ loop itself stays the Trainer's.
 from __future__ import annotations
 
 import logging
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
-from transformers.trainer_utils import get_last_checkpoint
 
-from dataflex import state
+from dataflex import checkpoints, state
+from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import ConfigError
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.select import SelectPlanner
@@ -29,23 +28,21 @@ class DynamicMixin:
 
     session: Session
     engine: Engine | None = None
+    component: Any = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         if self.args.n_gpu > 1:
             raise ConfigError("several devices in one process (DataParallel) are not supported: use FORCE_TORCHRUN=1.")
-        if resume_from_checkpoint is True:
-            resume_from_checkpoint = get_last_checkpoint(self.args.output_dir)
-            if resume_from_checkpoint is None:
-                logger.warning("resume_from_checkpoint: no checkpoint in %s, starting anew.", self.args.output_dir)
         self.engine = self._make_engine()
         self.args.max_steps = self.engine.schedule.total
-        if resume_from_checkpoint:
-            self.engine.restore(*state.load(Path(resume_from_checkpoint)), str(resume_from_checkpoint))
+        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        if checkpoint is not None:
+            self._restore(checkpoint)
         if self.is_world_process_zero():
-            self.session.log.truncate(self._resumed_step(resume_from_checkpoint))
-        output = super().train(resume_from_checkpoint or None, *args, **kwargs)  # type: ignore[misc]
+            self.session.log.truncate(checkpoints.step_of(checkpoint) if checkpoint is not None else 0)
+        output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         if self.is_world_process_zero():
             self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
         return output
@@ -54,7 +51,25 @@ class DynamicMixin:
         """The ticket loader, over the stock loader with our sampler."""
         if self.engine is None:
             return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
-        return self.engine.bind(super().get_train_dataloader())  # type: ignore[misc, no-any-return]
+        collator = self.data_collator
+        self.data_collator = SeededCollator(collator, int(self.args.seed))
+        try:
+            return self.engine.bind(super().get_train_dataloader())  # type: ignore[misc, no-any-return]
+        finally:
+            self.data_collator = collator
+
+    def keep_progress(self: Any) -> Path | None:
+        """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
+
+        Returns:
+            The checkpoint, or ``None`` before the first step.
+        """
+        folder: Path = self._checkpoint_folder()
+        if self.state.global_step == 0:
+            return None
+        if state.damage(folder):
+            self._save_checkpoint(self.model_wrapped, trial=None)
+        return folder
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
@@ -62,31 +77,65 @@ class DynamicMixin:
         return self.engine.sampler  # type: ignore[no-any-return]
 
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.engine is not None and self.args.should_save:
-            state.save(self._checkpoint_folder(), self.engine.state(), self.engine.plan)
-        return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        if self.engine is None:
+            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        folder: Path = self._checkpoint_folder()
+        engine_state = self.engine.state()
+        if self.args.should_save:
+            saved = state.Saved(engine_state, self.engine.plan, _state_dict(self.component))
+            state.save(folder, saved)
+        limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotated below, once this one is whole
+        try:
+            result = super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = limit
+        self.accelerator.wait_for_everyone()
+        if self.args.should_save:
+            state.mark_complete(folder)
+            best = self.state.best_model_checkpoint
+            checkpoints.rotate(folder.parent, limit, [Path(best)] if best else [])
+        return result
 
     def _checkpoint_folder(self: Any) -> Path:
         return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
 
+    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+        """The checkpoint to start from: a named one must be whole, an automatic one is the newest that is."""
+        if not given:
+            return None
+        if isinstance(given, str) and self.session.names_checkpoint(given):
+            checkpoint = Path(given)
+            reason = state.damage(checkpoint)
+            if reason:
+                earlier, _ = checkpoints.latest_valid(checkpoint.parent, before=checkpoints.step_of(checkpoint))
+                advice = f"Resume from {earlier}, the last whole one before it" if earlier else "Start anew"
+                raise ConfigError(f"cannot resume from {checkpoint}: {reason}. {advice}.")
+            return checkpoint
+        found, skipped = checkpoints.latest_valid(Path(self.args.output_dir))
+        for path, reason in skipped.items():
+            logger.warning("not resuming from %s: %s", path, reason)
+        if found is None:
+            logger.warning("no checkpoint to resume from in %s: starting anew.", self.args.output_dir)
+        else:
+            logger.info("resuming from %s", found)
+        return found
+
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
-        selector = self.session.component(run_context(self, self.session, global_batch))
-        planner = SelectPlanner(self, self.session, schedule, selector)
+        self.component = self.session.component(run_context(self, self.session, global_batch))
+        planner = SelectPlanner(self, self.session, schedule, self.component)
         return Engine(self, schedule, planner, self.session.identity)
 
-    def _resumed_step(self: Any, checkpoint: str | None) -> int:
-        return int(checkpoint.rstrip(os.sep).rpartition("-")[2]) if checkpoint else 0
+    def _restore(self: Any, checkpoint: Path) -> None:
+        saved = state.load(checkpoint)
+        self.engine.restore(saved, str(checkpoint))
+        if saved.component:
+            self.component.load_state_dict(dict(saved.component))
 
-    def keep_progress(self: Any) -> Path | None:
-        """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing."""
-        folder: Path = self._checkpoint_folder()
-        if self.state.global_step == 0:
-            return None
-        if not folder.exists():
-            self._save_checkpoint(self.model_wrapped, trial=None)
-        return folder
+
+def _state_dict(component: Any) -> dict[str, Any]:
+    return dict(component.state_dict()) if hasattr(component, "state_dict") else {}
 
 
 def dynamic(base: type, session: Session) -> type:

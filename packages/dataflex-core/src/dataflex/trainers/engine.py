@@ -11,7 +11,7 @@ no batch can be drawn before the decision it depends on.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,8 @@ from dataflex.data.ticket_loader import ticket_loader
 from dataflex.errors import ConfigError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
-from dataflex.state import EngineState
+from dataflex.state import EngineState, Saved
+from dataflex.trainers import log_counters
 
 
 class Planner(Protocol):
@@ -32,6 +33,12 @@ class Planner(Protocol):
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the planner must remember across a resume, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
 
 
 class Engine:
@@ -58,6 +65,7 @@ class Engine:
         self.sampler = PlanSampler()
         # An accelerate-wrapped loader is built before the first stage is known; it needs a non-empty sampler.
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
+        self._log: Mapping[str, Any] = {}
         self._position: int | None = None  # micro-batches served since step 0, on this rank
         self._stage_end = 0  # position at which the open stage ends
         self._batches: Iterator[Any] | None = None
@@ -84,6 +92,9 @@ class Engine:
                 samples chosen with stale weights.
         """
         step = int(self.trainer.state.global_step)
+        if self._log:
+            log_counters.write(self.trainer, self._log)
+            self._log = {}
         self._position = self._check_position(ticket, step)
         if step >= self.schedule.total:  # resumed from the last checkpoint: nothing is left to train on
             self.trainer.control.should_training_stop = True
@@ -134,7 +145,7 @@ class Engine:
         self._batches = None
 
     def state(self) -> EngineState:
-        """The engine's part of a checkpoint at the current optimizer step."""
+        """The engine's part of a checkpoint at the current optimizer step. Called on every rank."""
         pool = self.trainer.train_dataset
         return EngineState(
             step=int(self.trainer.state.global_step),
@@ -148,27 +159,31 @@ class Engine:
             pool_size=len(pool),
             pool_fingerprint=self._fingerprint,
             component=self.component,
+            planner=self.planner.state_dict(),
+            log=log_counters.read(self.trainer),
         )
 
-    def restore(self, saved: EngineState, plan: npt.NDArray[np.int64], source: str) -> None:
+    def restore(self, saved: Saved, source: str) -> None:
         """Continue from a checkpoint.
 
         Raises:
             ConfigError: when this run differs from the saved one in something that changes the result.
         """
-        now = self.state()
+        then, now = saved.engine, self.state()
         names = ("seed", "global_batch", "pool_size", "pool_fingerprint", "component")
         changed = [
-            f"{name} was {getattr(saved, name)!r} and is now {getattr(now, name)!r}"
+            f"{name} was {getattr(then, name)!r} and is now {getattr(now, name)!r}"
             for name in names
-            if getattr(saved, name) != getattr(now, name)
+            if getattr(then, name) != getattr(now, name)
         ]
-        earlier = Schedule(saved.warmup, saved.update, saved.total)
-        if not self.schedule.agrees_up_to(earlier, saved.step):
+        earlier = Schedule(then.warmup, then.update, then.total)
+        if not self.schedule.agrees_up_to(earlier, then.step):
             changed.append(f"its boundaries were {earlier} and are now {self.schedule}")
         if changed:
             raise ConfigError(
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
                 "another output_dir."
             )
-        self.stage, self.plan_start, self.plan = saved.stage, saved.plan_start, plan
+        self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
+        self.planner.load_state_dict(then.planner)
+        self._log = then.log

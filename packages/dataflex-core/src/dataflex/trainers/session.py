@@ -45,6 +45,10 @@ class Session:
         """The run's decision log."""
         return DecisionLog(self.run.plan.output_dir)
 
+    def names_checkpoint(self, path: str) -> bool:
+        """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
+        return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
+
     def schedule(self, pool: Sized, args: Any) -> Schedule:
         """Lay out the stages, now that the pool is known, and check that it can fill them.
 

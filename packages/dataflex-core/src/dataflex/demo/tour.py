@@ -1,0 +1,132 @@
+"""The demo from its first line to its last."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from dataflex.console import print_table, stderr, stdout
+from dataflex.demo import process, results, tables
+from dataflex.demo.build import build_data, build_model, write_run_files
+from dataflex.demo.findings import findings
+from dataflex.demo.folder import prepare
+from dataflex.demo.progress import phase
+from dataflex.demo.results import RunResult
+from dataflex.demo.row import Domain
+from dataflex.demo.runs import BASELINE, RUNS, DemoRun, Paths
+from dataflex.demo.settings import Settings
+from dataflex.errors import ConfigError
+from dataflex.plugins.catalog import Catalog
+from dataflex.plugins.manager import PluginManager
+from dataflex.plugins.options import PluginOptions
+from dataflex.spec import Kind
+
+SUMMARY_SCHEMA = 1
+
+
+def tour(out: Path, settings: Settings, *, quick: bool) -> None:
+    """Build, train, compare, print; leaves ``summary.json`` with everything that was printed.
+
+    Args:
+        out: Where everything goes.
+        settings: How large.
+        quick: Noted in the summary: figures of a quick demo mean nothing.
+
+    Raises:
+        ConfigError: if ``out`` cannot be used, the machine holds too little text, or ``random`` is not installed.
+        DataFlexError: if a run fails.
+    """
+    runs, missing = installed(RUNS)
+    paths = Paths(prepare(out))
+    for name in missing:
+        stderr.print(f"The selector {name} is not installed; its run is left out.", style="yellow")
+    seconds: dict[str, float] = {}
+    data = build_data(settings, paths, seconds)
+    model = build_model(data, settings, paths, seconds)
+    several_devices = write_run_files(runs, settings, paths)
+    environ = process.environment(os.environ, several_devices=several_devices)
+    finished = [_train(run, paths, data.pool_domains, environ) for run in runs]
+    seconds["runs"] = sum(run.working_seconds + run.evaluation_seconds + run.starting_seconds for run in finished)
+    pool = results.shares(data.pool_domains)
+    sentences = findings(finished, BASELINE.name)
+    summary = {
+        "schema": SUMMARY_SCHEMA,
+        "quick": quick,
+        "settings": dataclasses.asdict(settings),
+        "model": model,
+        "rows": {name: len(rows) for name, rows in data.splits.items()},
+        "pool_shares": pool,
+        "seconds": seconds,
+        "runs": [dataclasses.asdict(run) for run in finished],
+        "findings": sentences,
+    }
+    paths.summary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    _print(finished, pool, sentences, paths, quick=quick)
+
+
+def installed(runs: Sequence[DemoRun]) -> tuple[list[DemoRun], list[str]]:
+    """The runs whose selector some plugin provides, and the names of the selectors that none does.
+
+    Raises:
+        ConfigError: if the baseline is missing.
+        PluginError: if a selector is there but broken.
+    """
+    catalog = Catalog(PluginManager.load(PluginOptions.gather([], os.environ)).plugins)
+    usable, missing = [], []
+    for run in runs:
+        try:
+            catalog.find(Kind.SELECTOR, run.component)
+        except ConfigError:
+            if run == BASELINE:
+                raise
+            missing.append(run.component)
+        else:
+            usable.append(run)
+    return usable, missing
+
+
+def _train(run: DemoRun, paths: Paths, domains: Sequence[Domain], environ: dict[str, str]) -> RunResult:
+    with phase(f"Run {run.name}") as line:
+        wall = process.train(
+            paths.run_file(run),
+            output_dir=paths.output(run),
+            log=paths.log(run),
+            environ=environ,
+            report=line.show,
+        )
+        result = results.read(run, paths, domains, wall)
+        line.show(f"{result.steps} steps, eval loss {result.target_loss:.3f} / {result.others_loss:.3f}")
+    return result
+
+
+def _print(
+    finished: Sequence[RunResult],
+    pool: dict[str, float],
+    sentences: Sequence[str],
+    paths: Paths,
+    *,
+    quick: bool,
+) -> None:
+    entries = {
+        "data set": str(paths.data),
+        "model": str(paths.model),
+        **{f"run {run.name}": run.run_file for run in finished},
+        "results": str(paths.root / "runs"),
+        "logs": str(paths.root / "logs"),
+        "all figures": str(paths.summary),
+    }
+    for table in (tables.places(entries), tables.selections(finished, pool), tables.losses(finished)):
+        stdout.print()
+        print_table(table)
+    stdout.print()
+    for sentence in sentences:
+        stdout.print(f"• {sentence}", soft_wrap=not stdout.is_terminal, markup=False)
+    if quick:
+        stdout.print("• This was a quick demo: it shows that everything works, and its losses mean nothing.")
+    stdout.print("\nRepeat any run, or change it on the way:")
+    for run in finished:
+        stdout.print(f"  {run.command}", soft_wrap=True, markup=False)
+    stdout.print(f"  {finished[-1].command} learning_rate=1e-3", soft_wrap=True, markup=False)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from importlib_metadata import entry_points
+from pydantic import TypeAdapter, ValidationError
+
+from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.spec import API
+from dataflex_selectors_loss import plugin
+from dataflex_selectors_loss.params import LossParams
+
+SPEC = plugin.dataflex_components()[0]
+
+
+def plan(*, stage: str = "sft", steps: Steps | None = None, batch: int = 2, **params: Any) -> RunPlan:
+    return RunPlan(
+        train_type=TrainType.SELECT,
+        stage=stage,
+        component=SPEC,
+        dist="dataflex-selectors-loss",
+        version="0.1.0",
+        params=dataclasses.asdict(LossParams(**params)),
+        steps=steps or Steps(warmup=5, update=10, times=3),
+        output_dir=Path("out"),
+        arguments={"per_device_train_batch_size": batch, "gradient_accumulation_steps": 2},
+        source="run.yaml",
+    )
+
+
+def test_the_entry_point_names_the_plugin() -> None:
+    (point,) = [point for point in entry_points(group="dataflex.components") if point.name == "loss"]
+    assert point.load() is plugin
+
+
+def test_plugin_and_params_import_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, dataflex_selectors_loss.plugin as p, dataflex_selectors_loss.params\n"
+        "p.dataflex_components()\n"
+        "print(sorted({'torch', 'numpy', 'rich', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_spec_names_what_exists() -> None:
+    assert SPEC.api == API
+    for reference in (SPEC.target, SPEC.params):
+        assert reference is not None
+        module, name = reference.split(":")
+        assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
+def test_stages_without_a_next_token_loss_are_refused(stage: str) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(stage=stage))
+    assert f"stage: {stage} (from run.yaml)" in problem.message
+    assert "sft or pt" in problem.fix
+    assert "random" in problem.fix
+
+
+@pytest.mark.parametrize("stage", ["sft", "pt"])
+def test_stages_with_a_next_token_loss_are_not(stage: str) -> None:
+    assert plugin.dataflex_check_run(plan(stage=stage)) == []
+
+
+def test_a_part_of_the_pool_that_cannot_fill_a_stage_is_refused() -> None:
+    # 10 steps of batch 2 x accumulation 2
+    (problem,) = plugin.dataflex_check_run(plan(max_candidates=39))
+    assert "max_candidates=39" in problem.message
+    assert "at least 40 samples" in problem.message
+    assert plugin.dataflex_check_run(plan(max_candidates=40)) == []
+    assert plugin.dataflex_check_run(plan(max_candidates=39, replacement=True)) == []
+    short = Steps(warmup=5, update=10, train=8)  # the only stage has 3 steps
+    assert plugin.dataflex_check_run(plan(max_candidates=12, steps=short)) == []
+    assert len(plugin.dataflex_check_run(plan(max_candidates=11, steps=short))) == 1
+
+
+def test_runs_of_other_components_are_left_alone() -> None:
+    other = dataclasses.replace(SPEC, target="mine.selector:Mine")
+    assert plugin.dataflex_check_run(dataclasses.replace(plan(stage="dpo"), component=other)) == []
+
+
+def test_parameters_of_a_dataflex_1_file_mean_the_same() -> None:
+    given = {"focus": "medium", "focus_weight": 3, "quantiles": [0.25, 0.75], "temperature": 2, "replacement": True}
+    params = TypeAdapter(LossParams).validate_python(given)
+    assert params == LossParams(
+        focus="medium", focus_weight=3.0, quantiles=(0.25, 0.75), temperature=2.0, replacement=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"quantiles": [0.66, 0.33]}, "two rising numbers"),
+        ({"quantiles": [0.2, 1.2]}, "two rising numbers"),
+        ({"quantiles": [0.2]}, "quantiles"),
+        ({"focus": "hard"}, "'low', 'medium' or 'high'"),
+        ({"focus_weight": 0}, "focus_weight must be above 0"),
+        ({"temperature": -1}, "temperature must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
+        ({"max_candidates": 0}, "max_candidates must be at least 1"),
+        ({"token_budget": 0}, "token_budget must be at least 1"),
+        ({"mode": "top", "replacement": True}, "cannot draw with replacement"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(LossParams).validate_python(given)
+
+
+def test_every_parameter_has_a_help_text() -> None:
+    assert all(field.metadata["help"] for field in dataclasses.fields(LossParams))

@@ -1,0 +1,258 @@
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from loss_cases import (
+    Bigram,
+    Pad,
+    out_of_memory,
+    ragged_pool,
+    reference_losses,
+    select_on_a_rank,
+    selector,
+    tiny_qwen,
+    two_token_pool,
+)
+from rich.console import Console
+from torch import nn
+
+from dataflex.errors import ComponentError
+from dataflex_selectors_loss import progress as progress_module
+from dataflex_selectors_loss.progress import ScoringProgress
+from dataflex_selectors_loss.scoring import evaluating
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("budget", [1, 40, 200, 16384])
+def test_scores_are_the_losses_of_the_rows_alone(budget: int, side: str, lora: bool) -> None:
+    model, rows = tiny_qwen(lora=lora), ragged_pool()
+    chosen = selector(rows, collator=Pad(side), token_budget=budget).select(model, 3, 4)
+    np.testing.assert_allclose(chosen.scores, reference_losses(model, rows), atol=1e-5, rtol=0)
+
+
+def test_scores_follow_the_rows_when_the_pool_is_reordered() -> None:
+    model, rows = tiny_qwen(), ragged_pool()
+    order = np.random.default_rng(0).permutation(len(rows))
+    before = selector(rows, token_budget=100).select(model, 3, 4).scores
+    after = selector([rows[row] for row in order], token_budget=100).select(model, 3, 4).scores
+    assert before is not None
+    np.testing.assert_allclose(after, before[order], atol=1e-5, rtol=0)
+
+
+def test_padding_that_carries_labels_is_no_target() -> None:
+    model, rows = tiny_qwen(), ragged_pool()
+    chosen = selector(rows, collator=Pad(label=0)).select(model, 3, 4)  # ignore_pad_token_for_loss: false
+    np.testing.assert_allclose(chosen.scores, reference_losses(model, rows), atol=1e-5, rtol=0)
+
+
+def _hooks(model: nn.Module) -> list[tuple[Any, ...]]:
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_state_dict_hooks")
+    return [tuple(dict(getattr(module, kind)) for kind in kinds) for module in model.modules()]
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_scoring_leaves_no_trace(lora: bool) -> None:
+    model = tiny_qwen(lora=lora)
+    for place, module in enumerate(model.modules()):
+        module.training = place % 3 != 0  # a mix, as with frozen parts
+    for weight in model.parameters():
+        weight.grad = torch.full_like(weight, 0.5)
+    model.register_forward_hook(lambda *_: None)
+    weights = copy.deepcopy(model.state_dict())
+    flags = [module.training for module in model.modules()]
+    hooks, attributes = _hooks(model), set(vars(model))
+    states = (torch.get_rng_state(), np.random.get_state(), random.getstate())
+
+    selector(ragged_pool(), token_budget=100, max_candidates=8).select(model, 3, 4)
+
+    assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+    assert all(weight.grad is not None and bool((weight.grad == 0.5).all()) for weight in model.parameters())
+    assert [module.training for module in model.modules()] == flags
+    assert _hooks(model) == hooks
+    assert set(vars(model)) == attributes
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert all(np.array_equal(now, then) for now, then in zip(np.random.get_state(), states[1], strict=True))
+    assert random.getstate() == states[2]
+
+
+def test_the_train_flags_come_back_when_scoring_fails() -> None:
+    model = tiny_qwen()
+    with pytest.raises(ZeroDivisionError), evaluating(model):
+        assert not any(module.training for module in model.modules())
+        raise ZeroDivisionError
+    assert all(module.training for module in model.modules())
+
+
+def test_scoring_does_not_call_a_train_method_that_merges_weights() -> None:
+    class Merging(nn.Dropout):
+        def train(self, mode: bool = True) -> nn.Module:
+            raise AssertionError("train() was called")
+
+    model = nn.Sequential(Merging())
+    with evaluating(model):
+        assert not model[0].training
+    assert model[0].training
+
+
+class Recording(nn.Module):
+    """Remembers what it was called with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.calls: list[dict[str, Any]] = []
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None, use_cache: bool = True, **rest: Any) -> Any:
+        self.calls.append({"use_cache": use_cache, "grad": torch.is_grad_enabled(), **rest})
+        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 200))
+
+
+def test_the_model_gets_no_labels_no_cache_and_no_gradient() -> None:
+    model = Recording()
+    selector(ragged_pool()).select(model, 3, 4)
+    assert model.calls == [{"use_cache": False, "grad": False}]
+
+
+def test_mixed_precision_logits_stay_in_half_precision_and_the_wrapper_is_put_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from accelerate import Accelerator
+
+    from dataflex_selectors_loss import scoring
+
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16")
+    try:
+        plain, model = tiny_qwen(), accelerator.prepare_model(tiny_qwen())
+        wrapped, seen = model.forward, []
+
+        def spy(logits: torch.Tensor, labels: torch.Tensor) -> Any:
+            seen.append(logits.dtype)
+            return real(logits, labels)
+
+        real = scoring.sample_losses
+        monkeypatch.setattr(scoring, "sample_losses", spy)
+        rows = ragged_pool()
+        chosen = selector(rows, accelerator=accelerator).select(model, 3, 4)
+        assert set(seen) == {torch.bfloat16}
+        assert model.forward == wrapped
+        np.testing.assert_allclose(chosen.scores, reference_losses(plain, rows), rtol=0.03)
+    finally:
+        from accelerate.state import AcceleratorState, PartialState
+
+        AcceleratorState._reset_state()
+        PartialState._reset_state()
+
+
+def test_batches_without_labels_have_no_loss() -> None:
+    def collator(features: Any) -> dict[str, torch.Tensor]:
+        batch = Pad()(features)
+        del batch["labels"]
+        return batch
+
+    with pytest.raises(ComponentError, match=r"no labels \(they hold: input_ids, attention_mask\)"):
+        selector(ragged_pool(), collator=collator).select(tiny_qwen(), 3, 4)
+
+
+def test_running_out_of_memory_names_the_parameter_to_lower() -> None:
+    model = tiny_qwen()
+    model.forward = out_of_memory  # type: ignore[method-assign]
+    with pytest.raises(ComponentError, match=r"batch of 1 x 64 tokens\. Lower component_params\.token_budget"):
+        selector(ragged_pool(), token_budget=64).select(model, 3, 4)
+
+
+def test_a_row_with_nan_logits_is_counted_and_chosen_last(caplog: pytest.LogCaptureFixture) -> None:
+    rows, model = two_token_pool([1, 4, 2, 3])
+    with torch.no_grad():
+        model.table[4] = torch.nan
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        chosen = selector(rows, mode="top").select(model, 3, 4)
+    assert list(chosen.rows) == [3, 2, 0, 1]
+    assert chosen.metrics["non_finite"] == 1
+    assert chosen.metrics["scored"] == 4
+    assert "1 samples have a NaN or infinite loss" in caplog.text
+    drawn = [selector(rows, seed=seed).select(model, 3, 3).rows for seed in range(30)]
+    assert all(1 not in list(row) for row in drawn)
+    assert 1 not in selector(rows, replacement=True).select(model, 3, 500).rows
+
+
+def test_a_model_that_has_diverged_stops_the_run() -> None:
+    rows, model = two_token_pool([1, 2])
+    with torch.no_grad():
+        model.table[:] = torch.nan
+    with pytest.raises(ComponentError, match=r"none of the 2 candidates at step 3 has a finite loss \(2 are NaN"):
+        selector(rows).select(model, 3, 1)
+
+
+def test_a_row_without_targets_has_no_loss_and_is_chosen_last() -> None:
+    rows, model = two_token_pool([1, 4, 2, 3])
+    rows[3]["labels"] = [-100, -100]
+    chosen = selector(rows, mode="top").select(model, 3, 4)
+    assert list(chosen.rows) == [1, 2, 0, 3]
+    assert (chosen.metrics["without_targets"], chosen.metrics["non_finite"]) == (1, 0)
+    assert all(3 not in list(selector(rows, seed=seed).select(model, 3, 3).rows) for seed in range(30))
+
+
+def test_a_long_easy_answer_does_not_outrank_a_short_hard_one() -> None:
+    # 30 tokens at p = 0.8: sum 6.69, mean 0.22. Two tokens at p = 0.2: sum 3.22, mean 1.61.
+    model = Bigram([[0.8, 0.2], [0.2, 0.8]])
+    rows = [
+        {"input_ids": [0] * 31, "attention_mask": [1] * 31, "labels": [-100] + [0] * 30},
+        {"input_ids": [0, 1, 0], "attention_mask": [1] * 3, "labels": [-100, 1, 0]},
+    ]
+    chosen = selector(rows, mode="top").select(model, 3, 1)
+    assert list(chosen.rows) == [1]
+    assert chosen.scores == pytest.approx([0.2231436, 1.6094379], abs=1e-6)
+
+
+def test_two_ranks_choose_what_one_chooses_and_both_hear_of_a_failure(tmp_path: Path) -> None:
+    import torch.multiprocessing
+
+    torch.multiprocessing.spawn(select_on_a_rank, args=(2, str(tmp_path)), nprocs=2)
+    alone = selector(ragged_pool(), token_budget=64).select(tiny_qwen(), 6, 5)
+    for rank in range(2):
+        np.testing.assert_array_equal(np.load(tmp_path / f"rows{rank}.npy", allow_pickle=False), alone.rows)
+        scores = np.load(tmp_path / f"scores{rank}.npy", allow_pickle=False)
+        np.testing.assert_allclose(scores, alone.scores, atol=1e-6, rtol=0)
+    heard = [(tmp_path / f"error{rank}.txt").read_text() for rank in range(2)]
+    assert all(text.startswith("ComponentError") and "token_budget" in text for text in heard)
+
+
+def _advance(console: Console, monkeypatch: pytest.MonkeyPatch, quiet: float, *, enabled: bool = True) -> None:
+    monkeypatch.setattr(progress_module, "QUIET_SECONDS", quiet)
+    with ScoringProgress(40, enabled=enabled, share=2, console=console) as progress:
+        progress.advance(5)
+        progress.advance(15)
+    assert progress.done == 40
+
+
+def test_a_log_file_gets_a_line_and_a_terminal_a_bar(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (tmp_path / "out").open("w+", encoding="utf-8") as file, caplog.at_level(logging.INFO, "dataflex"):
+        _advance(Console(file=file, force_terminal=False), monkeypatch, 0.0)
+        assert "scoring: 10 of 40 samples" in caplog.text
+        assert caplog.text.count("scoring:") == 1
+        caplog.clear()
+        _advance(Console(file=file, force_terminal=True, width=100), monkeypatch, 0.0)
+        file.seek(0)
+        assert "samples/s" in file.read()
+        assert caplog.text == ""
+
+
+@pytest.mark.parametrize(("quiet", "enabled"), [(1e6, True), (0.0, False)])
+def test_a_short_pass_and_the_other_ranks_say_nothing(
+    quiet: float, enabled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (tmp_path / "out").open("w+", encoding="utf-8") as file, caplog.at_level(logging.INFO, "dataflex"):
+        _advance(Console(file=file, force_terminal=True), monkeypatch, quiet, enabled=enabled)
+        file.seek(0)
+        assert file.read() == caplog.text == ""

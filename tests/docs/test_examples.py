@@ -1,0 +1,63 @@
+"""The run files under ``examples/`` pass every check that needs no model, and name components that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from dataflex.config.plan import prepare
+from dataflex.config.run import check_known_keys, read_run_file
+from dataflex.plugins.manager import PluginManager
+from dataflex.plugins.options import PluginOptions
+from dataflex.runs import TrainType
+
+ROOT = Path(__file__).parents[2]
+RUN_FILES = sorted(ROOT.glob("examples/train_*/*.yaml"))
+PRESETS = re.findall(r"^  (\w+):", (ROOT / "examples/components.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+every_run_file = pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
+    monkeypatch.chdir(ROOT)
+    return PluginManager.load(PluginOptions(files=(ROOT / "examples/custom_selector.py",)))
+
+
+def test_lora_and_full_have_a_run_file_for_each_selector() -> None:
+    selectors = sorted(path.parent.name for path in ROOT.glob("packages/dataflex-selectors/*/pyproject.toml"))
+    for folder in ("train_lora", "train_full"):
+        assert [path.stem for path in RUN_FILES if path.parent.name == folder] == selectors
+
+
+@every_run_file
+def test_a_run_file_names_a_component_that_exists(path: Path, plugins: PluginManager) -> None:
+    run = read_run_file(path)
+    assert run.train_type is TrainType.SELECT
+    prepared = prepare(run, plugins)
+    assert prepared.entry.spec.name == path.stem
+    assert prepared.plan.arguments["output_dir"].endswith(f"{path.parent.name.removeprefix('train_')}/{path.stem}")
+
+
+@every_run_file
+def test_the_comment_on_the_steps_is_right(path: Path, plugins: PluginManager) -> None:
+    steps = prepare(read_run_file(path), plugins).plan.steps
+    total = steps.warmup + steps.update * steps.times
+    sentence = f"{steps.warmup} + {steps.update} * {steps.times} = {total} optimizer steps"
+    assert sentence in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_of_components_yaml_can_be_chosen(preset: str, plugins: PluginManager) -> None:
+    run = read_run_file(ROOT / "examples/train_lora/loss.yaml", [f"component_name={preset}"])
+    assert prepare(run, plugins).entry.spec.name == {"easy": "loss"}.get(preset, preset)
+
+
+@pytest.mark.slow
+def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
+    from dataflex.bridge.llamafactory import known_keys
+
+    known = known_keys()
+    for path in RUN_FILES:
+        check_known_keys(read_run_file(path), known)

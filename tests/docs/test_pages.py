@@ -1,0 +1,99 @@
+"""The pages name every hook, key and field there is, as the code has them."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dataflex.components.context import RunContext
+from dataflex.config.run import OUR_KEYS
+from dataflex.decisions import Decision
+from dataflex.plugins import hookspecs
+from dataflex.runs import TrainType
+from dataflex.spec import Kind
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
+CONFIGURATION = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+HOOKS = [name for name in vars(hookspecs) if name.startswith("dataflex_")]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_is_documented_with_its_exact_signature(hook: str) -> None:
+    signature = str(inspect.signature(getattr(hookspecs, hook))).replace("'", "")
+    assert f"def {hook}{signature}: ..." in PLUGINS
+
+
+def test_no_hook_is_documented_that_does_not_exist() -> None:
+    assert set(re.findall(r"\bdataflex_\w+(?=\()", PLUGINS)) == set(HOOKS)
+
+
+def test_every_key_of_a_run_file_has_a_section_and_no_section_is_left_over() -> None:
+    assert sorted(re.findall(r"^### `(\w+)`$", CONFIGURATION, re.MULTILINE)) == sorted(OUR_KEYS)
+
+
+def test_every_train_type_is_documented() -> None:
+    assert [train_type for train_type in TrainType if f"`{train_type}`" not in CONFIGURATION] == []
+
+
+def test_every_field_of_a_decision_is_documented() -> None:
+    page = (ROOT / "docs/selecting.md").read_text(encoding="utf-8")
+    table = page.partition("## What is recorded")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(cells))) == sorted(Decision.__dataclass_fields__)
+
+
+def test_every_kind_of_component_is_in_the_glossary() -> None:
+    page = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    assert [kind for kind in Kind if f"| **{kind}** |" not in page] == []
+
+
+def _write_example_package(folder: Path) -> None:
+    """The package of docs/plugins.md, installed the way pip leaves it."""
+    blocks = re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", PLUGINS, re.MULTILINE | re.DOTALL)
+    files = {name: text for name, text in blocks if "/" in name or name == "pyproject.toml"}
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    section = files["pyproject.toml"].partition('[project.entry-points."dataflex.components"]\n')[2]
+    entry_points = section.replace('"', "")
+    info = folder / "my_selectors-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-selectors\nVersion: 0.1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[dataflex.components]\n{entry_points}", encoding="utf-8")
+
+
+def _dataflex(folder: Path, *arguments: str) -> object:
+    code = f"import sys; sys.path.append({str(folder)!r}); from dataflex.cli.app import main; main()"
+    command = [sys.executable, "-c", code, *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_example_package_is_listed_and_shows_its_parameters(tmp_path: Path) -> None:
+    _write_example_package(tmp_path)
+    listed = {row["name"]: row for row in _dataflex(tmp_path, "list-components")}  # type: ignore[attr-defined]
+    assert (listed["shortest"]["dist"], listed["shortest"]["status"]) == ("my-selectors", "loaded")
+    shown = _dataflex(tmp_path, "show-component", "shortest")
+    assert [row["name"] for row in shown["params"]] == ["share"]  # type: ignore[index]
+
+
+def test_the_example_selector_draws_from_the_shortest_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _write_example_package(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    from my_selectors.params import ShortestParams  # type: ignore[import-not-found]
+    from my_selectors.selector import Shortest  # type: ignore[import-not-found]
+
+    pool = [{"input_ids": [0] * length} for length in (9, 1, 8, 2, 7, 3, 6, 4)]
+    context = RunContext(dataset=pool, data_collator=list, cache_dir=tmp_path)  # type: ignore[arg-type]
+    selection = Shortest(ShortestParams(share=0.5), context).select(None, 20, 3)
+    assert set(selection.rows) <= {1, 3, 5, 7}
+    assert len(np.unique(selection.rows)) == 3
