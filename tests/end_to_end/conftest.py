@@ -1,4 +1,7 @@
-"""Real runs on a tiny model. LlamaFactory takes seconds to import: runs share this process unless a process is the point."""
+"""Real runs on a tiny model.
+
+LlamaFactory takes seconds to import: runs share this process unless a process is the point.
+"""
 
 from __future__ import annotations
 

@@ -73,7 +73,9 @@ def test_a_bad_answer_stops_the_run_after_a_checkpoint_and_the_mended_run_resume
     mine = workshop.out / "mine.py"
     mine.write_text(FAILING)
     run = workshop.run_file(**NOTE_SELECT | {"component_name": "failing"})
-    with pytest.raises(ComponentError, match=r"(?s)'failing' of .*mine.py.*step 5.*shape \[11\] where 12.*checkpoint-5"):
+    with pytest.raises(
+        ComponentError, match=r"(?s)'failing' of .*mine.py.*step 5.*shape \[11\] where 12.*checkpoint-5"
+    ):
         train(run, plugins=(str(mine),))
     assert (workshop.out / "run" / "checkpoint-5" / "trainer_state.json").is_file()
     mine.write_text(FAILING.replace("rows[1:]", "rows"))
@@ -106,7 +108,9 @@ def test_samples_repeat_when_asked_for(workshop, train):
 
 
 def test_a_misspelt_llamafactory_key_is_refused_before_anything_loads(workshop, train):
-    with pytest.raises(ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"
+    ):
         train(workshop.run_file(**NOTE_SELECT, learning_rat=1))
 
 

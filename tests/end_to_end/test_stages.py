@@ -17,7 +17,10 @@ pytestmark = pytest.mark.slow
 def stage_data(folder, stage):
     rows = tiny_rows(48)
     if stage == "pt":
-        info, made = {"columns": {"prompt": "text"}}, [{"text": row["instruction"] + row["output"] * 20} for row in rows]
+        info, made = (
+            {"columns": {"prompt": "text"}},
+            [{"text": row["instruction"] + row["output"] * 20} for row in rows],
+        )
     elif stage in ("dpo", "rm"):
         info = {"ranking": True, "columns": {"prompt": "instruction", "chosen": "output", "rejected": "worse"}}
         made = [{**row, "worse": row["output"][::-1]} for row in rows]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -52,7 +54,7 @@ def test_stages_tile_the_run_and_boundaries_open_them(warmup, update, extra):
     schedule = Schedule(warmup, update, warmup + extra)
     stages = list(schedule.stages())
     assert stages[0][0] == 0 and stages[-1][1] == schedule.total
-    assert all(left[1] == right[0] for left, right in zip(stages, stages[1:], strict=False))
+    assert all(left[1] == right[0] for left, right in itertools.pairwise(stages))
     assert list(schedule.boundaries) == [first for first, _ in stages[1:]]
     assert schedule.total not in schedule.boundaries
     for step in range(schedule.total):

@@ -31,7 +31,16 @@ _HOMES = {
     "register_weighter": "dataflex.components.registry",
 }
 
-__all__ = ["Mixer", "Selection", "Selector", "Weighter", "hookimpl", "register_mixer", "register_selector", "register_weighter"]
+__all__ = [
+    "Mixer",
+    "Selection",
+    "Selector",
+    "Weighter",
+    "hookimpl",
+    "register_mixer",
+    "register_selector",
+    "register_weighter",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -24,7 +24,9 @@ def wants_torchrun(environ: Mapping[str, str], device_count: Callable[[], int]) 
     return not _enabled(environ, "USE_RAY") and not _enabled(environ, "USE_KT") and device_count() > 1
 
 
-def torchrun_command(arguments: Sequence[str], environ: Mapping[str, str], device_count: Callable[[], int]) -> list[str]:
+def torchrun_command(
+    arguments: Sequence[str], environ: Mapping[str, str], device_count: Callable[[], int]
+) -> list[str]:
     """The torchrun call that starts this command's ranks, as an argument list.
 
     Honours NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR, MASTER_PORT, and RDZV_ID with MIN_NNODES, MAX_NNODES and

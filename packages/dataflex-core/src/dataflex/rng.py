@@ -24,7 +24,7 @@ def rng_scope(seed: int | None = None, *, devices: bool = False) -> Iterator[Non
         seed: Seeds the generators of Python, NumPy and torch inside; ``None`` starts from the current state.
         devices: Also cover the accelerators' generators. Costs a device synchronisation.
     """
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = torch.cuda.get_rng_state_all() if devices and torch.cuda.is_available() else None
     try:
         if seed is not None:

@@ -179,7 +179,9 @@ def _component_files(state: Mapping[str, Any]) -> dict[str, bytes]:
     try:
         text = json.dumps({"values": values, "arrays": arrays})
     except TypeError as error:
-        raise ComponentError(f"its state_dict holds something that is neither tensor, array nor JSON: {error}") from error
+        raise ComponentError(
+            f"its state_dict holds something that is neither tensor, array nor JSON: {error}"
+        ) from error
     return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
 
 

@@ -54,7 +54,9 @@ def test_defaults_say_so():
 
 
 def test_an_unknown_parameter_is_refused_with_the_nearest_name_and_its_source():
-    with pytest.raises(ConfigError, match=r"'mine' has no parameter 'focuss' \(from run.yaml\)\. Did you mean 'focus'\?"):
+    with pytest.raises(
+        ConfigError, match=r"'mine' has no parameter 'focuss' \(from run.yaml\)\. Did you mean 'focus'\?"
+    ):
         bind(entry(), [("run.yaml", {"focuss": "high"})])
 
 

@@ -50,7 +50,10 @@ def test_an_ordinary_run_has_no_problem():
         ({"stage": "ppo"}, "stage: ppo has no data order to choose. Use one of pt, sft, dpo, rm, kto."),
         ({"do_train": False}, "do_train is not set"),
         ({"max_steps": 11}, "max_steps=11 differs from the 10 steps of warmup_step=4 + update_step=3 x update_times=2"),
-        ({"steps": Steps(warmup=4, update=3, train=4)}, "train_step=4 ends the run before the first boundary at warmup"),
+        (
+            {"steps": Steps(warmup=4, update=3, train=4)},
+            "train_step=4 ends the run before the first boundary at warmup",
+        ),
         ({"sp_size": 2}, "sp_size > 1: sequence parallelism is not supported"),
     ],
 )
@@ -90,7 +93,9 @@ def test_a_static_run_names_the_keys_it_ignores(tmp_path):
 
 
 def test_the_learning_rates_warmup_is_not_taken_for_ours(tmp_path):
-    assert "warmup_steps warms up the learning rate" in warned(tmp_path, "train_type: dynamic_select\nwarmup_steps: 3\n")
+    assert "warmup_steps warms up the learning rate" in warned(
+        tmp_path, "train_type: dynamic_select\nwarmup_steps: 3\n"
+    )
 
 
 def test_ignored_settings_are_named(tmp_path):

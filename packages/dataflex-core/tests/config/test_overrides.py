@@ -70,7 +70,9 @@ def test_the_notes_default_path_may_be_missing(preset, caplog):
 
 
 def test_any_other_missing_path_is_an_error_that_says_where_it_looked(preset, tmp_path):
-    with pytest.raises(ConfigError, match=r"components_cfg_file: mine.yaml \(from run.yaml\) does not exist; looked for"):
+    with pytest.raises(
+        ConfigError, match=r"components_cfg_file: mine.yaml \(from run.yaml\) does not exist; looked for"
+    ):
         preset("loss", "mine.yaml")
 
 

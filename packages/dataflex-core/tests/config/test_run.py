@@ -50,7 +50,10 @@ def test_overrides_win_nest_and_remember_where_they_came_from(write):
 
 
 def test_other_keys_interpolate(write):
-    assert read_run_file(write("output_dir: a/b\nlogging_dir: ${output_dir}/logs\n")).llamafactory["logging_dir"] == "a/b/logs"
+    assert (
+        read_run_file(write("output_dir: a/b\nlogging_dir: ${output_dir}/logs\n")).llamafactory["logging_dir"]
+        == "a/b/logs"
+    )
 
 
 def test_a_json_file_is_a_run_file(write):
@@ -65,7 +68,10 @@ def test_without_a_train_type_the_run_is_static(write):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("train_type: dynamic_selct", r"train_type: 'dynamic_selct' \(from run.yaml\).*Did you mean 'dynamic_select'\?"),
+        (
+            "train_type: dynamic_selct",
+            r"train_type: 'dynamic_selct' \(from run.yaml\).*Did you mean 'dynamic_select'\?",
+        ),
         ("update_step: 0", r"update_step: 0 \(from run.yaml\) must be a whole number of at least 1\."),
         ("update_step: '50'", r"update_step: '50' \(from run.yaml\) must be a whole number"),
         ("update_times: -2", r"update_times: -2 \(from run.yaml\) must be a whole number of at least 1 \(or -1\)"),
@@ -95,7 +101,9 @@ def test_update_times_is_not_needed_when_train_step_is_given(write):
 
 def test_an_unknown_key_is_refused_with_the_nearest(write):
     run = read_run_file(write(SELECT + "learning_rat: 1\n"))
-    with pytest.raises(ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"):
+    with pytest.raises(
+        ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"
+    ):
         check_known_keys(run, frozenset({"stage", "learning_rate", "save_strategy", "output_dir"}))
 
 

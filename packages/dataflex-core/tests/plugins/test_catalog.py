@@ -47,8 +47,7 @@ def test_two_dists_with_one_name_are_listed_but_the_name_alone_is_refused():
     with pytest.raises(PluginError) as caught:
         catalog.find(Kind.SELECTOR, "loss")
     assert str(caught.value) == (
-        "selector 'loss' is provided by acme-a 1.0 and by acme-b 2.1. "
-        "Write acme-a/loss or acme-b/loss to say which."
+        "selector 'loss' is provided by acme-a 1.0 and by acme-b 2.1. Write acme-a/loss or acme-b/loss to say which."
     )
 
 
@@ -115,7 +114,9 @@ def test_a_usable_one_is_preferred_to_an_incompatible_one():
 def test_an_unknown_name_gets_the_nearest_and_the_list():
     with pytest.raises(ConfigError) as caught:
         find("lss", A, plugin("acme-r", spec("random")), plugin("acme-w", spec("wide", Kind.WEIGHTER)))
-    assert "no selector 'lss' is installed. Did you mean 'loss'? Installed selectors: loss, random." in str(caught.value)
+    assert "no selector 'lss' is installed. Did you mean 'loss'? Installed selectors: loss, random." in str(
+        caught.value
+    )
 
 
 def test_nothing_installed_says_none():

@@ -57,7 +57,7 @@ def test_a_missing_file_is_named(tmp_path, monkeypatch):
 
 
 def test_a_folder_is_not_a_file(tmp_path):
-    with pytest.raises(ConfigError, match="is a folder; name the .py file in it"):
+    with pytest.raises(ConfigError, match=r"is a folder; name the \.py file in it"):
         PluginOptions.gather([str(tmp_path)], {})
 
 

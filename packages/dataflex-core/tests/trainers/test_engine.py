@@ -203,10 +203,11 @@ def test_a_loop_that_reads_ahead_is_stopped(tmp_path):
         next(batches)
 
 
-
-
 def history(trainer):
-    return [{k: v for k, v in row.items() if "runtime" not in k and "per_second" not in k} for row in trainer.state.log_history]
+    return [
+        {k: v for k, v in row.items() if "runtime" not in k and "per_second" not in k}
+        for row in trainer.state.log_history
+    ]
 
 
 @pytest.mark.parametrize("stop", [2, 3, 5, 7])

@@ -39,6 +39,19 @@ def test_scores_are_the_losses_of_the_rows_alone(budget: int, side: str, lora: b
     np.testing.assert_allclose(chosen.scores, reference_losses(model, rows), atol=1e-5, rtol=0)
 
 
+def test_left_padding_does_not_shift_the_positions_of_a_model_that_learned_them() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = GPT2LMHeadModel(
+            GPT2Config(vocab_size=200, n_positions=128, n_embd=32, n_layer=2, n_head=4, initializer_range=0.2)
+        )
+    rows = ragged_pool()
+    chosen = selector(rows, collator=Pad("left")).select(model, 3, 4)
+    np.testing.assert_allclose(chosen.scores, reference_losses(model, rows), atol=1e-5, rtol=0)
+
+
 def test_scores_follow_the_rows_when_the_pool_is_reordered() -> None:
     model, rows = tiny_qwen(), ragged_pool()
     order = np.random.default_rng(0).permutation(len(rows))

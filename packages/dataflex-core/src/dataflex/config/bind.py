@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from dataflex.hints import did_you_mean
 from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
 from dataflex.plugins.catalog import CatalogEntry
 
 logger = logging.getLogger("dataflex")
@@ -208,7 +208,11 @@ def _validate_dataclass(entry: CatalogEntry, declared: type, own: Mapping[str, A
         lines = []
         for item in error.errors():
             name = str(item["loc"][0]) if item["loc"] else ""
-            where = f"component_params.{name}: {item['input']!r} (from {sources[name]})" if name in sources else "its parameters"
+            where = (
+                f"component_params.{name}: {item['input']!r} (from {sources[name]})"
+                if name in sources
+                else "its parameters"
+            )
             lines.append(f"{where}: {item['msg']}")
         raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: " + "; ".join(lines)) from error
 

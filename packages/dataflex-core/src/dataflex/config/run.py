@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataflex.hints import did_you_mean
 from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
 from dataflex.runs import Steps, TrainType
 
 OUR_KEYS = (

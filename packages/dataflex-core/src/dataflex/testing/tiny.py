@@ -36,7 +36,7 @@ def write_dataset(folder: Path, **datasets: Sequence[dict[str, str]]) -> Path:
 
 
 def write_model(folder: Path, *, hidden: int = 32, layers: int = 2, dropout: float = 0.0, seed: int = 0) -> Path:
-    """Write a random Qwen2 with a byte-level tokenizer that LlamaFactory's Qwen templates accept; returns ``folder``."""
+    """Write a random Qwen2 and a byte-level tokenizer that LlamaFactory's Qwen templates accept; returns ``folder``."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM

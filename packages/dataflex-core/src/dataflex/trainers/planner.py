@@ -92,7 +92,7 @@ class ComponentPlanner(abc.ABC):
         """What the planner itself must remember across a resume, as JSON values."""
         return {}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - a default: most have no state
         """Take back what :meth:`state_dict` gave."""
 
     def model(self) -> Any:
