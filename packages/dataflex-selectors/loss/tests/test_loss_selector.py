@@ -74,11 +74,12 @@ def test_no_row_is_drawn_twice_without_replacement() -> None:
     assert sorted(selector(rows).select(model, 3, 6).rows) == list(range(6))
 
 
-def test_top_takes_the_hardest_first_and_breaks_ties_by_index() -> None:
+def test_top_takes_the_highest_losses_and_breaks_ties_by_index() -> None:
     rows, model = two_token_pool([2, 5, 1, 5, 4])
     for seed in (1, 2):
         chosen = selector(rows, mode="top", seed=seed).select(model, 3, 4)
-        assert list(chosen.rows) == [1, 3, 4, 0]
+        assert sorted(chosen.rows) == [0, 1, 3, 4]
+        assert list(selector(rows, mode="top", seed=seed).select(model, 3, 1).rows) == [1]
     assert chosen.scores == pytest.approx([2, 5, 1, 5, 4], abs=1e-5)
 
 

@@ -46,6 +46,7 @@ LEGACY_NAMES = frozenset(
         "reference_model_path",
         "reweight_eta",
         "reweight_eps",
+        "score_num_workers",
         "delta",
         "proj_dim",
     }

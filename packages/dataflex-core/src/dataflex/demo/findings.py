@@ -31,23 +31,25 @@ def findings(results: Sequence[RunResult], baseline: str) -> list[str]:
 
 
 def _beside_baseline(run: RunResult, base: RunResult) -> str:
-    steps = (
-        f"after the same {run.steps} steps" if run.steps == base.steps else f"after {run.steps} steps ({base.steps})"
-    )
+    same = f"the same {run.steps}" if run.steps == base.steps else f"{run.steps} and {base.steps}"
     return (
-        f"{run.name} {steps}: {_difference(run.target_loss, base.target_loss)} {base.name} on docstrings, "
-        f"{_difference(run.others_loss, base.others_loss)} it on the other domains; scoring took "
-        f"{run.scoring_seconds:.1f} s beside {run.training_seconds:.1f} s of training."
+        f"{run.name} and {base.name}, {same} steps: {_compared(run, base)}; "
+        f"scoring took {run.scoring_seconds:.1f} s beside {run.training_seconds:.1f} s of training."
     )
 
 
 def _beside_longer(run: RunResult, longer: Sequence[RunResult]) -> Iterator[str]:
     for long in longer:
         yield (
-            f"{long.name} with {long.steps} steps: {_difference(long.target_loss, run.target_loss)} {run.name} on "
-            f"docstrings, {_difference(long.others_loss, run.others_loss)} it on the other domains, in "
-            f"{long.working_seconds:.1f} s of training and scoring ({run.name}: {run.working_seconds:.1f} s)."
+            f"{long.name}, {long.steps} steps: {_compared(long, run)}; training and scoring took "
+            f"{long.working_seconds:.1f} s, those of {run.name} {run.working_seconds:.1f} s."
         )
+
+
+def _compared(run: RunResult, reference: RunResult) -> str:
+    target = _difference(run.target_loss, reference.target_loss)
+    others = _difference(run.others_loss, reference.others_loss)
+    return f"{run.name} is {target} {reference.name} on docstrings and {others} it on the other domains"
 
 
 def _difference(loss: float, reference: float) -> str:

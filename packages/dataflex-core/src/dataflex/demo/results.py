@@ -71,6 +71,11 @@ class RunResult:
         """Training and scoring: what the run costs beyond start and evaluation."""
         return self.training_seconds + self.scoring_seconds
 
+    @property
+    def wall_seconds(self) -> float:
+        """The whole process."""
+        return self.working_seconds + self.evaluation_seconds + self.starting_seconds
+
 
 def shares(domains: Sequence[Domain]) -> dict[str, float]:
     """Share of each domain, zero included."""

@@ -42,7 +42,7 @@ def losses(results: Sequence[RunResult]) -> Table:
     """Eval losses and what they cost."""
     table = _table(
         "What came out (loss in nats per token, lower is better; seconds)",
-        *("run", ">steps", ">docstrings", ">other domains", ">training", ">scoring", ">evaluation", ">start"),
+        *("run", ">steps", ">docstrings", ">other domains", ">training", ">scoring", ">evaluation", ">start, end"),
     )
     best = {
         "target": min(result.target_loss for result in results),

@@ -49,7 +49,7 @@ def tour(out: Path, settings: Settings, *, quick: bool) -> None:
     several_devices = write_run_files(runs, settings, paths)
     environ = process.environment(os.environ, several_devices=several_devices)
     finished = [_train(run, paths, data.pool_domains, environ) for run in runs]
-    seconds["runs"] = sum(run.working_seconds + run.evaluation_seconds + run.starting_seconds for run in finished)
+    seconds["runs"] = sum(run.wall_seconds for run in finished)
     pool = results.shares(data.pool_domains)
     sentences = findings(finished, BASELINE.name)
     summary = {

@@ -18,7 +18,7 @@ class LossParams:
     """
 
     mode: Literal["sample", "top"] = param(
-        "sample", "sample: draw at random, the band in focus more often; top: the highest losses, hardest first."
+        "sample", "sample: draw at random, the band in focus more often; top: the highest losses, in random order."
     )
     focus: Literal["low", "medium", "high"] = param("high", "Which third of the losses is drawn more often.")
     focus_weight: float = param(5.0, "Weight of a sample in focus; all others have weight 1.")

@@ -24,8 +24,8 @@ class LossSelector(Selector):
     """Prefer samples by their mean next-token loss under the current model.
 
     ``mode: sample`` draws at random with weight ``focus_weight`` inside one band of the losses and 1 outside, raised
-    to 1/temperature; without replacement by the Gumbel-top-k trick. ``mode: top`` takes the highest losses, hardest
-    first. Loss is the mean over a sample's target tokens: a sum would rank long answers first.
+    to 1/temperature; without replacement by the Gumbel-top-k trick. ``mode: top`` takes the highest losses.
+    Loss is the mean over a sample's target tokens: a sum would rank long answers first.
 
     Papers: Loshchilov & Hutter 2016 (arXiv 1511.06343), online batch selection by loss; Kool et al. 2019
     (arXiv 1903.06059), Gumbel-top-k.
@@ -129,12 +129,12 @@ class LossSelector(Selector):
     def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
         from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
 
+        # Both choices come ranked; shuffled, every part of the stage sees the same mix.
         if self.params.mode == "top":
-            return top_k(losses, num_samples)
+            return rng.permutation(top_k(losses, num_samples))
         log_weights = focus_log_weights(losses, self.params)
         if self.params.replacement:
             return weighted_with_replacement(np.exp(log_weights - log_weights.max()), num_samples, rng)
-        # The draw itself is ordered, favoured rows first; every part of the stage shall see the same mix.
         return rng.permutation(gumbel_top_k(log_weights, num_samples, rng))
 
 
