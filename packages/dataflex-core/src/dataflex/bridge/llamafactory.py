@@ -10,15 +10,21 @@ import contextlib
 import dataclasses
 import importlib
 import inspect
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from dataflex.config.checks import STAGES
+from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import IncompatibleError
 from dataflex.trainers.session import Session
+
+logger = logging.getLogger("dataflex")
+
+TESTED = ("0.9.5",)
+"""LlamaFactory versions this release was tested with; others are tried, with a warning, if their seams fit."""
 
 _TRAINERS = {
     "sft": "CustomSeq2SeqTrainer",
@@ -79,6 +85,7 @@ def run_dynamic(session: Session, make_trainer: Callable[[type, Session], type],
     """
     from llamafactory.train.tuner import run_exp
 
+    _warn_of_untested_version()
     stage = session.run.plan.stage
     home, name = _trainer_seam(stage)
     workflow = _dataset_seam(stage)
@@ -86,7 +93,7 @@ def run_dynamic(session: Session, make_trainer: Callable[[type, Session], type],
         _rebound(home, name, make_trainer(getattr(home, name), session)),
         _rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session)),
     ):
-        run_exp(dict(arguments))
+        run_exp({key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL})
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -143,11 +150,20 @@ def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> N
 
 
 def _incompatible(what: str) -> IncompatibleError:
+    return IncompatibleError(
+        f"{what} (llamafactory {_version()}). Install a version this release was tested with: {', '.join(TESTED)}."
+    )
+
+
+def _warn_of_untested_version() -> None:
+    if _version() not in TESTED:
+        logger.warning("llamafactory %s was not tested with this release (%s was).", _version(), ", ".join(TESTED))
+
+
+def _version() -> str:
     from importlib_metadata import version
 
-    return IncompatibleError(
-        f"{what} (llamafactory {version('llamafactory')}). Install a version this release was tested with: 0.9.5."
-    )
+    return version("llamafactory")
 
 
 @contextlib.contextmanager

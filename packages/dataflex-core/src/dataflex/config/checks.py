@@ -26,6 +26,9 @@ _REFUSED = (
 )
 """Boolean LlamaFactory keys that cannot be true under a dynamic train type: (key, reason, fix)."""
 
+COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
+"""LlamaFactory's key for a metric that is wrong when only a part of the data set is trained on."""
+
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
 _IGNORED = ("disable_shuffling", "group_by_length")
@@ -52,6 +55,8 @@ def warnings(run: RunFile) -> Iterator[str]:
     for key in _IGNORED:
         if run.llamafactory.get(key):
             yield f"{key} has no effect: the order of the samples is the plan's."
+    if run.llamafactory.get(COUNTS_WHOLE_POOL):
+        yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
     if "num_train_epochs" in run.llamafactory and run.ours.get("update_times") != -1:
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 

@@ -33,8 +33,6 @@ class DynamicMixin:
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
-        if self.args.n_gpu > 1:
-            raise ConfigError("several devices in one process (DataParallel) are not supported: use FORCE_TORCHRUN=1.")
         self.engine = self._make_engine()
         self.args.max_steps = self.engine.schedule.total
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)

@@ -57,8 +57,14 @@ class Session:
             args: The ``transformers.TrainingArguments``.
 
         Raises:
-            ConfigError: when a stage draws more samples than the pool holds and repeats were not asked for.
+            ConfigError: when a stage draws more samples than the pool holds and repeats were not asked for, or the
+                run would spread over several devices in one process.
         """
+        if args.n_gpu > 1:
+            raise ConfigError(
+                f"this process sees {args.n_gpu} devices and would run DataParallel, which is not supported. "
+                "Set FORCE_TORCHRUN=1, or show it one device."
+            )
         plan = self.run.plan
         world_size = int(args.world_size)
         global_batch = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps) * world_size
