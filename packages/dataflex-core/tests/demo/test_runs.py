@@ -57,5 +57,15 @@ def test_accelerators_are_used_where_there_are_any(tmp_path):
     assert "use_cpu" not in read.llamafactory
 
 
-def test_the_printed_command_survives_a_blank_in_the_path():
+def test_the_printed_command_is_short_where_the_environment_is_on_the_path(tmp_path, monkeypatch):
+    program = tmp_path / "dataflex-cli"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     assert command(Path("/a b/random.yaml")) == "dataflex-cli train '/a b/random.yaml'"
+
+
+def test_the_printed_command_works_in_an_environment_that_is_not_activated(monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr("sys.executable", "/env/bin/python")
+    assert command(Path("/out/random.yaml")) == "/env/bin/python -m dataflex train /out/random.yaml"

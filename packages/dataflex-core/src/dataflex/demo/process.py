@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -60,7 +61,7 @@ def train(
     if process.returncode != 0:
         raise DataFlexError(
             f"the run {run_file.name} failed with exit code {process.returncode}. The end of its log ({log}):\n\n"
-            f"{tail(log)}\n\nRepeat it by hand: {sys.executable} -m dataflex train {run_file}"
+            f"{tail(log)}\n\nRepeat it by hand: {shlex.join(command)}"
         )
     return time.perf_counter() - started
 

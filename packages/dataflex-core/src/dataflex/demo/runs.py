@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -153,7 +156,8 @@ def write_run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool)
 
 
 def command(run_file: Path) -> str:
-    """What to type to repeat a run."""
-    import shlex
-
-    return f"dataflex-cli train {shlex.quote(str(run_file))}"
+    """What to type to repeat a run; names this Python where ``dataflex-cli`` on the PATH is absent or another's."""
+    found = shutil.which("dataflex-cli")
+    own = found is not None and Path(found).parent == Path(sys.executable).parent
+    program = ["dataflex-cli"] if own else [sys.executable, "-m", "dataflex"]
+    return shlex.join([*program, "train", str(run_file)])

@@ -1,0 +1,88 @@
+"""Killing real runs: start ``dataflex train``, SIGKILL it at a random moment, start it again, until it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+WARM_WEIGHTS = '''
+import os, time
+from pathlib import Path
+
+import torch
+from dataflex import Selector, register_selector
+
+@register_selector("weights")
+class Weights(Selector):
+    """Chooses by the current weights, slowly: another weight chooses other rows, and a kill can fall in between."""
+
+    def __init__(self, dataset, accelerator, data_collator, cache_dir):
+        super().__init__(dataset, accelerator, data_collator, cache_dir)
+        Path(os.environ["CHAOS_STARTED"]).touch()
+
+    def select(self, model, step_id, num_samples, **kwargs):
+        torch.rand(7)
+        total = sum(float(parameter.double().abs().sum()) for parameter in model.parameters())
+        time.sleep(1.0)
+        draw = torch.Generator().manual_seed(int(total * 1e6) % 2**31)
+        return torch.randperm(len(self.dataset), generator=draw)[:num_samples].tolist()
+'''
+"""A single-file selector for chaos runs."""
+
+
+def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: int, span: float) -> list[float]:
+    """Run a command, killing it ``kills`` times on the way.
+
+    Args:
+        command: What to run; the component touches the file in ``CHAOS_STARTED`` when training is about to begin.
+        folder: For the marker and the logs.
+        kills: Number of kills before it is left alone.
+        seed: Of the moments.
+        span: Kills fall uniformly within so many seconds after the start of training.
+
+    Returns:
+        The moments at which it was killed, in seconds after the start of training.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    draw, moments, attempt = random.Random(seed), [], 0
+    while True:
+        attempt += 1
+        if attempt > 3 * kills + 3:
+            raise AssertionError(f"still not done after {attempt - 1} starts")
+        marker = folder / f"started-{attempt}"
+        log = folder / f"log-{attempt}.txt"
+        environ = {**os.environ, "OMP_NUM_THREADS": "1", "CHAOS_STARTED": str(marker)}
+        with log.open("w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environ)
+        if len(moments) < kills:
+            while not marker.exists() and process.poll() is None:
+                time.sleep(0.02)
+            moment = draw.uniform(0, span)
+            try:
+                process.wait(moment)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGKILL)
+                moments.append(moment)
+        code = process.wait()
+        if code == 0:
+            return moments
+        if code != -signal.SIGKILL:
+            raise AssertionError(f"exit code {code}:\n{log.read_text()[-4000:]}")
+
+
+def train_command(run_file: Path, plugin: Path) -> list[str]:
+    """``dataflex train`` with a single-file component."""
+    return [sys.executable, "-m", "dataflex", "-p", str(plugin), "train", str(run_file)]
+
+
+def decisions_without_times(output_dir: Path) -> list[dict[str, object]]:
+    """The decision log, but for what a clock wrote."""
+    lines = (output_dir / "decisions.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
