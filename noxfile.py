@@ -57,6 +57,14 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def chaos(session: nox.Session) -> None:
+    """The long form of the kill tests: 12 kills over full and LoRA, with and without loader workers."""
+    python = shared_environment(session)
+    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "6"}
+    session.run(python, "-m", "pytest", "tests/end_to_end/test_chaos.py", *session.posargs, env=env)
+
+
+@nox.session(python=False)
 def lint(session: nox.Session) -> None:
     """Check style, layers and types."""
     python = shared_environment(session)
