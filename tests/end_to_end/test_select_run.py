@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -134,3 +135,47 @@ def test_resuming_in_the_middle_of_a_stage_gives_the_same_model(workshop, train)
     train(again)
     assert weights_digest(workshop.out / "again") == weights_digest(workshop.out / "whole")
     assert [rows.tolist() for _, rows in decisions(workshop.out / "again")] == before
+
+
+def test_a_data_set_that_does_not_exist_is_a_message_not_a_traceback(workshop, train):
+    with pytest.raises(ConfigError, match=r"(?s)cannot load dataset: tinny \(from run.yaml\): .*tinny"):
+        train(workshop.run_file(**NOTE_SELECT, dataset="tinny"))
+
+
+def test_a_mended_file_may_lie_elsewhere_when_the_run_is_resumed(workshop, train, caplog):
+    broken, mended = workshop.out / "broken.py", workshop.out / "mended.py"
+    broken.write_text(FAILING)
+    mended.write_text(FAILING.replace("rows[1:]", "rows"))
+    run = workshop.run_file(**NOTE_SELECT | {"component_name": "failing"})
+    with pytest.raises(ComponentError, match="checkpoint-5"):
+        train(run, plugins=(str(broken),))
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        train(run, plugins=(str(mended),))
+    assert logged_steps(workshop.out / "run") == 8
+    assert "broken.py" in caplog.text and "mended.py" in caplog.text
+
+
+def test_a_damaged_checkpoint_that_was_named_is_refused_before_the_model_loads(workshop, train, monkeypatch):
+    import llamafactory.train.sft.workflow as workflow
+
+    keys = NOTE_SELECT | {"save_strategy": "steps", "save_steps": 3}
+    train(workshop.run_file(**keys))
+    out = workshop.out / "run"
+    (out / "checkpoint-6" / "dataflex" / "plan.npy").write_bytes(b"cut")
+    monkeypatch.setattr(workflow, "load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    message = r"(?s)checkpoint-6: .*plan.npy is damaged.*Resume from .*checkpoint-3, the last whole one before it"
+    with pytest.raises(ConfigError, match=message):
+        train(workshop.run_file(**keys, resume_from_checkpoint=str(out / "checkpoint-6")))
+
+
+def test_automatic_resume_passes_over_a_damaged_checkpoint_and_says_so(workshop, train, caplog):
+    keys = NOTE_SELECT | {"save_strategy": "steps", "save_steps": 3}
+    train(workshop.run_file("whole", **keys))
+    run = workshop.run_file("again", **keys)
+    train(run)
+    for name in ("checkpoint-8", "checkpoint-6"):
+        (workshop.out / "again" / name / "dataflex" / "COMPLETE").unlink()
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        train(run)
+    assert "not resuming from" in caplog.text and "checkpoint-6/dataflex/COMPLETE is missing" in caplog.text
+    assert weights_digest(workshop.out / "again") == weights_digest(workshop.out / "whole")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex import state
+from dataflex.errors import ConfigError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -45,6 +46,21 @@ def latest_valid(output_dir: Path, *, before: int | None = None) -> tuple[Path |
             return path, skipped
         skipped[path] = reason
     return None, skipped
+
+
+def require_valid(checkpoint: Path) -> None:
+    """Check that a checkpoint the user named can be resumed from.
+
+    Raises:
+        ConfigError: says what is wrong with it and names the last whole one before it.
+    """
+    reason = state.damage(checkpoint)
+    if not reason:
+        return
+    named = _NAME.fullmatch(checkpoint.name)
+    earlier = latest_valid(checkpoint.parent, before=step_of(checkpoint))[0] if named else None
+    advice = f"Resume from {earlier}, the last whole one before it" if earlier else "Start anew"
+    raise ConfigError(f"cannot resume from {checkpoint}: {reason}. {advice}.")
 
 
 def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = ()) -> None:

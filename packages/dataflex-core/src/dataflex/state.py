@@ -47,7 +47,7 @@ class EngineState:
         global_batch: Samples per optimizer step over all ranks.
         pool_size: Samples of the training pool.
         pool_fingerprint: Content fingerprint of the pool.
-        component: ``dist/name`` of the component.
+        component: Kind and name of the component.
         planner: The planner's own state, JSON values.
         log: Counters of the Trainer's log that a stock resume would lose, JSON values.
         versions: Versions of core and of the component's distribution, for the record.

@@ -103,19 +103,26 @@ def test_a_command_without_plugins_does_not_swallow_p(run, started, command):
     assert started == []
 
 
-@pytest.mark.parametrize("command", THEIRS)
+DEAF = ["webui", "env"]  # LlamaFactory starts them whatever they are asked for
+ARGUMENTS = ["conf.yaml", "--export_dir", "a b", "-p", "x", "key=1", "--", "--json", "--flag=1", ""]
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--help"],
-        ["-h"],
-        ["conf.yaml", "--export_dir", "a b", "-p", "x", "key=1", "--", "--json", "--flag=1", ""],
-    ],
+    ("command", "arguments"),
+    [(command, arguments) for command in THEIRS for arguments in ([], ARGUMENTS)]
+    + [(command, [flag]) for command in THEIRS if command not in DEAF for flag in ("-h", "--help")],
 )
 def test_llamafactorys_commands_get_every_argument_untouched(run, started, command, arguments):
     assert run(command, *arguments).code == 0
     assert started == [("llamafactory", [command, *arguments])]
+
+
+@pytest.mark.parametrize("command", DEAF)
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_commands_that_ignore_help_are_helped(run, started, command, flag):
+    done = run(command, flag)
+    assert done.code == 0 and started == []
+    assert "LlamaFactory" in done.out
 
 
 def test_our_errors_are_printed_whole_and_without_traceback(run, started, monkeypatch):

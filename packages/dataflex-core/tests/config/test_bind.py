@@ -88,6 +88,11 @@ def test_cache_dir_and_seed_belong_to_every_component():
     assert bound.run_values == {"cache_dir": "x", "seed": 5} and bound.params == Params()
 
 
+def test_the_runs_own_names_are_checked_too():
+    with pytest.raises(ConfigError, match=r"component_params.seed: 'abc' \(from run.yaml\): .*valid integer"):
+        bind(entry(), [("run.yaml", {"seed": "abc"})])
+
+
 def test_a_class_without_params_has_its_constructors():
     infos = {info.name: info for info in schema(entry(params=None, target=NoteStyle))}
     assert list(infos) == ["cache_dir", "strategy", "rate", "other"]

@@ -33,6 +33,7 @@ def messages(made: RunPlan) -> str:
 
 def test_an_ordinary_run_has_no_problem():
     assert messages(plan(max_steps=10)) == ""
+    assert messages(plan(model_name_or_path="Qwen/Qwen2.5-0.5B", resume_from_checkpoint=True)) == ""
 
 
 @pytest.mark.parametrize(
@@ -46,7 +47,7 @@ def test_an_ordinary_run_has_no_problem():
         ({"ignore_data_skip": True}, "ignore_data_skip: true"),
         ({"accelerator_config": {"split_batches": True}}, "accelerator_config.split_batches: true"),
         ({"accelerator_config": {"dispatch_batches": True}}, "accelerator_config.dispatch_batches: true"),
-        ({"save_only_model": True, "resume_from_checkpoint": "x"}, "save_only_model keeps no optimizer state"),
+        ({"save_only_model": True, "resume_from_checkpoint": "true"}, "save_only_model keeps no optimizer state"),
         ({"stage": "ppo"}, "stage: ppo has no data order to choose. Use one of pt, sft, dpo, rm, kto."),
         ({"do_train": False}, "do_train is not set"),
         ({"max_steps": 11}, "max_steps=11 differs from the 10 steps of warmup_step=4 + update_step=3 x update_times=2"),
@@ -54,6 +55,11 @@ def test_an_ordinary_run_has_no_problem():
             {"steps": Steps(warmup=4, update=3, train=4)},
             "train_step=4 ends the run before the first boundary at warmup",
         ),
+        (
+            {"model_name_or_path": "/absent/model"},
+            "model_name_or_path: /absent/model (from run.yaml) is not a directory",
+        ),
+        ({"resume_from_checkpoint": "absent"}, "resume_from_checkpoint: absent (from run.yaml) is not a directory"),
         ({"sp_size": 2}, "sp_size > 1: sequence parallelism is not supported"),
     ],
 )

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dataflex.config.run import check_known_keys, read_run_file
+from dataflex.config.run import check_known_keys, check_numbers, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.runs import Steps, TrainType
 
@@ -105,6 +105,29 @@ def test_an_unknown_key_is_refused_with_the_nearest(write):
         ConfigError, match=r"unknown key learning_rat \(from run.yaml\)\. Did you mean 'learning_rate'\?"
     ):
         check_known_keys(run, frozenset({"stage", "learning_rate", "save_strategy", "output_dir"}))
+
+
+NUMBERS = {"learning_rate": float, "batch": int, "limit": int | None, "save_steps": float, "name": str | None}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("learning_rate: abc", r"learning_rate: 'abc' \(from run.yaml\) must be a number\."),
+        ("batch: x", r"batch: 'x' \(from run.yaml\) must be a whole number\."),
+        ("batch: 1.5", r"batch: 1.5 \(from run.yaml\) must be a whole number\."),
+        ("batch: true", r"batch: True \(from run.yaml\) must be a whole number\."),
+        ("limit: many", r"limit: 'many' \(from run.yaml\) must be a whole number\."),
+    ],
+)
+def test_a_word_where_llamafactory_wants_a_number_is_refused(write, line, message):
+    with pytest.raises(ConfigError, match=message):
+        check_numbers(read_run_file(write(line)), NUMBERS)
+
+
+def test_numbers_and_empty_values_pass(write):
+    text = "learning_rate: 1e-4\nbatch: 2\nlimit: null\nsave_steps: 5\nname: a\nother: x\n"
+    check_numbers(read_run_file(write(text)), NUMBERS)
 
 
 def test_a_duplicate_key_is_refused(write):

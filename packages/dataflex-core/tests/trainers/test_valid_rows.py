@@ -30,7 +30,9 @@ def test_rows_may_come_as_any_sequence(answer):
         ([0, 0.5, 1], "returned 0.5 at position 1"),
         (["a", "b", "c"], "values; row indices are integers"),
         ([True, False, True], "bool values; row indices are integers"),
-        (None, "returned shape"),
+        (None, "returned NoneType, not a list of row indices"),
+        ({0, 1, 2}, "returned set, not a list of row indices"),
+        (iter([0, 1, 2]), "returned list_iterator, not a list of row indices"),
         ([[0], [1, 2], [3]], "returned list, not a list of row indices"),
     ],
 )

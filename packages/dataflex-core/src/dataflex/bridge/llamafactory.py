@@ -13,12 +13,13 @@ import inspect
 import logging
 import os
 import sys
+import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
-from dataflex.errors import IncompatibleError
+from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -58,11 +59,15 @@ def seam_report() -> list[SeamCheck]:
     return checks
 
 
-def known_keys() -> frozenset[str]:
-    """Every key LlamaFactory's ``train`` accepts."""
+def known_keys() -> dict[str, Any]:
+    """Every key LlamaFactory's ``train`` accepts, with its type annotation."""
     from llamafactory.hparams import parser
 
-    return frozenset(field.name for group in parser._TRAIN_ARGS for field in dataclasses.fields(group) if field.init)
+    keys: dict[str, Any] = {}
+    for group in parser._TRAIN_ARGS:
+        hints = typing.get_type_hints(group)
+        keys |= {field.name: hints[field.name] for field in dataclasses.fields(group) if field.init}
+    return keys
 
 
 def run_static(arguments: Mapping[str, Any]) -> None:
@@ -117,8 +122,15 @@ def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[...
     def checked(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
-        module: dict[str, Any] = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
-        session.schedule(module["train_dataset"], training_args)
+        try:
+            module: dict[str, Any] = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
+        except (ValueError, OSError, KeyError) as error:
+            plan = session.run.plan
+            raise ConfigError(
+                f"LlamaFactory cannot load dataset: {plan.arguments.get('dataset')} (from {plan.source}): "
+                f"{type(error).__name__}: {error}"
+            ) from error
+        session.check(module["train_dataset"], training_args)
         return module
 
     return checked

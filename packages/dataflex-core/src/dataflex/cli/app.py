@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(args=None if argv is None else list(argv))
     except DataFlexError as error:
-        print_error(str(error))
+        if os.environ.get("LOCAL_RANK", "0") == "0":  # the ranks of a node fail alike: one of them says why
+            print_error(str(error))
         raise SystemExit(EXIT_ERROR) from None
 
 

@@ -24,7 +24,14 @@ def register(app: typer.Typer) -> None:
         app.command(name, help=summary, cls=_Verbatim, add_help_option=False, rich_help_panel="LlamaFactory")(_hand_on)
 
 
+_DEAF = ("webui", "env")
+"""Commands of LlamaFactory that start at once, whatever they are asked for."""
+
+
 def _hand_on(ctx: typer.Context) -> None:
+    if ctx.info_name in _DEAF and ctx.args in (["-h"], ["--help"]):
+        typer.echo(ctx.get_help())
+        return
     from dataflex.bridge.llamafactory import run_command
 
     run_command([str(ctx.info_name), *ctx.args])

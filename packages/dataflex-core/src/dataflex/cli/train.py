@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dataflex.config import checks
 from dataflex.config.plan import prepare
-from dataflex.config.run import RunFile, check_known_keys, read_run_file
+from dataflex.config.run import RunFile, check_known_keys, check_numbers, read_run_file
 from dataflex.console import configure_logging
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -35,9 +35,9 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     options = PluginOptions.gather(plugin_values, os.environ)
     dynamic = run.train_type is not TrainType.STATIC
     prepared = prepare(run, PluginManager.load(options)) if dynamic else None
+    _check_keys(run)
     if _restarts_under_torchrun(run_file, overrides, options):
         return
-    _check_keys(run)
     from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
     from dataflex.trainers.session import Session
@@ -66,4 +66,6 @@ def _check_keys(run: RunFile) -> None:
     from dataflex.bridge import llamafactory
 
     if not llamafactory.allows_extra_keys():
-        check_known_keys(run, llamafactory.known_keys())
+        known = llamafactory.known_keys()
+        check_known_keys(run, frozenset(known))
+        check_numbers(run, known)

@@ -38,6 +38,8 @@ RUNTIME_NAMES = frozenset(
 RUN_NAMES = ("cache_dir", "seed", "output_dir")
 """Parameters every component accepts; the run's own value is the default."""
 
+_RUN_TYPES = {"cache_dir": str, "seed": int, "output_dir": str}
+
 LEGACY_NAMES = frozenset(
     {
         "gradient_type",
@@ -51,7 +53,11 @@ LEGACY_NAMES = frozenset(
         "proj_dim",
     }
 )
-"""Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them."""
+"""Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them.
+
+One that means the same as a parameter of ours is an alias of it instead (``param(aliases=...)``); the selectors of this
+release have none.
+"""
 
 
 @dataclass(frozen=True)
@@ -118,7 +124,11 @@ def bind(entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]]) -
                 f"{entry.spec.kind} {entry.spec.name!r} needs the parameter {name!r}; set component_params.{name}."
             )
     own = {name: value for name, value in given.items() if name in infos}
-    run_values = {name: value for name, value in given.items() if name in RUN_NAMES}
+    run_values = {
+        name: _validate(entry, name, _RUN_TYPES[name], value, sources[name])
+        for name, value in given.items()
+        if name in RUN_NAMES
+    }
     declared = entry.load_params()
     if declared is not None:
         params = _validate_dataclass(entry, declared, own, sources)

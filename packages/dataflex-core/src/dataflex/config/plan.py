@@ -80,7 +80,8 @@ def refuse(found: Iterable[Problem]) -> None:
 def _layers(run: RunFile, preset_source: str, preset: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     inline = run.ours.get("component_params") or {}
     if not isinstance(inline, dict):
-        raise ConfigError(f"component_params: {inline!r} (from {run.path.name}) must be a mapping of names to values.")
+        origin = run.origin("component_params")
+        raise ConfigError(f"component_params: {inline!r} (from {origin}) must be a mapping of names to values.")
     typed = {key: value for key, value in inline.items() if f"component_params.{key}" in run.overridden}
     written = {key: value for key, value in inline.items() if key not in typed}
     return [

@@ -7,6 +7,8 @@ interpolates, and ``key=value`` overrides nest (``component_params.temperature=0
 from __future__ import annotations
 
 import json
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,6 +153,30 @@ def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
     if unknown:
         lines = [f"{key} (from {run.origin(key)}).{did_you_mean(key, [*OUR_KEYS, *known])}" for key in unknown]
         raise ConfigError("unknown key " + "; unknown key ".join(lines))
+
+
+def check_numbers(run: RunFile, annotations: Mapping[str, Any]) -> None:
+    """Refuse words where LlamaFactory wants a number: it would find out late, with a traceback.
+
+    Args:
+        run: The run file.
+        annotations: LlamaFactory's keys with their types; only whole and decimal numbers are looked at.
+    """
+    for key, value in run.llamafactory.items():
+        kinds = _alternatives(annotations.get(key))
+        numeric = bool(kinds) and kinds <= {int, float, type(None)}
+        if not numeric or (value is None and type(None) in kinds):
+            continue
+        whole = float not in kinds
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            wanted = "a whole number" if whole else "a number"
+            raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be {wanted}.")
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set(typing.get_args(annotation))
+    return set() if annotation is None else {annotation}
 
 
 def _keep_the_word_no(key: str, value: Any) -> Any:

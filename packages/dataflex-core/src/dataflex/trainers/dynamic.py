@@ -15,7 +15,6 @@ from torch.utils.data import DataLoader, Sampler
 
 from dataflex import checkpoints, state
 from dataflex.data.seeded_collator import SeededCollator
-from dataflex.errors import ConfigError
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
@@ -102,13 +101,8 @@ class DynamicMixin:
         if not given:
             return None
         if isinstance(given, str) and self.session.names_checkpoint(given):
-            checkpoint = Path(given)
-            reason = state.damage(checkpoint)
-            if reason:
-                earlier, _ = checkpoints.latest_valid(checkpoint.parent, before=checkpoints.step_of(checkpoint))
-                advice = f"Resume from {earlier}, the last whole one before it" if earlier else "Start anew"
-                raise ConfigError(f"cannot resume from {checkpoint}: {reason}. {advice}.")
-            return checkpoint
+            checkpoints.require_valid(Path(given))
+            return Path(given)
         found, skipped = checkpoints.latest_valid(Path(self.args.output_dir))
         for path, reason in skipped.items():
             logger.warning("not resuming from %s: %s", path, reason)
@@ -123,7 +117,7 @@ class DynamicMixin:
         global_batch = int(self.get_total_train_batch_size(self.args))
         self.component = self.session.component(run_context(self, self.session, global_batch))
         planner = SelectPlanner(self, self.session, schedule, self.component)
-        return Engine(self, schedule, planner, self.session.identity)
+        return Engine(self, schedule, planner, self.session.identity, self.session.versions)
 
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)

@@ -11,6 +11,7 @@ no batch can be drawn before the decision it depends on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
@@ -26,6 +27,8 @@ from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
+
+logger = logging.getLogger("dataflex")
 
 
 class Planner(Protocol):
@@ -48,14 +51,23 @@ class Engine:
         trainer: The ``transformers.Trainer``; its state, arguments and pool are read, nothing is changed.
         schedule: The stages.
         planner: Makes each stage's plan.
-        component: ``dist/name``, kept in checkpoints so that a resume with another one is noticed.
+        component: Kind and name, kept in checkpoints so that a resume with another one is noticed.
+        versions: Who provides what in which version; a resume under others is only warned of.
     """
 
-    def __init__(self, trainer: Any, schedule: Schedule, planner: Planner, component: str) -> None:
+    def __init__(
+        self,
+        trainer: Any,
+        schedule: Schedule,
+        planner: Planner,
+        component: str,
+        versions: Mapping[str, str] | None = None,
+    ) -> None:
         self.trainer = trainer
         self.schedule = schedule
         self.planner = planner
         self.component = component
+        self.versions = dict(versions or {})
         self.accumulation = int(trainer.args.gradient_accumulation_steps)
         self.global_batch = int(trainer.get_total_train_batch_size(trainer.args))
         self.stage = -1
@@ -161,6 +173,7 @@ class Engine:
             component=self.component,
             planner=self.planner.state_dict(),
             log=log_counters.read(self.trainer),
+            versions=self.versions,
         )
 
     def restore(self, saved: Saved, source: str) -> None:
@@ -184,6 +197,8 @@ class Engine:
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
                 "another output_dir."
             )
+        if dict(then.versions) != self.versions:
+            logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         self.planner.load_state_dict(then.planner)
         self._log = then.log

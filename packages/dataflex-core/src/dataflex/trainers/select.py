@@ -61,6 +61,8 @@ def valid_rows(answer: Any, num_samples: int, pool_size: int) -> npt.NDArray[np.
     Raises:
         ComponentError: says which of count, type or range is wrong, with the first offending value.
     """
+    if not hasattr(answer, "__len__") or isinstance(answer, (set, dict, str)):
+        raise ComponentError(f"it returned {type(answer).__name__}, not a list of row indices")
     try:
         values = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer)
     except (TypeError, ValueError) as error:

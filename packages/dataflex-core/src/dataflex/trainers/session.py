@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflex import __version__, checkpoints
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.plan import PreparedRun
@@ -37,8 +38,16 @@ class Session:
 
     @property
     def identity(self) -> str:
-        """``dist/name`` of the component, as a checkpoint keeps it."""
-        return f"{self.run.plan.dist}/{self.run.plan.component.name}"
+        """Kind and name of the component, as a checkpoint keeps it.
+
+        Not who provides it: a file given with ``-p`` may move, or become a package, between two parts of a run.
+        """
+        return f"{self.run.plan.component.kind} {self.run.plan.component.name}"
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Who provides core and the component, and in which version."""
+        return {"dataflex-core": __version__, self.run.plan.dist: self.run.plan.version}
 
     @property
     def log(self) -> DecisionLog:
@@ -48,6 +57,17 @@ class Session:
     def names_checkpoint(self, path: str) -> bool:
         """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
         return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
+
+    def check(self, pool: Sized, args: Any) -> None:
+        """Check everything that needs the tokenised pool but no model.
+
+        Raises:
+            ConfigError: as :meth:`schedule`, or when a checkpoint the user named is damaged.
+        """
+        self.schedule(pool, args)
+        given = args.resume_from_checkpoint
+        if isinstance(given, str) and self.names_checkpoint(given):
+            checkpoints.require_valid(Path(given))
 
     def schedule(self, pool: Sized, args: Any) -> Schedule:
         """Lay out the stages, now that the pool is known, and check that it can fill them.
