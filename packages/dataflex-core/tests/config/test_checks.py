@@ -57,9 +57,9 @@ def test_an_ordinary_run_has_no_problem():
         ),
         (
             {"model_name_or_path": "/absent/model"},
-            "model_name_or_path: /absent/model (from run.yaml) is not a directory",
+            "model_name_or_path: /absent/model is not a directory",
         ),
-        ({"resume_from_checkpoint": "absent"}, "resume_from_checkpoint: absent (from run.yaml) is not a directory"),
+        ({"resume_from_checkpoint": "absent"}, "resume_from_checkpoint: absent is not a directory"),
         ({"sp_size": 2}, "sp_size > 1: sequence parallelism is not supported"),
     ],
 )

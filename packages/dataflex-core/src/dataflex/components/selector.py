@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.context import RunContext, logger
+from dataflex.components.stateful import Stateful
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,7 +34,7 @@ class Selection:
     scores: npt.NDArray[np.float64] | None = None
 
 
-class Selector:
+class Selector(Stateful):
     """Base class of selectors.
 
     A native class keeps the inherited constructor, ``(params, context)``, and finds both as attributes. A class in

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dataflex.components.context import logger
+from dataflex.components.stateful import Stateful
 
 if TYPE_CHECKING:
     import torch
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Weighter", "logger"]
 
 
-class Weighter:
+class Weighter(Stateful):
     """Base class of weighters."""
 
     def get_weighted_loss(

@@ -38,7 +38,7 @@ _IGNORED = ("disable_shuffling", "group_by_length")
 def problems(plan: RunPlan) -> Iterator[Problem]:
     """Reasons why a dynamic run cannot start, from its plan alone."""
     yield from _llamafactory(plan.arguments, plan.stage)
-    yield from _paths(plan.arguments, plan.source)
+    yield from _paths(plan.arguments)
     yield from _steps(plan)
     yield from _needs(plan)
 
@@ -85,14 +85,14 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
         )
 
 
-def _paths(arguments: Mapping[str, Any], source: str) -> Iterator[Problem]:
+def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     for key in ("model_name_or_path", "resume_from_checkpoint"):
         given = arguments.get(key)
         named = isinstance(given, str) and given.lower() not in ("true", "false")
         # A model may also be the name of one on a hub; what is written as a path is one.
         written_as_path = named and (key == "resume_from_checkpoint" or str(given).startswith(("/", "./", "../", "~")))
         if written_as_path and not Path(str(given)).expanduser().is_dir():
-            yield Problem(f"{key}: {given} (from {source}) is not a directory.", "Correct the path.")
+            yield Problem(f"{key}: {given} is not a directory.", "Correct the path.")
 
 
 def _steps(plan: RunPlan) -> Iterator[Problem]:
