@@ -33,7 +33,9 @@ def build_component(
 def runtime_arguments(context: RunContext) -> dict[str, Any]:
     """What a constructor may ask for by name, besides its own parameters."""
     evals = list(context.eval_datasets.values())
+    manager = getattr(context, "mixture_manager", None)
     return {
+        **({"mixture_manager": manager} if manager is not None else {}),
         "dataset": context.dataset,
         "eval_dataset": evals[0] if len(evals) == 1 else (dict(context.eval_datasets) or None),
         "accelerator": context.accelerator,

@@ -2,30 +2,80 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.context import logger
+from dataflex.components.context import RunContext, logger
+from dataflex.components.mix_context import DomainLosses, MixContext, MixtureManager, StepStats
 from dataflex.components.stateful import Stateful
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Mixer", "logger"]
+__all__ = ["DomainLosses", "MixContext", "Mixer", "StepStats", "logger"]
 
 
 class Mixer(Stateful):
     """Base class of mixers.
 
+    A native class keeps the inherited constructor, ``(params, context)``, and finds both as attributes. A class in
+    the style of the design note calls ``super().__init__(mixture_manager)``.
+
     Attributes:
-        mixture_manager: The domains of the run; ``mixture_manager.names`` lists them in the order of the proportions.
+        params: Its parameters; ``None`` in the note's style.
+        context: The run and its domains; ``None`` in the note's style.
+        mixture_manager: The domains, in both styles: ``names``, ``sizes``, ``proportions``.
     """
 
-    def __init__(self, mixture_manager: Any) -> None:
-        self.mixture_manager = mixture_manager
+    params: Any
+    context: MixContext
+    mixture_manager: MixtureManager
 
-    def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64]:
-        """Return the proportions of the next stage: shape ``[domains]``, non-negative, summing to 1."""
+    @overload
+    def __init__(self, params: Any, context: MixContext) -> None: ...
+
+    @overload
+    def __init__(self, mixture_manager: MixtureManager) -> None: ...
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        native = "context" in kwargs or (len(args) == 2 and isinstance(args[1], RunContext))
+        names = ("params", "context") if native else ("mixture_manager",)
+        given: Mapping[str, Any] = dict(zip(names, args, strict=False)) | kwargs
+        if len(args) > len(names) or set(given) != set(names):
+            raise TypeError(f"{type(self).__name__}: Mixer takes (params, context) or (mixture_manager)")
+        self.params = given.get("params")
+        self.context = given.get("context")  # type: ignore[assignment]  # None only in the note's style
+        self.mixture_manager = self.context.mixture_manager if native else given["mixture_manager"]
+
+    def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64] | Mapping[str, float]:
+        """Set the proportions of the next stage.
+
+        Called at each boundary on every rank; all ranks must return the same. The model arrives unwrapped and must
+        leave unchanged. The global random state is restored afterwards.
+
+        Args:
+            model: The current model.
+            step_id: Optimizer steps done so far.
+            kwargs: Run-time facts by name, as in :meth:`dataflex.Selector.select`. A class that does not take
+                ``kwargs`` gets only those it names.
+
+        Returns:
+            Proportions, shape ``[domains]``, or by domain name: finite, not negative, summing to 1 within 1e-6.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define mix()")
+
+    def on_step(self, stats: StepStats) -> None:
+        """Observe an optimizer step past the warm-up, on every rank. Does nothing by default.
+
+        Needs ``Need.DOMAIN_LOSSES`` in the spec; without it there are no losses to show and this is not called.
+        """
+
+    def objective_weights(self) -> npt.NDArray[np.float64] | None:
+        """Weights of the domains in the loss of the next step, shape ``[domains]``.
+
+        They are not the sampling proportions. ``None``, the default, leaves the training loss as it is.
+        """
+        return None

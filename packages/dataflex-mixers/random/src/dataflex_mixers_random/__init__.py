@@ -1,0 +1,1 @@
+"""The mixer ``random`` of DataFlex: random proportions, the baseline of every mixer."""

@@ -1,0 +1,22 @@
+"""Parameters of the mixer ``random``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from dataflex.errors import ConfigError
+from dataflex.spec import param
+
+
+@dataclass(frozen=True)
+class RandomParams:
+    """What a run file may set under ``component_params``."""
+
+    concentration: float = param(
+        1.0, "Dirichlet concentration per domain: 1 draws all mixtures alike, more stays near uniform, less near one."
+    )
+
+    def __post_init__(self) -> None:
+        if not (0 < self.concentration < math.inf):
+            raise ConfigError(f"concentration: {self.concentration} of mixer 'random' must be a number above 0.")
