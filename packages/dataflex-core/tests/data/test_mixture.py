@@ -277,6 +277,11 @@ def test_limits_hold_over_a_schedule_long_enough_to_repeat(unit):
     assert mixture.counts.tolist() == [7600, 2400]
 
 
+def test_a_limit_reached_in_the_last_incomplete_repeat_is_kept():
+    mixture = sampler([3, 100], max_epochs={"domain-0": 1})
+    assert mixture.domain_of(mixture.draw([0.5, 0.5], 7)).tolist() == [0, 1, 0, 1, 0, 1, 1]
+
+
 def test_a_longer_limit_lets_a_finished_domain_come_back_after_a_resume():
     short = sampler([10, 100], max_epochs={"domain-0": 1})
     short.draw([0.5, 0.5], 60)
