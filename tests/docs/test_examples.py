@@ -16,6 +16,7 @@ from dataflex.runs import TrainType
 ROOT = Path(__file__).parents[2]
 RUN_FILES = sorted(ROOT.glob("examples/train_*/*.yaml"))
 PRESETS = re.findall(r"^  (\w+):", (ROOT / "examples/components.yaml").read_text(encoding="utf-8"), re.MULTILINE)
+MIXES = sorted(ROOT.glob("examples/mix_lora/*.yaml"))
 every_run_file = pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -54,10 +55,22 @@ def test_a_preset_of_components_yaml_can_be_chosen(preset: str, plugins: PluginM
     assert prepare(run, plugins).entry.spec.name == {"easy": "loss"}.get(preset, preset)
 
 
+def test_there_is_a_mix_for_each_mixer_and_one_without() -> None:
+    mixers = [path.parent.name for path in ROOT.glob("packages/dataflex-mixers/*/pyproject.toml")]
+    assert [path.stem for path in MIXES] == sorted([*mixers, "static"])
+
+
+@pytest.mark.parametrize("path", MIXES, ids=lambda path: path.stem)
+def test_a_mix_names_a_mixer_that_exists(path: Path, plugins: PluginManager) -> None:
+    prepared = prepare(read_run_file(path), plugins)
+    assert prepared.entry.spec.name == path.stem and prepared.mixture is not None
+    assert prepared.plan.arguments["output_dir"].endswith(f"lora/mix-{path.stem}")
+
+
 @pytest.mark.slow
 def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     from dataflex.bridge.llamafactory import known_keys
 
     known = known_keys()
-    for path in RUN_FILES:
+    for path in [*RUN_FILES, *MIXES]:
         check_known_keys(read_run_file(path), known)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tiny_runs import POOL, Workshop
+from tiny_runs import OTHER, POOL, Workshop
 
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 
@@ -18,7 +18,9 @@ from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     write_model(folder / "model")
-    write_dataset(folder / "data", tiny=tiny_rows(POOL), val=tiny_rows(16, seed=1))
+    write_dataset(
+        folder / "data", tiny=tiny_rows(POOL), other=tiny_rows(OTHER, seed=2, longest=4), val=tiny_rows(16, seed=1)
+    )
     return folder
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 POOL = 64
+OTHER = 24
 NOTE_SELECT = {
     "train_type": "dynamic_select",
     "component_name": "random",
@@ -21,6 +22,18 @@ NOTE_SELECT = {
     "update_step": 3,
     "update_times": 2,
 }
+NOTE_MIX = {
+    "train_type": "dynamic_mix",
+    "components_cfg_file": "src/dataflex/configs/components.yaml",
+    "component_name": "random",
+    "mixture_sample_rule": "mixture",
+    "init_mixture_proportions": [0.7, 0.3],
+    "warmup_step": 4,
+    "update_step": 3,
+    "update_times": 2,
+    "dataset": "tiny,other",
+}
+"""The run file of the design note's Mix Trainer, on two data sets."""
 
 
 @dataclass(frozen=True)
@@ -102,3 +115,27 @@ class CustomSelector(Selector):
     def select(self, model, step_id: int, num_samples: int, **kwargs):
         return list(range(num_samples))
 '''
+
+# The design note's RandomMixer, unchanged but for absolute imports: what a third party ships.
+NOTE_MIXER = """
+from dataflex.core.registry import register_mixer
+from dataflex.utils.logging import logger
+from dataflex.train.mixer.base_mixer import Mixer
+
+import numpy as np
+
+@register_mixer("random")
+class RandomMixer(Mixer):
+    def __init__(self, mixture_manager, seed):
+        super().__init__(mixture_manager)
+        self.seed = seed
+
+    def mix(self, model, step_id: int, **kwargs) -> np.ndarray:
+        k = len(self.mixture_manager.names)
+        np.random.seed(self.seed)
+        raw = np.random.random(k)
+        probs = raw / raw.sum()
+        logger.info(f"[RandomMixer] Step {step_id} Generated proportions: {probs}")
+
+        return probs
+"""

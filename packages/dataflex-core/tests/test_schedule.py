@@ -46,7 +46,19 @@ def test_without_warmup_the_first_decision_is_at_step_zero():
 
 def test_a_schedule_without_a_boundary_is_refused():
     with pytest.raises(ConfigError, match="has no boundary: warmup_step=5"):
-        Schedule(warmup=5, update=3, total=5)
+        resolve(Steps(warmup=5, update=3, train=5), epochs=1, pool_size=40, global_batch=4)
+
+
+@pytest.mark.parametrize(
+    ("steps", "max_steps", "total"),
+    [(Steps(warmup=0, train=7), 5, 7), (Steps(warmup=0), 5, 5), (Steps(warmup=0), -1, 20)],
+    ids=["train_step", "max_steps", "two epochs of ten steps"],
+)
+def test_a_run_without_boundaries_is_one_stage(steps, max_steps, total):
+    schedule = resolve(steps, epochs=2, pool_size=40, global_batch=4, max_steps=max_steps)
+    assert list(schedule.boundaries) == []
+    assert list(schedule.stages()) == [(0, total)]
+    assert {schedule.stage_at(step) for step in range(total)} == {0}
 
 
 @given(warmup=steps, update=updates, extra=st.integers(1, 200))

@@ -17,17 +17,26 @@ class TrainType(StrEnum):
     STATIC = "static"
     SELECT = "dynamic_select"
     MIX = "dynamic_mix"
+    STATIC_MIX = "static_mix"
     WEIGHT = "dynamic_weight"
 
     @property
     def kind(self) -> Kind | None:
         """The kind of component this train type needs; ``None`` for static."""
-        return {TrainType.SELECT: Kind.SELECTOR, TrainType.MIX: Kind.MIXER, TrainType.WEIGHT: Kind.WEIGHTER}.get(self)
+        return {
+            TrainType.SELECT: Kind.SELECTOR,
+            TrainType.MIX: Kind.MIXER,
+            TrainType.STATIC_MIX: Kind.MIXER,
+            TrainType.WEIGHT: Kind.WEIGHTER,
+        }.get(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
     """The step keys as the user wrote them; :mod:`dataflex.schedule` turns them into stages.
+
+    ``update == 0`` (``static_mix``) means a run without boundaries: one stage of ``train`` steps or, where that is 0
+    too, as long as ``max_steps`` or ``num_train_epochs`` says.
 
     Attributes:
         warmup: Optimizer steps before the first boundary.

@@ -19,7 +19,7 @@ from dataflex.runs import Steps
 
 @dataclass(frozen=True)
 class Schedule:
-    """Stages of a select or mix run, in optimizer steps.
+    """Stages of a select or mix run, in optimizer steps. Without a boundary, the warm-up is the whole run.
 
     Attributes:
         warmup: Steps before the first boundary.
@@ -32,11 +32,8 @@ class Schedule:
     total: int
 
     def __post_init__(self) -> None:
-        if self.warmup < 0 or self.update < 1 or self.total <= self.warmup:
-            raise ConfigError(
-                f"the schedule has no boundary: warmup_step={self.warmup}, update_step={self.update}, "
-                f"{self.total} steps in all. Raise update_times (or train_step), or use train_type: static."
-            )
+        if not 0 <= self.warmup <= self.total or self.update < 1 or self.total < 1:
+            raise ValueError(f"not a schedule: {self}")
 
     @property
     def boundaries(self) -> range:
@@ -45,7 +42,7 @@ class Schedule:
 
     @property
     def longest_update(self) -> int:
-        """Steps of the longest stage after the warm-up."""
+        """Steps of the longest stage after the warm-up; 0 without a boundary."""
         return min(self.update, self.total - self.warmup)
 
     def stage_at(self, step: int) -> int:
@@ -71,7 +68,7 @@ class Schedule:
         return mine == [boundary for boundary in earlier.boundaries if boundary <= step]
 
 
-def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int) -> Schedule:
+def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int, max_steps: int = -1) -> Schedule:
     """Turn the step keys into a schedule once the pool is known.
 
     Args:
@@ -80,11 +77,22 @@ def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int) -
         epochs: ``num_train_epochs``; only read for ``times == -1``.
         pool_size: Samples of the training pool.
         global_batch: Samples per optimizer step over all ranks.
+        max_steps: The run's own ``max_steps``; only read where there are no step keys.
+
+    Raises:
+        ConfigError: when boundaries were asked for and the total leaves room for none.
     """
+    whole = math.ceil(epochs * math.ceil(pool_size / global_batch))
+    if steps.update == 0:
+        total = steps.train or (max_steps if max_steps > 0 else whole)
+        return Schedule(total, 1, total)
     if steps.train > 0:
         total = steps.train
-    elif steps.times == -1:
-        total = math.ceil(epochs * math.ceil(pool_size / global_batch))
     else:
-        total = steps.warmup + steps.update * steps.times
+        total = whole if steps.times == -1 else steps.warmup + steps.update * steps.times
+    if total <= steps.warmup:
+        raise ConfigError(
+            f"the schedule has no boundary: warmup_step={steps.warmup}, update_step={steps.update}, {total} steps in "
+            "all. Raise update_times (or train_step), or use train_type: static."
+        )
     return Schedule(steps.warmup, steps.update, total)

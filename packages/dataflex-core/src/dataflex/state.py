@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,7 @@ class EngineState:
         global_batch: Samples per optimizer step over all ranks.
         pool_size: Samples of the training pool.
         pool_fingerprint: Content fingerprint of the pool.
+        domains: Names of the domains of a mix run, in the order of the proportions.
         component: Kind and name of the component.
         planner: The planner's own state, JSON values.
         log: Counters of the Trainer's log that a stock resume would lose, JSON values.
@@ -64,6 +65,7 @@ class EngineState:
     pool_size: int
     pool_fingerprint: str
     component: str
+    domains: Sequence[str] = ()
     planner: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)

@@ -53,6 +53,8 @@ class Recorder(TrainerCallback):
 class RecordingPlanner:
     """Plans fixed, recognisable rows and remembers the weights it saw."""
 
+    domains = ()
+
     def __init__(self):
         self.seen, self.trainer = {}, None
 

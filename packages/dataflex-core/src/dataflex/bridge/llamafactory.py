@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from dataflex.bridge.domains import load_by_domain
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.trainers.session import Session
@@ -117,13 +118,18 @@ def device_count() -> int:
 
 
 def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[..., Any]:
-    """Check the pool as soon as it is tokenised: before the model loads."""
+    """Check the pool as soon as it is tokenised, before the model loads. A mix run keeps its data sets apart."""
 
     def checked(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
+        given = (template, model_args, data_args, training_args)
         try:
-            module: dict[str, Any] = get_dataset(template, model_args, data_args, training_args, *args, **kwargs)
+            if session.run.mixture is None:
+                module: dict[str, Any] = get_dataset(*given, *args, **kwargs)
+            else:
+                session.check_domain_names(data_args.dataset)
+                module, session.domains = load_by_domain(get_dataset, *given, *args, **kwargs)
         except (ValueError, OSError, KeyError) as error:
             plan = session.run.plan
             raise ConfigError(

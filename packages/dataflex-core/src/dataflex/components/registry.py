@@ -6,30 +6,30 @@ module an entry point (or ``-p``) names.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-from dataflex.spec import API, MARK, ComponentSpec, Kind
+from dataflex.spec import API, MARK, ComponentSpec, Kind, Need
 
 Class = TypeVar("Class", bound=type)
 
 
-def register_selector(name: str) -> Callable[[Class], Class]:
-    """Mark a class as the selector ``name``."""
-    return _register(Kind.SELECTOR, name)
+def register_selector(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
+    """Mark a class as the selector ``name``; ``needs`` is what the run must offer."""
+    return _register(Kind.SELECTOR, name, needs)
 
 
-def register_mixer(name: str) -> Callable[[Class], Class]:
-    """Mark a class as the mixer ``name``."""
-    return _register(Kind.MIXER, name)
+def register_mixer(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
+    """Mark a class as the mixer ``name``; ``needs`` is what the run must offer."""
+    return _register(Kind.MIXER, name, needs)
 
 
-def register_weighter(name: str) -> Callable[[Class], Class]:
-    """Mark a class as the weighter ``name``."""
-    return _register(Kind.WEIGHTER, name)
+def register_weighter(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
+    """Mark a class as the weighter ``name``; ``needs`` is what the run must offer."""
+    return _register(Kind.WEIGHTER, name, needs)
 
 
-def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
+def _register(kind: Kind, name: str, needs: Iterable[Need]) -> Callable[[Class], Class]:
     def mark(cls: Class) -> Class:
         doc = (cls.__doc__ or "").strip().splitlines()
         spec = ComponentSpec(
@@ -38,6 +38,7 @@ def _register(kind: Kind, name: str) -> Callable[[Class], Class]:
             target=f"{cls.__module__}:{cls.__qualname__}",
             api=API,
             summary=doc[0] if doc else "",
+            needs=frozenset(needs),
         )
         setattr(cls, MARK, spec)
         return cls

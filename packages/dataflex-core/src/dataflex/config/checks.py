@@ -8,7 +8,7 @@ from typing import Any
 
 from dataflex.config.run import RunFile
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
-from dataflex.spec import Need
+from dataflex.spec import Kind, Need
 
 STAGES = ("pt", "sft", "dpo", "rm", "kto")
 """LlamaFactory stages whose loader the engine can drive."""
@@ -33,6 +33,8 @@ COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
 _IGNORED = ("disable_shuffling", "group_by_length")
+_MIXED_BY_LLAMAFACTORY = ("mix_strategy", "interleave_probs")
+_STAGES_WITH_TOKEN_LOSS = ("pt", "sft")
 
 
 def problems(plan: RunPlan) -> Iterator[Problem]:
@@ -59,8 +61,21 @@ def warnings(run: RunFile) -> Iterator[str]:
             yield f"{key} has no effect: the order of the samples is the plan's."
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
         yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
-    if "num_train_epochs" in run.llamafactory and run.ours.get("update_times") != -1:
+    if run.train_type.kind is Kind.MIXER:
+        for key in _MIXED_BY_LLAMAFACTORY:
+            if key in run.llamafactory:
+                yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
+    if run.train_type is TrainType.STATIC_MIX and "component_name" in run.ours:
+        yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
+    if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
+
+
+def _counts_epochs(run: RunFile) -> bool:
+    if run.train_type is not TrainType.STATIC_MIX:
+        return run.ours.get("update_times") == -1
+    steps = run.steps()
+    return steps.train == 0 and int(run.llamafactory.get("max_steps") or -1) <= 0
 
 
 def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]:
@@ -99,14 +114,14 @@ def _steps(plan: RunPlan) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
         total = steps.train or steps.warmup + steps.update * steps.times
-        if total <= steps.warmup:
+        if steps.update and total <= steps.warmup:
             yield Problem(
                 f"train_step={total} ends the run before the first boundary at warmup_step={steps.warmup} "
                 f"(from {plan.source}).",
                 "Raise train_step or lower warmup_step.",
             )
         given = int(plan.arguments.get("max_steps") or -1)
-        if given > 0 and given != total:
+        if given > 0 and total and given != total:
             yield Problem(
                 f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
                 "Leave max_steps out, or set train_step to it.",
@@ -132,5 +147,26 @@ def _needs(plan: RunPlan) -> Iterator[Problem]:
         optimizer = str(arguments.get("optim", _DEFAULT_OPTIMIZER))
         if not optimizer.startswith(ADAM_FAMILY) or "8bit" in optimizer or "4bit" in optimizer:
             yield Problem(f"{title} needs Adam's moments; optim: {optimizer} has none.", "Set optim: adamw_torch.")
-    if plan.train_type is TrainType.SELECT and Need.DOMAINS in spec.needs:
+    if spec.kind is not Kind.MIXER and Need.DOMAINS in spec.needs:
         yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
+    if spec.kind is Kind.MIXER and not arguments.get("dataset"):
+        yield Problem(f"dataset is missing from {plan.source}; its names are the domains.", "Name the data sets.")
+    if spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
+        yield from _loss_seam(title, plan)
+
+
+def _loss_seam(title: str, plan: RunPlan) -> Iterator[Problem]:
+    arguments = plan.arguments
+    if plan.stage not in _STAGES_WITH_TOKEN_LOSS:
+        yield Problem(
+            f"{title} reads the training loss of single tokens, and stage: {plan.stage} (from {plan.source}) has "
+            "another objective.",
+            "Use stage: sft or pt.",
+        )
+    if arguments.get("use_asft_loss"):
+        yield Problem(f"{title} cannot see the losses of use_asft_loss, which runs a forward of its own.", "Unset it.")
+    if arguments.get("enable_liger_kernel"):
+        yield Problem(
+            f"{title} needs the model's logits, which enable_liger_kernel keeps to itself.",
+            "Set enable_liger_kernel: false.",
+        )

@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataflex import __version__
 from dataflex.config import checks
 from dataflex.config.bind import BoundParams, bind
-from dataflex.config.overrides import find_preset
+from dataflex.config.mixture import MixtureSettings, read_mixture
+from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
 from dataflex.runs import Problem, RunPlan, TrainType
+from dataflex.spec import API, ComponentSpec, Kind
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,14 @@ class PreparedRun:
         entry: The chosen component.
         bound: Its parameters.
         plugins: The loaded plugins, for the hooks to come.
+        mixture: How a mix run samples its domains; ``None`` for others.
     """
 
     plan: RunPlan
     entry: CatalogEntry
     bound: BoundParams
     plugins: PluginManager
+    mixture: MixtureSettings | None = None
 
 
 def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
@@ -42,14 +47,18 @@ def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
         PluginError, IncompatibleError: when the component cannot be loaded.
     """
     kind = run.train_type.kind
-    if kind is None or run.train_type is not TrainType.SELECT:
+    if kind is None or kind is Kind.WEIGHTER:
         raise ConfigError(
-            f"train_type: {run.train_type.value} is not in this version of dataflex-core; it has dynamic_select and "
-            "static. Upgrade dataflex-core."
+            f"train_type: {run.train_type.value} is not in this version of dataflex-core; it has dynamic_select, "
+            "dynamic_mix, static_mix and static. Upgrade dataflex-core."
         )
     steps = run.steps()
-    preset = find_preset(run, kind)
-    entry = Catalog(plugins.plugins).find(kind, preset.name)
+    mixture = read_mixture(run) if kind is Kind.MIXER else None
+    if run.train_type is TrainType.STATIC_MIX:
+        preset, entry = Preset("static"), _static_mix()
+    else:
+        preset = find_preset(run, kind)
+        entry = Catalog(plugins.plugins).find(kind, preset.name)
     bound = bind(entry, _layers(run, preset.source, preset.params))
     plan = RunPlan(
         train_type=run.train_type,
@@ -67,7 +76,19 @@ def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
     for plugin, result in plugins.call("dataflex_check_run", plan=plan):
         found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
     refuse(found)
-    return PreparedRun(plan, entry, bound, plugins)
+    return PreparedRun(plan, entry, bound, plugins, mixture)
+
+
+def _static_mix() -> CatalogEntry:
+    """What ``static_mix`` runs: not a plugin's component, so that no switch for plugins can take it away."""
+    spec = ComponentSpec(
+        kind=Kind.MIXER,
+        name="static",
+        target="dataflex.components.static_mixer:StaticMixer",
+        api=API,
+        summary="Keep the proportions the run began with.",
+    )
+    return CatalogEntry(spec=spec, dist="dataflex-core", version=__version__)
 
 
 def refuse(found: Iterable[Problem]) -> None:

@@ -29,6 +29,10 @@ OUR_KEYS = (
     "train_step",
     "mixture_sample_rule",
     "init_mixture_proportions",
+    "mixture_unit",
+    "mixture_temperature",
+    "mixture_max_epochs",
+    "mixture_on_exhausted",
 )
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
 
@@ -70,7 +74,7 @@ class RunFile:
             ) from error
 
     def steps(self) -> Steps:
-        """The step keys, checked for type and range. Select and mix need all of the note's three."""
+        """The step keys, checked for type and range. Dynamic selecting and mixing need all of the note's three."""
         values = {}
         for name, least in (("warmup_step", 0), ("update_step", 1), ("update_times", 1), ("train_step", 0)):
             value = self.ours.get(name)
@@ -81,6 +85,10 @@ class RunFile:
                 allowed = f"a whole number of at least {least}" + (" (or -1)" if name == "update_times" else "")
                 raise ConfigError(f"{name}: {value!r} (from {self.origin(name)}) must be {allowed}.")
             values[name] = value
+        if self.train_type is TrainType.STATIC_MIX:  # the note's keys add up to one stage without a boundary
+            times = max(values.get("update_times", 0), 0)
+            total = values.get("warmup_step", 0) + values.get("update_step", 0) * times
+            return Steps(warmup=0, train=values.get("train_step") or total)
         wanted = ["warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])]
         for name in wanted:
             if name not in values:

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.config.mixture import OnExhausted, Unit
 from dataflex.data import deficit
 from dataflex.data.batch_order import permute_global_batches
 from dataflex.data.domain_rows import DomainRows
-from dataflex.data.mixture_state import MixtureState, OnExhausted, Unit
+from dataflex.data.domains import domain_of
+from dataflex.data.mixture_state import MixtureState
 from dataflex.data.proportions import Proportions, check_proportions, in_millionths, join_names
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
@@ -86,7 +88,7 @@ class MixtureSampler:
 
     def domain_of(self, rows: npt.ArrayLike) -> Whole:
         """Index of the domain that each row of the pool belongs to."""
-        return np.searchsorted(self.offsets, np.asarray(rows), side="right").astype(np.int64) - 1
+        return domain_of(rows, self.sizes)
 
     def realised(self, unit: Unit) -> Proportions:
         """Share of each domain in all that was drawn; zeros before the first draw, NaN where lengths are unknown."""

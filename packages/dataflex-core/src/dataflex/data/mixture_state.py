@@ -1,27 +1,12 @@
-"""What a mixture sampler remembers, and the words of its settings."""
+"""What a mixture sampler remembers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from enum import StrEnum
 from typing import Any
 
 from dataflex.errors import ConfigError
-
-
-class Unit(StrEnum):
-    """What proportions are shares of."""
-
-    SAMPLES = "samples"
-    TOKENS = "tokens"
-
-
-class OnExhausted(StrEnum):
-    """What happens when a domain is due that has been read ``max_epochs`` times."""
-
-    REDISTRIBUTE = "redistribute"
-    STOP = "stop"
 
 
 @dataclass(frozen=True, kw_only=True)

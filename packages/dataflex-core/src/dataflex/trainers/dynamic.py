@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
+from transformers import TrainerCallback
 
 from dataflex import checkpoints, state
 from dataflex.data.seeded_collator import SeededCollator
+from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.planner import ComponentPlanner
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 
 logger = logging.getLogger("dataflex")
+
+PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner]] = {
+    Kind.SELECTOR: SelectPlanner,
+    Kind.MIXER: MixPlanner,
+}
 
 
 class DynamicMixin:
@@ -28,6 +39,7 @@ class DynamicMixin:
     session: Session
     engine: Engine | None = None
     component: Any = None
+    loss_seam: LossSeam | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
@@ -54,6 +66,24 @@ class DynamicMixin:
             return self.engine.bind(super().get_train_dataloader())  # type: ignore[misc, no-any-return]
         finally:
             self.data_collator = collator
+
+    def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """One micro-batch; watched where the component asked for losses."""
+        if self.loss_seam is None:
+            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        with self.loss_seam.micro_batch(self.engine.fetched.popleft()):
+            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+
+    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The stock loss; shown to the seam while a training step is watched."""
+        if self.loss_seam is None or not self.loss_seam.watching:
+            return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        labels = inputs.get("labels")  # stock code may pop them
+        loss, outputs = super().compute_loss(  # type: ignore[misc]
+            model, inputs, *args, **{**kwargs, "return_outputs": True}
+        )
+        self.loss_seam.observe(labels, outputs, model)
+        return (loss, outputs) if kwargs.get("return_outputs") else loss
 
     def keep_progress(self: Any) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
@@ -115,15 +145,34 @@ class DynamicMixin:
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
-        self.component = self.session.component(run_context(self, self.session, global_batch))
-        planner = SelectPlanner(self, self.session, schedule, self.component)
+        context = run_context(self, self.session, global_batch)
+        planner = PLANNERS[self.session.run.plan.component.kind](self, self.session, schedule, context)
+        self.component = planner.component
+        self._watch(planner)
         return Engine(self, schedule, planner, self.session.identity, self.session.versions)
+
+    def _watch(self: Any, planner: ComponentPlanner) -> None:
+        self.remove_callback(_StepEnds)  # of an earlier train()
+        self.loss_seam = None
+        if planner.tally is not None:
+            self.loss_seam = LossSeam(planner.tally)
+            self.add_callback(_StepEnds(planner))
 
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
         self.engine.restore(saved, str(checkpoint))
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
+
+
+class _StepEnds(TrainerCallback):
+    """Tells the planner that an optimizer step has ended, before a checkpoint of it is written."""
+
+    def __init__(self, planner: ComponentPlanner) -> None:
+        self._planner = planner
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._planner.step_end(int(state.global_step))
 
 
 def _state_dict(component: Any) -> dict[str, Any]:

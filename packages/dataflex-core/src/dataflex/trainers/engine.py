@@ -12,7 +12,8 @@ no batch can be drawn before the decision it depends on.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,7 +33,13 @@ logger = logging.getLogger("dataflex")
 
 
 class Planner(Protocol):
-    """Makes the plan of a stage from the current model."""
+    """Makes the plan of a stage from the current model.
+
+    Attributes:
+        domains: Names of the domains it draws from; empty if it knows none.
+    """
+
+    domains: Sequence[str]
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
@@ -77,6 +84,8 @@ class Engine:
         self.sampler = PlanSampler()
         # An accelerate-wrapped loader is built before the first stage is known; it needs a non-empty sampler.
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
+        # Rows of the micro-batches that were fetched and not yet trained on, this rank's share of each.
+        self.fetched: deque[npt.NDArray[np.int64]] = deque(maxlen=self.accumulation)
         self._log: Mapping[str, Any] = {}
         self._position: int | None = None  # micro-batches served since step 0, on this rank
         self._stage_end = 0  # position at which the open stage ends
@@ -116,14 +125,24 @@ class Engine:
         assert self._batches is not None
         with rng_scope():  # the loader cannot move the training run's generators
             batch = next(self._batches)
+        self.fetched.append(self._rows_at(self._position))
         self._position += 1
         return batch
+
+    def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
+        """Rows of one micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
+        step, micro_batch = divmod(position, self.accumulation)
+        accelerator, size = self.trainer.accelerator, int(self.trainer.args.train_batch_size)
+        turn = micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)
+        start = (step - self.plan_start) * self.global_batch + turn * size
+        return self.plan[start : start + size]
 
     def _check_position(self, ticket: int, step: int) -> int:
         start = step * self.accumulation
         position = start if self._position is None else self._position
         if ticket != position % self._tickets_per_epoch and ticket == start % self._tickets_per_epoch:
             position, self._batches = start, None  # the loop began its epoch anew: reopen at this optimizer step
+            self.fetched.clear()
         if ticket != position % self._tickets_per_epoch or position // self.accumulation != step:
             raise RuntimeError(
                 f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
@@ -171,6 +190,7 @@ class Engine:
             pool_size=len(pool),
             pool_fingerprint=self._fingerprint,
             component=self.component,
+            domains=list(self.planner.domains),
             planner=self.planner.state_dict(),
             log=log_counters.read(self.trainer),
             versions=self.versions,
@@ -183,7 +203,7 @@ class Engine:
             ConfigError: when this run differs from the saved one in something that changes the result.
         """
         then, now = saved.engine, self.state()
-        names = ("seed", "global_batch", "pool_size", "pool_fingerprint", "component")
+        names = ("domains", "seed", "global_batch", "pool_size", "pool_fingerprint", "component")
         changed = [
             f"{name} was {getattr(then, name)!r} and is now {getattr(now, name)!r}"
             for name in names

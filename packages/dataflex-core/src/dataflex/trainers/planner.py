@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from dataflex.distributed import assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, DataFlexError
 from dataflex.schedule import Schedule
+from dataflex.trainers.loss_seam import Tally
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -43,7 +44,14 @@ class ComponentPlanner(abc.ABC):
         session: The run.
         schedule: Its stages.
         component: The selector or mixer.
+
+    Attributes:
+        domains: Names of the domains it draws from; empty for a selector.
+        tally: Where the loss seam shows the losses of training steps; ``None`` if the component asked for none.
     """
+
+    domains: Sequence[str] = ()
+    tally: Tally | None = None
 
     def __init__(self, trainer: Any, session: Session, schedule: Schedule, component: Any) -> None:
         self.trainer, self.session, self.schedule, self.component = trainer, session, schedule, component
@@ -94,6 +102,9 @@ class ComponentPlanner(abc.ABC):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - a default: most have no state
         """Take back what :meth:`state_dict` gave."""
+
+    def step_end(self, step: int) -> None:  # noqa: B027 - a default: most do nothing between boundaries
+        """Note the end of an optimizer step, on every rank; ``step`` are done."""
 
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""

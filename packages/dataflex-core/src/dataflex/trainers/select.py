@@ -9,13 +9,26 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.build import call_by_name
+from dataflex.components.context import RunContext
 from dataflex.components.selector import Selection
 from dataflex.errors import ComponentError
+from dataflex.schedule import Schedule
 from dataflex.trainers.planner import ComponentPlanner, Outcome
+from dataflex.trainers.session import Session
 
 
 class SelectPlanner(ComponentPlanner):
-    """Asks a selector for the samples of each stage: ``warmup`` for the first, ``select`` for every other."""
+    """Asks a selector for the samples of each stage: ``warmup`` for the first, ``select`` for every other.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+        session: The run.
+        schedule: Its stages.
+        context: What a component may see of the run.
+    """
+
+    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext) -> None:
+        super().__init__(trainer, session, schedule, session.component(context))
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +16,31 @@ import numpy.typing as npt
 from dataflex import __version__, checkpoints
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
+from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
+from dataflex.data.domains import Domains
+from dataflex.data.proportions import check_proportions
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, resolve
+from dataflex.trainers.mixture import Mixture, open_mixture
 
 logger = logging.getLogger("dataflex")
 RESULTS_FOLDER = "decisions"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Session:
     """What the trainers need to know of a prepared run.
 
     Attributes:
         run: The checked run.
+        domains: The domains of a mix run's pool, set by the front end as soon as the pool is loaded.
     """
 
     run: PreparedRun
+    domains: Domains | None = None
 
     @property
     def identity(self) -> str:
@@ -62,12 +68,44 @@ class Session:
         """Check everything that needs the tokenised pool but no model.
 
         Raises:
-            ConfigError: as :meth:`schedule`, or when a checkpoint the user named is damaged.
+            ConfigError: as :meth:`schedule` and :meth:`open_mixture`, or when a checkpoint the user named is damaged.
         """
-        self.schedule(pool, args)
+        schedule = self.schedule(pool, args)
+        if self.run.mixture is not None:
+            self.open_mixture(schedule.total * self.global_batch(args), int(args.seed))
         given = args.resume_from_checkpoint
         if isinstance(given, str) and self.names_checkpoint(given):
             checkpoints.require_valid(Path(given))
+
+    def check_domain_names(self, names: Sequence[str]) -> None:
+        """Check what a mix run says about its domains as soon as their names are known.
+
+        Raises:
+            ConfigError: names the domains.
+        """
+        settings = self.run.mixture
+        if settings is not None and settings.rule is Rule.MIXTURE:
+            check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
+
+    def open_mixture(self, samples: int, seed: int) -> Mixture:
+        """Set up the sampling of a mix run.
+
+        Args:
+            samples: Samples of the whole run, over all ranks.
+            seed: The run's seed.
+
+        Raises:
+            ConfigError: when the settings do not fit the domains.
+        """
+        if self.run.mixture is None or self.domains is None:
+            raise ConfigError(f"the pool of {self.run.plan.source} has no domains, which a mix run needs.")
+        return open_mixture(self.run.mixture, self.domains, samples=samples, seed=seed)
+
+    @staticmethod
+    def global_batch(args: Any) -> int:
+        """Samples of one optimizer step over all ranks."""
+        per_rank = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
+        return per_rank * int(args.world_size)
 
     def schedule(self, pool: Sized, args: Any) -> Schedule:
         """Lay out the stages, now that the pool is known, and check that it can fill them.
@@ -86,14 +124,21 @@ class Session:
                 "Set FORCE_TORCHRUN=1, or show it one device."
             )
         plan = self.run.plan
-        world_size = int(args.world_size)
-        global_batch = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps) * world_size
-        schedule = resolve(plan.steps, epochs=args.num_train_epochs, pool_size=len(pool), global_batch=global_batch)
+        global_batch = self.global_batch(args)
+        schedule = resolve(
+            plan.steps,
+            epochs=args.num_train_epochs,
+            pool_size=len(pool),
+            global_batch=global_batch,
+            max_steps=args.max_steps,
+        )
         if 0 < args.max_steps != schedule.total:
             raise ConfigError(
                 f"max_steps={args.max_steps} differs from the {schedule.total} steps of update_times: -1 over "
                 f"{args.num_train_epochs} epochs (from {plan.source}). Leave max_steps out, or set train_step to it."
             )
+        if self.run.mixture is not None:
+            return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
         drawn = schedule.longest_update * global_batch
         if drawn > len(pool) and not plan.params.get("replacement", False):
             fitting = len(pool) // global_batch

@@ -1,0 +1,94 @@
+"""One pool out of several data sets, with the domain of every row known.
+
+LlamaFactory merges its data sets before it tokenises them and drops extra columns, so no mark on a row survives. Each
+data set is therefore loaded by a call of its own and the parts are joined: a domain owns a run of rows.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from dataflex.data.domains import Domains, domain_of
+from dataflex.data.trained_tokens import trained_tokens
+from dataflex.errors import ConfigError
+
+GetDataset = Callable[..., dict[str, Any]]
+
+_NO_SPLIT = 1e-6  # LlamaFactory's own threshold for val_size
+_MERGED = "dataset_dict.json"  # what LlamaFactory leaves in a tokenized_path
+
+
+def load_by_domain(
+    get_dataset: GetDataset,
+    template: Any,
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[dict[str, Any], Domains]:
+    """Load every data set of ``data_args.dataset`` as a domain of its own.
+
+    With ``tokenized_path``, each domain has a folder there by its name, and the eval sets have one.
+
+    Args:
+        get_dataset: LlamaFactory's own, which is called once for each domain and once for the eval sets.
+        template: Passed on to it, like all that follow.
+        model_args: Passed on.
+        data_args: Passed on, changed for each call.
+        training_args: Passed on.
+        args: Passed on.
+        kwargs: Passed on.
+
+    Returns:
+        The data set module as ``get_dataset`` returns it, and the domains of its training rows.
+
+    Raises:
+        ConfigError: when ``tokenized_path`` holds data sets that were merged before.
+    """
+    from datasets import concatenate_datasets
+
+    def load(**changes: Any) -> dict[str, Any]:
+        part = copy.copy(data_args)
+        part.val_size = 0.0
+        for name, value in changes.items():
+            setattr(part, name, value)
+        return get_dataset(template, model_args, part, training_args, *args, **kwargs)
+
+    def folder(name: str) -> str | None:
+        return None if data_args.tokenized_path is None else os.path.join(data_args.tokenized_path, name)
+
+    if data_args.tokenized_path is not None and os.path.exists(os.path.join(data_args.tokenized_path, _MERGED)):
+        raise ConfigError(
+            f"tokenized_path: {data_args.tokenized_path} holds data sets that were merged when they were tokenised, so "
+            "their domains are lost. Name an empty folder: each domain is then kept in a folder of its own."
+        )
+    names = tuple(data_args.dataset)
+    parts = [
+        load(dataset=[name], eval_dataset=None, tokenized_path=folder(f"train-{name}"))["train_dataset"]
+        for name in names
+    ]
+    sizes = [len(part) for part in parts]
+    module: dict[str, Any] = {"train_dataset": concatenate_datasets(parts)}
+    if data_args.eval_dataset is not None:
+        module |= load(dataset=None, tokenized_path=folder("eval"))
+    if data_args.val_size > _NO_SPLIT and "eval_dataset" not in module:
+        module, sizes = _hold_out(module["train_dataset"], sizes, data_args.val_size, training_args.seed)
+    return module, Domains(names, tuple(sizes), trained_tokens(module["train_dataset"]))
+
+
+def _hold_out(pool: Any, sizes: list[int], val_size: float, seed: int) -> tuple[dict[str, Any], list[int]]:
+    """Hold out ``val_size`` rows (a share below 1, else a number), drawn over all domains as LlamaFactory does."""
+    from datasets import Dataset
+
+    numbers = Dataset.from_dict({"row": range(len(pool))})
+    drawn = numbers.train_test_split(test_size=int(val_size) if val_size > 1 else val_size, seed=seed)
+    kept = np.sort(np.asarray(drawn["train"]["row"], dtype=np.int64))
+    left = np.bincount(domain_of(kept, sizes), minlength=len(sizes))
+    module = {"train_dataset": pool.select(kept), "eval_dataset": pool.select(drawn["test"]["row"])}
+    return module, left.tolist()

@@ -1,0 +1,133 @@
+"""The keys of a mix run that say how domains are sampled."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from dataflex.config.run import RunFile
+from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
+from dataflex.runs import TrainType
+
+Choice = TypeVar("Choice", bound=StrEnum)
+
+INITIAL = "init_mixture_proportions"
+
+
+class Rule(StrEnum):
+    """``mixture_sample_rule``: where the first proportions come from."""
+
+    MIXTURE = "mixture"
+    STRATIFIED = "stratified"
+    UNIFORM = "uniform"
+    TEMPERATURE = "temperature"
+    UNIMAX = "unimax"
+
+
+class Unit(StrEnum):
+    """``mixture_unit``: what proportions are shares of."""
+
+    SAMPLES = "samples"
+    TOKENS = "tokens"
+
+
+class OnExhausted(StrEnum):
+    """``mixture_on_exhausted``: what happens when a domain is due that has been read ``mixture_max_epochs`` times."""
+
+    REDISTRIBUTE = "redistribute"
+    STOP = "stop"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixtureSettings:
+    """How a mix run samples its domains.
+
+    Attributes:
+        rule: Where the first proportions come from.
+        initial: ``init_mixture_proportions``, by position or by domain name; only for the rule ``mixture``.
+        unit: What the proportions are shares of.
+        temperature: tau of the rule ``temperature``: proportions are size^(1/tau).
+        max_epochs: How often a domain's rows may be used, for all or by name; ``None`` for any number of times.
+        on_exhausted: What to do when that is reached.
+        source: Where the keys came from, for messages.
+    """
+
+    rule: Rule
+    initial: Sequence[float] | Mapping[str, float] | None = None
+    unit: Unit = Unit.SAMPLES
+    temperature: float = 1.0
+    max_epochs: float | Mapping[str, float] | None = None
+    on_exhausted: OnExhausted = OnExhausted.REDISTRIBUTE
+    source: str = "the run file"
+
+
+def read_mixture(run: RunFile) -> MixtureSettings:
+    """Read and check the keys of a mix run, as far as that goes without the data.
+
+    Raises:
+        ConfigError: names the key, the value and where it came from.
+    """
+    stage = str(run.llamafactory.get("stage", "sft"))
+    rule = _choice(run, "mixture_sample_rule", Rule, Rule.MIXTURE)
+    initial = run.ours.get(INITIAL)
+    if rule is Rule.MIXTURE and initial is None:
+        raise ConfigError(
+            f"{INITIAL} is missing from {run.path.name}; mixture_sample_rule: mixture starts from it. Add one number "
+            f"per data set, or choose another rule ({', '.join(rule for rule in Rule if rule is not Rule.MIXTURE)})."
+        )
+    if rule is not Rule.MIXTURE and initial is not None:
+        raise ConfigError(
+            f"{INITIAL} (from {run.origin(INITIAL)}) contradicts mixture_sample_rule: {rule}, which has proportions "
+            "of its own. Leave one of them out."
+        )
+    if rule is not Rule.MIXTURE and run.train_type is TrainType.MIX:
+        raise ConfigError(
+            f"mixture_sample_rule: {rule} keeps its proportions fixed, so component_name: "
+            f"{run.ours.get('component_name')} would be ignored. "
+            f"Use train_type: static_mix for fixed proportions, or mixture_sample_rule: mixture with {INITIAL}."
+        )
+    max_epochs = _max_epochs(run)
+    if rule is Rule.UNIMAX and isinstance(max_epochs, Mapping):
+        raise ConfigError(
+            f"mixture_max_epochs (from {run.origin('mixture_max_epochs')}) must be one number for "
+            "mixture_sample_rule: unimax, which uses it for every domain."
+        )
+    return MixtureSettings(
+        rule=rule,
+        initial=initial,
+        unit=_choice(run, "mixture_unit", Unit, Unit.TOKENS if stage == "pt" else Unit.SAMPLES),
+        temperature=_positive(run, "mixture_temperature", run.ours.get("mixture_temperature", 1.0)),
+        max_epochs=max_epochs,
+        on_exhausted=_choice(run, "mixture_on_exhausted", OnExhausted, OnExhausted.REDISTRIBUTE),
+        source=run.origin(INITIAL),
+    )
+
+
+def _choice(run: RunFile, key: str, choices: type[Choice], default: Choice) -> Choice:
+    given = run.ours.get(key, default)
+    try:
+        return choices(given)
+    except ValueError as error:
+        names = [choice.value for choice in choices]
+        hint = did_you_mean(str(given), names)
+        raise ConfigError(
+            f"{key}: {given!r} (from {run.origin(key)}) is not one of {', '.join(names)}.{hint}"
+        ) from error
+
+
+def _positive(run: RunFile, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number above 0.")
+    return float(value)
+
+
+def _max_epochs(run: RunFile) -> float | Mapping[str, float] | None:
+    key = "mixture_max_epochs"
+    given = run.ours.get(key)
+    if isinstance(given, Mapping):
+        return {str(name): _positive(run, f"{key}.{name}", value) for name, value in given.items()}
+    return None if given is None else _positive(run, key, given)

@@ -1,0 +1,142 @@
+"""The Mix Trainer's planner: rows drawn in a mixer's proportions are the plan of a stage."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dataflex.components.build import call_by_name
+from dataflex.components.context import RunContext
+from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
+from dataflex.config.mixture import Unit
+from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
+from dataflex.data.proportions import Proportions, check_proportions
+from dataflex.schedule import Schedule
+from dataflex.spec import Need
+from dataflex.trainers.domain_tally import DomainTally
+from dataflex.trainers.planner import ComponentPlanner, Outcome
+from dataflex.trainers.session import Session
+
+
+class MixPlanner(ComponentPlanner):
+    """Asks a mixer for proportions at each boundary and draws the stage's samples in them.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+        session: The run; its domains are known.
+        schedule: Its stages.
+        context: What a component may see of the run.
+    """
+
+    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext) -> None:
+        mixture = session.open_mixture(schedule.total * context.global_batch, context.seed)
+        self.global_batch, self.seed = context.global_batch, context.seed
+        self.sampler: MixtureSampler = mixture.sampler
+        domains = mixture.domains
+        self.view = MixtureView(domains.names, domains.sizes, mixture.proportions, tokens=domains.tokens)
+        known = {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
+        component = session.component(MixContext(**known, mixture=self.view))
+        super().__init__(trainer, session, schedule, component)
+        self.domains = domains.names
+        self._drawn_from = 0  # optimizer step at which the current plan begins
+        self._before = self.sampler.state()  # the sampler there, to draw a longer plan from
+        watched = Need.DOMAIN_LOSSES in session.run.plan.component.needs
+        self.tally: DomainTally | None = DomainTally(self.sampler, trainer.accelerator) if watched else None
+
+    def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
+        """Ask the mixer, check its proportions and draw.
+
+        In the middle of a stage, a resumed run has become longer: the stage goes on in its proportions, from the
+        sample it has come to.
+        """
+        begins = step == self.schedule.bounds(stage)[0]
+        proportions = self._mix(stage, step) if begins and stage > 0 else self.view.proportions
+        if not begins:
+            self.sampler.restore(self._before)
+            self.sampler.draw(proportions, (step - self._drawn_from) * self.global_batch)
+        before = self.sampler.state()
+        rows = self.sampler.draw(proportions, num_samples)
+        metrics = self._metrics(rows, proportions, before)
+        self._drawn_from, self._before = step, before
+        self.view.update(step=step, proportions=proportions, losses=DomainLosses.zeros(len(self.view.names)))
+        shuffled = permute_global_batches(rows, self.global_batch, self.seed, step)
+        return Outcome(rows=shuffled, result=proportions, metrics=metrics)
+
+    def describe(self, outcome: Outcome) -> str:
+        """The new proportions, by name."""
+        shares = zip(self.view.names, outcome.result.tolist(), strict=True)
+        name = self.session.run.plan.component.name
+        return f"{name} set " + ", ".join(f"{domain} {share:.3f}" for domain, share in shares)
+
+    def step_end(self, step: int) -> None:
+        """Add the losses of an optimizer step to what the mixer sees; past the warm-up, tell it of them.
+
+        Args:
+            step: Optimizer steps done.
+        """
+        if self.tally is None:
+            return
+        losses = self.tally.take()
+        self.view.update(step=step, losses=self.view.losses + losses)
+        if step > self.schedule.warmup and hasattr(self.component, "on_step"):
+            self.component.on_step(StepStats(step, losses))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sampler's position now and at the plan's beginning, the proportions and the losses seen."""
+        losses = self.view.losses
+        return {
+            "sampler": dataclasses.asdict(self.sampler.state()),
+            "drawn_from": self._drawn_from,
+            "before": dataclasses.asdict(self._before),
+            "proportions": self.view.proportions.tolist(),
+            "losses": [losses.sums.tolist(), losses.tokens.tolist(), losses.samples.tolist()],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back.
+
+        Raises:
+            ConfigError: when it is of other domains or another unit.
+        """
+        self.sampler.restore(MixtureState.from_json(state["sampler"]))
+        self._drawn_from, self._before = int(state["drawn_from"]), MixtureState.from_json(state["before"])
+        sums, tokens, samples = state["losses"]
+        losses = DomainLosses(np.array(sums, np.float64), np.array(tokens, np.int64), np.array(samples, np.int64))
+        self.view.update(proportions=state["proportions"], losses=losses)
+
+    def _mix(self, stage: int, step: int) -> Proportions:
+        self.view.update(step=step)
+        available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
+        answer = self.component.mix(**call_by_name(inspect.signature(self.component.mix), available))
+        return check_proportions(answer, self.view.names, "what its mix() returned")
+
+    def _metrics(
+        self, rows: np.ndarray[Any, np.dtype[np.int64]], proportions: Proportions, before: MixtureState
+    ) -> dict[str, Any]:
+        """Numbers for the record: lists are in the order of ``domains``."""
+        samples = self.sampler.counts - np.array(before.counts, np.int64)
+        tokens = np.array(self.sampler.state().tokens, np.int64) - np.array(before.tokens, np.int64)
+        losses = self.view.losses
+        seen = {} if self.tally is None else {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)}
+        return {
+            "domains": list(self.view.names),
+            "proportions": proportions.tolist(),
+            "samples": samples.tolist(),
+            "realised_samples": (samples / max(len(rows), 1)).tolist(),
+            "realised_tokens": (tokens / max(int(tokens.sum()), 1)).tolist(),
+            "realised_so_far": self.sampler.realised(Unit(self.sampler.unit)).tolist(),
+            "epochs": (self.sampler.counts / self.sampler.sizes).tolist(),
+            **seen,
+        }
+
+
+def _known(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:
+    return [value if np.isfinite(value) else None for value in values.tolist()]
+
+
+def _whole(losses: DomainLosses) -> list[int]:
+    return [int(count) for count in losses.tokens]
