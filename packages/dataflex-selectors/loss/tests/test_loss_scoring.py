@@ -21,13 +21,9 @@ from loss_cases import (
     tiny_qwen,
     two_token_pool,
 )
-from rich.console import Console
 from torch import nn
 
 from dataflex.errors import ComponentError
-from dataflex_selectors_loss import progress as progress_module
-from dataflex_selectors_loss.progress import ScoringProgress
-from dataflex_selectors_loss.scoring import evaluating
 
 
 @pytest.mark.parametrize("lora", [False, True])
@@ -95,25 +91,6 @@ def test_scoring_leaves_no_trace(lora: bool) -> None:
     assert torch.equal(torch.get_rng_state(), states[0])
     assert all(np.array_equal(now, then) for now, then in zip(np.random.get_state(), states[1], strict=True))
     assert random.getstate() == states[2]
-
-
-def test_the_train_flags_come_back_when_scoring_fails() -> None:
-    model = tiny_qwen()
-    with pytest.raises(ZeroDivisionError), evaluating(model):
-        assert not any(module.training for module in model.modules())
-        raise ZeroDivisionError
-    assert all(module.training for module in model.modules())
-
-
-def test_scoring_does_not_call_a_train_method_that_merges_weights() -> None:
-    class Merging(nn.Dropout):
-        def train(self, mode: bool = True) -> nn.Module:
-            raise AssertionError("train() was called")
-
-    model = nn.Sequential(Merging())
-    with evaluating(model):
-        assert not model[0].training
-    assert model[0].training
 
 
 class Recording(nn.Module):
@@ -232,35 +209,3 @@ def test_two_ranks_choose_what_one_chooses_and_both_hear_of_a_failure(tmp_path: 
         np.testing.assert_allclose(scores, alone.scores, atol=1e-6, rtol=0)
     heard = [(tmp_path / f"error{rank}.txt").read_text() for rank in range(2)]
     assert all(text.startswith("ComponentError") and "token_budget" in text for text in heard)
-
-
-def _advance(console: Console, monkeypatch: pytest.MonkeyPatch, quiet: float, *, enabled: bool = True) -> None:
-    monkeypatch.setattr(progress_module, "QUIET_SECONDS", quiet)
-    with ScoringProgress(40, enabled=enabled, share=2, console=console) as progress:
-        progress.advance(5)
-        progress.advance(15)
-    assert progress.done == 40
-
-
-def test_a_log_file_gets_a_line_and_a_terminal_a_bar(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with (tmp_path / "out").open("w+", encoding="utf-8") as file, caplog.at_level(logging.INFO, "dataflex"):
-        _advance(Console(file=file, force_terminal=False), monkeypatch, 0.0)
-        assert "scoring: 10 of 40 samples" in caplog.text
-        assert caplog.text.count("scoring:") == 1
-        caplog.clear()
-        _advance(Console(file=file, force_terminal=True, width=100), monkeypatch, 0.0)
-        file.seek(0)
-        assert "samples/s" in file.read()
-        assert caplog.text == ""
-
-
-@pytest.mark.parametrize(("quiet", "enabled"), [(1e6, True), (0.0, False)])
-def test_a_short_pass_and_the_other_ranks_say_nothing(
-    quiet: float, enabled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    with (tmp_path / "out").open("w+", encoding="utf-8") as file, caplog.at_level(logging.INFO, "dataflex"):
-        _advance(Console(file=file, force_terminal=True), monkeypatch, quiet, enabled=enabled)
-        file.seek(0)
-        assert file.read() == caplog.text == ""

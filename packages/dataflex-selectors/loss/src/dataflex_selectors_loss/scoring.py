@@ -6,8 +6,7 @@ Shapes: B samples of a batch, T tokens, N rows this rank scored.
 from __future__ import annotations
 
 import contextlib
-import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +18,10 @@ from torch import nn
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.distributed import first_failure, gather_scores
 from dataflex.errors import ComponentError
-from dataflex.math.losses import IGNORE_INDEX, SampleLosses, output_logits, sample_losses
-from dataflex_selectors_loss.progress import ScoringProgress
+from dataflex.math.losses import SampleLosses, output_logits, sample_losses
+from dataflex.scoring.inputs import batch_labels, model_inputs
+from dataflex.scoring.progress import ScoringProgress
+from dataflex.scoring.quiet import evaluating
 
 
 @dataclass(frozen=True)
@@ -82,34 +83,10 @@ def _concatenate(parts: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
     return torch.cat([torch.zeros(0), *(part.detach().cpu().double() for part in parts)]).double().numpy()
 
 
-@contextlib.contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; afterwards each module's own train flag is back, mixed ones included.
-
-    Flags are set one by one: ``model.eval()`` calls overridden ``train`` methods, and some of those merge weights.
-    Accelerate's mixed-precision wrapper turns the logits of a whole batch into fp32; the forward below it is called
-    meanwhile.
-    """
-    flags = [(module, module.training) for module in model.modules()]
-    wrapped, bare = model.__dict__.get("forward"), model.__dict__.get("_original_forward")
-    try:
-        for module, _ in flags:
-            module.training = False
-        if wrapped is not None and bare is not None:
-            model.__dict__["forward"] = bare
-        with torch.no_grad():
-            yield
-    finally:
-        if wrapped is not None and bare is not None:
-            model.__dict__["forward"] = wrapped
-        for module, training in flags:
-            module.training = training
-
-
 def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> SampleLosses:
-    labels_BT = _labels(batch)
+    labels_BT = batch_labels(batch)
     try:
-        outputs = model(**_inputs(model, batch))
+        outputs = model(**model_inputs(model, batch))
         return sample_losses(output_logits(outputs, labels_BT, model), labels_BT)
     except torch.cuda.OutOfMemoryError as error:
         rows, tokens = labels_BT.shape
@@ -117,41 +94,3 @@ def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> SampleLosses:
             f"scoring ran out of memory on a batch of {rows} x {tokens} tokens. Lower component_params.token_budget "
             "(a single long row may exceed it: lower cutoff_len then)."
         ) from error
-
-
-def _labels(batch: Mapping[str, Any]) -> torch.Tensor:
-    labels_BT = batch.get("labels")
-    if not isinstance(labels_BT, torch.Tensor) or labels_BT.ndim != 2:
-        raise ComponentError(
-            f"the collator's batches hold no labels (they hold: {', '.join(batch)}), so they have no loss. The loss "
-            "selector works for stages sft and pt; use component_name: random for others."
-        )
-    mask = batch.get("attention_mask")
-    if isinstance(mask, torch.Tensor) and mask.shape == labels_BT.shape:
-        return labels_BT.masked_fill(mask.eq(0), IGNORE_INDEX)  # padding is no target, whatever its label
-    return labels_BT
-
-
-def _inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """The batch without labels: with them the model would compute a second cross entropy."""
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    accepted = _arguments(model)
-    if "use_cache" in accepted:
-        inputs["use_cache"] = False
-    mask = inputs.get("attention_mask")
-    if (
-        "position_ids" in accepted
-        and inputs.get("position_ids") is None
-        and isinstance(mask, torch.Tensor)
-        and mask.ndim == 2
-        and bool(mask[:, 0].eq(0).any())
-    ):
-        # Padded on the left: positions count from the first token, as they do for the row alone.
-        inputs["position_ids"] = (mask.ne(0).long().cumsum(dim=-1) - 1).clamp(min=0)
-    return inputs
-
-
-def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    below_adapter = getattr(model, "get_base_model", None)  # PEFT
-    base = below_adapter() if callable(below_adapter) else model
-    return inspect.signature(type(base).forward).parameters

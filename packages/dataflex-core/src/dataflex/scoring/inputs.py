@@ -1,0 +1,61 @@
+"""From a collated batch to what the model is called with and what its logits are compared to.
+
+Shapes: B samples of a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from dataflex.errors import ComponentError
+from dataflex.math.losses import IGNORE_INDEX
+
+
+def batch_labels(batch: Mapping[str, Any]) -> torch.Tensor:
+    """Labels of a batch, shape [B, T]; padding is no target, whatever label it carries.
+
+    Raises:
+        ComponentError: when the collator makes none, as in stages of pairs.
+    """
+    labels_BT = batch.get("labels")
+    if not isinstance(labels_BT, torch.Tensor) or labels_BT.ndim != 2:
+        raise ComponentError(
+            f"the collator's batches hold no labels (they hold: {', '.join(batch)}), so they have no loss. Components "
+            "that score the next-token loss work for stages sft and pt; use component_name: random for others."
+        )
+    mask = batch.get("attention_mask")
+    if isinstance(mask, torch.Tensor) and mask.shape == labels_BT.shape:
+        return labels_BT.masked_fill(mask.eq(0), IGNORE_INDEX)
+    return labels_BT
+
+
+def model_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch without labels: with them the model would compute a second cross entropy.
+
+    A batch that is padded on the left gets position ids that count from each row's first token, as for the row alone.
+    """
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    accepted = _arguments(model)
+    if "use_cache" in accepted:
+        inputs["use_cache"] = False
+    mask = inputs.get("attention_mask")
+    if (
+        "position_ids" in accepted
+        and inputs.get("position_ids") is None
+        and isinstance(mask, torch.Tensor)
+        and mask.ndim == 2
+        and bool(mask[:, 0].eq(0).any())
+    ):
+        inputs["position_ids"] = (mask.ne(0).long().cumsum(dim=-1) - 1).clamp(min=0)
+    return inputs
+
+
+def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    below_adapter = getattr(model, "get_base_model", None)  # PEFT
+    base = below_adapter() if callable(below_adapter) else model
+    return inspect.signature(type(base).forward).parameters
