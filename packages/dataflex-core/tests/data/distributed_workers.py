@@ -2,32 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-
-
-@contextlib.contextmanager
-def joined(rank: int, world_size: int, folder: str) -> Iterator[Any]:
-    """Join the group over a file, so that no port is needed; yields the accelerator."""
-    import torch.distributed
-    from accelerate import Accelerator
-
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
-    os.environ.update(LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # asked for, unused
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-    )
-    try:
-        yield Accelerator(cpu=True)
-        torch.distributed.barrier()
-    finally:
-        torch.distributed.destroy_process_group()
+from gloo import joined
 
 
 def exchange(rank: int, world_size: int, folder: str) -> None:

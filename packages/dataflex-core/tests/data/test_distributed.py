@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gloo import run_on_two_ranks
 
 from dataflex.distributed import assert_same_on_all_ranks, first_failure, gather_scores, rank0_decides
 
@@ -33,12 +34,10 @@ def test_rows_and_scores_must_match() -> None:
 
 
 def test_two_ranks_see_the_same_scores_and_decisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import torch.multiprocessing
-
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     from distributed_workers import exchange
 
-    torch.multiprocessing.spawn(exchange, args=(2, str(tmp_path)), nprocs=2)
+    run_on_two_ranks(exchange, tmp_path)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     assert first["scores"] == ["0.3333333333333333", "nan", "nan", "0.3", "nan", "inf"]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gloo import run_on_two_ranks
 from loss_cases import (
     Bigram,
     Pad,
@@ -199,9 +200,7 @@ def test_a_long_easy_answer_does_not_outrank_a_short_hard_one() -> None:
 
 
 def test_two_ranks_choose_what_one_chooses_and_both_hear_of_a_failure(tmp_path: Path) -> None:
-    import torch.multiprocessing
-
-    torch.multiprocessing.spawn(select_on_a_rank, args=(2, str(tmp_path)), nprocs=2)
+    run_on_two_ranks(select_on_a_rank, tmp_path)
     alone = selector(ragged_pool(), token_budget=64).select(tiny_qwen(), 6, 5)
     for rank in range(2):
         np.testing.assert_array_equal(np.load(tmp_path / f"rows{rank}.npy", allow_pickle=False), alone.rows)
