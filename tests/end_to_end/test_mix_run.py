@@ -70,6 +70,22 @@ def seen(monkeypatch):
 
 
 @pytest.fixture
+def pools(monkeypatch):
+    """The tokenised pool of each run, and its domains."""
+    from dataflex.trainers.session import Session
+
+    found = []
+    check = Session.check
+
+    def checking(self, pool, args):
+        found.append((pool, self.domains))
+        return check(self, pool, args)
+
+    monkeypatch.setattr(Session, "check", checking)
+    return found
+
+
+@pytest.fixture
 def no_model(monkeypatch):
     import llamafactory.train.sft.workflow as workflow
 
@@ -133,6 +149,42 @@ def test_a_mixer_sees_the_losses_of_each_domain_and_training_stays_the_same(work
     replay = {"component_name": "schedule", "component_params": {"points": points}}
     train(workshop.run_file("replay", **NOTE_MIX | replay))
     assert weights_digest(workshop.out / "replay") == weights_digest(workshop.out / "run")
+
+
+EVALUATING = """
+import json
+from dataflex import Mixer, register_mixer
+
+@register_mixer("evaluating")
+class Evaluating(Mixer):
+    def mix(self, model, step_id, **kwargs):
+        losses = [self.context.evaluate(name) for name in self.context.domain_names]
+        part = self.context.evaluate("tiny", max_samples=8)
+        (self.context.output_dir / "losses.json").write_text(json.dumps([*losses, part]))
+        return [0.5, 0.5]
+"""
+
+
+def test_a_mixer_may_evaluate_a_domain_on_the_spot(workshop, train, pools):
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    mine = workshop.out / "mine.py"
+    mine.write_text(EVALUATING)
+    keys = {"component_name": "evaluating", "warmup_step": 0, "update_times": 1, "save_strategy": "no"}
+    train(workshop.run_file(**NOTE_MIX | keys), plugins=(str(mine),))
+    *losses, part = json.loads((workshop.out / "run" / "losses.json").read_text())
+    ((pool, _),) = pools
+    model, sums, counts = AutoModelForCausalLM.from_pretrained(workshop.folder / "model"), [], []
+    for row in pool:  # before the first step, LoRA changes nothing
+        labels = torch.tensor([row["labels"]])
+        count = int((labels[:, 1:] != -100).sum())
+        with torch.no_grad():
+            sums.append(float(model(input_ids=torch.tensor([row["input_ids"]]), labels=labels).loss) * count)
+        counts.append(count)
+    expected = [sum(sums[:POOL]) / sum(counts[:POOL]), sum(sums[POOL:]) / sum(counts[POOL:])]
+    assert losses == pytest.approx(expected, abs=1e-5)
+    assert part != losses[0] and part == pytest.approx(losses[0], abs=0.2)
 
 
 @pytest.mark.parametrize("step", [4, 6, 7, 9], ids=["boundary", "mid-stage", "boundary-2", "last stage"])
@@ -252,20 +304,11 @@ def test_eval_sets_are_kept_apart(workshop, train):
 
 
 @pytest.mark.parametrize(("val_size", "held_out"), [(0.25, 22), (10, 10)])
-def test_val_size_holds_out_rows_of_all_domains(workshop, train, monkeypatch, val_size, held_out):
-    from dataflex.trainers.session import Session
-
-    sizes = {}
-    check = Session.check
-
-    def checking(self, pool, args):
-        sizes.update(zip(self.domains.names, self.domains.sizes, strict=True), pool=len(pool))
-        return check(self, pool, args)
-
-    monkeypatch.setattr(Session, "check", checking)
+def test_val_size_holds_out_rows_of_all_domains(workshop, train, pools, val_size, held_out):
     train(workshop.run_file(**NOTE_MIX, val_size=val_size, eval_strategy="steps", eval_steps=10))
-    assert sizes["pool"] == sizes["tiny"] + sizes["other"] == POOL + OTHER - held_out
-    assert sizes["tiny"] < POOL and sizes["other"] < OTHER
+    ((pool, domains),) = pools
+    assert len(pool) == sum(domains.sizes) == POOL + OTHER - held_out
+    assert domains.sizes[0] < POOL and domains.sizes[1] < OTHER
     history = json.loads((workshop.out / "run" / "trainer_state.json").read_text())["log_history"]
     assert any("eval_loss" in entry for entry in history)
 
@@ -277,17 +320,7 @@ def test_max_samples_cuts_every_domain(workshop, train, seen):
 
 
 @pytest.mark.parametrize("neat", [False, True])
-def test_packed_rows_stay_within_their_domain(workshop, train, monkeypatch, neat):
-    from dataflex.trainers.session import Session
-
-    pools = []
-    check = Session.check
-
-    def checking(self, pool, args):
-        pools.append((pool, self.domains))
-        return check(self, pool, args)
-
-    monkeypatch.setattr(Session, "check", checking)
+def test_packed_rows_stay_within_their_domain(workshop, train, pools, neat):
     train(workshop.run_file(**NOTE_MIX, packing=True, neat_packing=neat, cutoff_len=256))
     ((pool, domains),) = pools
     assert len(pool) == sum(domains.sizes) < POOL + OTHER

@@ -119,7 +119,7 @@ def test_mixed_precision_logits_stay_in_half_precision_and_the_wrapper_is_put_ba
 ) -> None:
     from accelerate import Accelerator
 
-    from dataflex_selectors_loss import scoring
+    from dataflex.scoring import losses as scoring
 
     accelerator = Accelerator(cpu=True, mixed_precision="bf16")
     plain, model = tiny_qwen(), accelerator.prepare_model(tiny_qwen())

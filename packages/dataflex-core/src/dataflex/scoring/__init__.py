@@ -1,1 +1,1 @@
-"""What every component that runs the pool through the model needs: inputs, a quiet model, progress."""
+"""What every component that runs the pool through the model needs: inputs, a quiet model, losses, progress."""

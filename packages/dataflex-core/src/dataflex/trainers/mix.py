@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,17 @@ from dataflex.components.mix_context import DomainLosses, MixContext, MixtureVie
 from dataflex.config.mixture import Unit
 from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.data.proportions import Proportions, check_proportions
+from dataflex.data.scoring_loader import ScoringLoader
+from dataflex.rng import key_seed
 from dataflex.schedule import Schedule
+from dataflex.scoring.losses import score_pool
+from dataflex.scoring.progress import ScoringProgress
 from dataflex.spec import Need
 from dataflex.trainers.domain_tally import DomainTally
 from dataflex.trainers.planner import ComponentPlanner, Outcome
 from dataflex.trainers.session import Session
+
+_TOKEN_BUDGET = 16384  # padded tokens of one batch when a domain is evaluated
 
 
 class MixPlanner(ComponentPlanner):
@@ -39,7 +46,8 @@ class MixPlanner(ComponentPlanner):
         domains = mixture.domains
         self.view = MixtureView(domains.names, domains.sizes, mixture.proportions, tokens=domains.tokens)
         known = {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
-        component = session.component(MixContext(**known, mixture=self.view))
+        component = session.component(MixContext(**known, mixture=self.view, evaluator=self._evaluate))
+        self.context = context
         super().__init__(trainer, session, schedule, component)
         self.domains = domains.names
         self._drawn_from = 0  # optimizer step at which the current plan begins
@@ -113,6 +121,27 @@ class MixPlanner(ComponentPlanner):
         available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
         answer = self.component.mix(**call_by_name(inspect.signature(self.component.mix), available))
         return check_proportions(answer, self.view.names, "what its mix() returned")
+
+    def _evaluate(self, domain: str, max_samples: int | None) -> float:
+        """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""
+        context, place = self.context, self.view.names.index(domain)
+        rows = self.sampler.offsets[place] + np.arange(self.sampler.sizes[place])
+        if max_samples is not None and max_samples < len(rows):
+            draw = np.random.default_rng(key_seed(self.seed, "evaluate", self.view.step, domain))
+            rows = np.sort(draw.choice(rows, size=max_samples, replace=False))
+        loader = ScoringLoader(
+            context.dataset,
+            context.data_collator,
+            rows,
+            token_budget=_TOKEN_BUDGET,
+            rank=context.rank,
+            world_size=context.world_size,
+            device=self.trainer.accelerator.device,
+        )
+        progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
+        losses = score_pool(self.model(), loader, len(context.dataset), self.trainer.accelerator, progress)
+        targets = losses.targets[rows]
+        return float(np.nansum(losses.means[rows] * targets) / targets.sum()) if targets.any() else math.nan
 
     def _metrics(
         self, rows: np.ndarray[Any, np.dtype[np.int64]], proportions: Proportions, before: MixtureState

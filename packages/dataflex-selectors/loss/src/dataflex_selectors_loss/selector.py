@@ -70,8 +70,8 @@ class LossSelector(Selector):
 
     def _score(self, model: nn.Module, candidates: Rows, step: int) -> tuple[Scores, dict[str, float | list[float]]]:
         from dataflex.data.scoring_loader import ScoringLoader
+        from dataflex.scoring.losses import score_pool
         from dataflex.scoring.progress import ScoringProgress
-        from dataflex_selectors_loss.scoring import score_pool
 
         context, began = self.context, time.monotonic()
         loader = ScoringLoader(
