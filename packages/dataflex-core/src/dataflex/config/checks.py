@@ -13,6 +13,9 @@ from dataflex.spec import Kind, Need
 STAGES = ("pt", "sft", "dpo", "rm", "kto")
 """LlamaFactory stages whose loader the engine can drive."""
 
+NO_STAGE = ""
+"""The stage of a run without LlamaFactory."""
+
 ADAM_FAMILY = ("adamw", "adam")
 _DEFAULT_OPTIMIZER = "adamw_torch"
 
@@ -79,7 +82,7 @@ def _counts_epochs(run: RunFile) -> bool:
 
 
 def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]:
-    if stage not in STAGES:
+    if stage not in (*STAGES, NO_STAGE):
         yield Problem(f"stage: {stage} has no data order to choose.", f"Use one of {', '.join(STAGES)}.")
     if not arguments.get("do_train"):
         yield Problem("do_train is not set, so there is nothing to decide.", "Set do_train: true.")
@@ -157,7 +160,7 @@ def _needs(plan: RunPlan) -> Iterator[Problem]:
 
 def _loss_seam(title: str, plan: RunPlan) -> Iterator[Problem]:
     arguments = plan.arguments
-    if plan.stage not in _STAGES_WITH_TOKEN_LOSS:
+    if plan.stage not in (*_STAGES_WITH_TOKEN_LOSS, NO_STAGE):
         yield Problem(
             f"{title} reads the training loss of single tokens, and stage: {plan.stage} (from {plan.source}) has "
             "another objective.",

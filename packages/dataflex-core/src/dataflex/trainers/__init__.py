@@ -3,5 +3,25 @@
 session   what a run asked for: component, schedule, hooks
 engine    serves micro-batches, opens stages, saves and restores itself
 planner   turns a component's answer into the plan of a stage (select.py)
+mix       the planner of domains; mixture, domain_tally and loss_seam are its parts
 dynamic   the mixin that puts the engine under any ``transformers.Trainer``
+
+:func:`dynamic_trainer` is the public call, for Trainers without LlamaFactory.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dataflex.trainers.standalone import dynamic_trainer
+
+__all__ = ["dynamic_trainer"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "dynamic_trainer":
+        from dataflex.trainers.standalone import dynamic_trainer
+
+        return dynamic_trainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

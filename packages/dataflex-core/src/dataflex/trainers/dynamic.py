@@ -130,7 +130,7 @@ class DynamicMixin:
         """The checkpoint to start from: a named one must be whole, an automatic one is the newest that is."""
         if not given:
             return None
-        if isinstance(given, str) and self.session.names_checkpoint(given):
+        if isinstance(given, str) and self._names_checkpoint(given):
             checkpoints.require_valid(Path(given))
             return Path(given)
         found, skipped = checkpoints.latest_valid(Path(self.args.output_dir))
@@ -141,6 +141,9 @@ class DynamicMixin:
         else:
             logger.info("resuming from %s", found)
         return found
+
+    def _names_checkpoint(self, path: str) -> bool:
+        return self.session.names_checkpoint(path)
 
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)

@@ -1,0 +1,116 @@
+"""The front end without LlamaFactory: any ``transformers.Trainer`` class becomes one that selects or mixes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dataflex.config import checks
+from dataflex.config.plan import prepare
+from dataflex.config.run import OUR_KEYS, RunFile
+from dataflex.data.domains import Domains
+from dataflex.data.trained_tokens import trained_tokens
+from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
+from dataflex.plugins.manager import PluginManager
+from dataflex.plugins.options import PluginOptions
+from dataflex.runs import TrainType
+from dataflex.trainers.dynamic import DynamicMixin
+from dataflex.trainers.session import Session
+
+SOURCE = Path("the configuration")  # what messages name in place of a run file
+
+
+def dynamic_trainer(
+    base: type,
+    config: Mapping[str, Any],
+    *,
+    domains: Mapping[str, int] | None = None,
+    plugins: Sequence[str | Path] = (),
+) -> type:
+    """Derive a Trainer class that trains on what a component decides.
+
+    It is constructed and used as ``base`` is. Its ``train_dataset`` is the pool, tokenised when training begins (as
+    ``SFTTrainer`` does it by itself); ``train(resume_from_checkpoint=...)`` goes on exactly.
+
+    Args:
+        base: ``transformers.Trainer`` or a class derived from it, e.g. TRL's ``SFTTrainer``.
+        config: The keys a run file would have: ``train_type``, ``component_name``, ``component_params``,
+            ``warmup_step``, ``update_step``, ...
+        domains: For mixing: rows of each domain by name. The pool holds the domains one after another, as
+            ``datasets.concatenate_datasets`` joins them.
+        plugins: Python files with components of yours, and ``no:DIST``, as after ``-p`` on the command line.
+
+    Returns:
+        A class named ``Dynamic`` + the name of ``base``.
+
+    Raises:
+        ConfigError: for a key or value that is not known. What depends on the arguments and the data is checked when
+            the Trainer is constructed.
+
+    Example:
+        >>> config = {"train_type": "dynamic_select", "component_name": "loss",
+        ...           "warmup_step": 10, "update_step": 10, "update_times": 4}
+        >>> trainer = dynamic_trainer(Trainer, config)(model=model, args=args, train_dataset=pool)
+        >>> trainer.train()
+    """
+    unknown = [key for key in config if key not in OUR_KEYS]
+    if unknown:
+        raise ConfigError(f"unknown key {unknown[0]!r} in {SOURCE}.{did_you_mean(unknown[0], OUR_KEYS)}")
+    run = RunFile(path=SOURCE, ours=dict(config), llamafactory={}, overridden=frozenset())
+    if run.train_type is TrainType.STATIC:
+        raise ConfigError(f"{SOURCE} names no dynamic train_type, so {base.__name__} can be used as it is.")
+    loaded = PluginManager.load(PluginOptions.gather([str(plugin) for plugin in plugins], os.environ))
+    attributes = {"keys": run.ours, "domain_rows": dict(domains or {}), "plugins": loaded}
+    return type(f"Dynamic{base.__name__}", (StandaloneMixin, DynamicMixin, base), attributes)
+
+
+class StandaloneMixin:
+    """Opens the session from the Trainer's own arguments. The class attributes are set by :func:`dynamic_trainer`."""
+
+    keys: Mapping[str, Any]
+    domain_rows: Mapping[str, int]
+    plugins: PluginManager
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if self.train_dataset is None:
+            raise ConfigError("the Trainer was given no train_dataset, so there is nothing to decide on.")
+        if not hasattr(self.train_dataset, "__len__") or not hasattr(self.train_dataset, "__getitem__"):
+            raise ConfigError("train_dataset is streamed: it has no rows to choose from. Give a map-style data set.")
+        run = RunFile(path=SOURCE, ours=self.keys, llamafactory=self._arguments(), overridden=frozenset())
+        self.session = Session(prepare(run, self.plugins))
+        if self.session.run.mixture is not None:
+            self.session.check_domain_names(list(self.domain_rows))
+            self.session.domains = self._domains()
+        self.session.check(self.train_dataset, self.args)
+
+    def _names_checkpoint(self, path: str) -> bool:
+        return True  # whoever calls train() with a path has named it
+
+    def _arguments(self: Any) -> dict[str, Any]:
+        """The Trainer's arguments under the names a run file has for them."""
+        arguments = dict(self.args.to_dict())
+        evals = self.eval_dataset
+        named = list(evals) if isinstance(evals, dict) else (["eval"] if evals is not None else None)
+        return {
+            **arguments,
+            "do_train": True,
+            "stage": checks.NO_STAGE,
+            "dataset": list(self.domain_rows) or ["train_dataset"],
+            "eval_dataset": named,
+            "enable_liger_kernel": arguments.get("use_liger_kernel", False),
+            "resume_from_checkpoint": None,
+        }
+
+    def _domains(self: Any) -> Domains:
+        names, rows, size = tuple(self.domain_rows), tuple(self.domain_rows.values()), len(self.train_dataset)
+        if sum(rows) != size:
+            spelled = ", ".join(f"{name}: {count}" for name, count in self.domain_rows.items()) or "none"
+            raise ConfigError(
+                f"domains has {sum(rows)} rows ({spelled}), but train_dataset has {size}. Give the rows of each domain "
+                "in the order in which train_dataset holds them, as they are after packing."
+            )
+        return Domains(names, rows, trained_tokens(self.train_dataset))
