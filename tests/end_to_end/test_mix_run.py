@@ -211,6 +211,20 @@ def test_a_resumed_mix_run_gives_the_same_model_and_samples(workshop, train, see
     ]
 
 
+def test_two_ranks_see_the_losses_of_one(workshop, train):
+    mine = workshop.out / "mine.py"
+    mine.write_text(LOSS_DRIVEN)
+    keys = NOTE_MIX | {"component_name": "hardest"}
+    train(workshop.run_file("one", **keys), plugins=(str(mine),))
+    two = workshop.run_file("two", **keys | {"gradient_accumulation_steps": 1})  # the same global batch
+    command = (script("dataflex-cli"), "-p", str(mine), "train", str(two))
+    assert call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2").returncode == 0
+    for one, other in zip(records(workshop.out / "one"), records(workshop.out / "two"), strict=True):
+        assert one.metrics["domain_tokens"] == other.metrics["domain_tokens"]
+        assert one.metrics["domain_losses"] == pytest.approx(other.metrics["domain_losses"], abs=1e-5)
+        assert one.metrics["samples"] == other.metrics["samples"]
+
+
 def test_an_extended_mix_run_is_the_longer_run_from_the_start(workshop, train):
     keys = NOTE_MIX | {"save_strategy": "steps", "save_steps": 9, "lr_scheduler_type": "constant"}
     train(workshop.run_file("long", **keys))

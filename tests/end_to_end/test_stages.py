@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import NOTE_SELECT
+from tiny_runs import NOTE_SELECT, weights_digest
 
 from dataflex.decisions import DecisionLog
+from dataflex.errors import ConfigError
 from dataflex.testing.tiny import tiny_rows, write_dataset
 
 pytestmark = pytest.mark.slow
@@ -44,3 +46,29 @@ def test_a_stage_trains_on_what_the_selector_chose(workshop, train, stage):
     assert steps == 8 and [record.step for record in records] == [2, 5]
     rows = np.load(workshop.out / "run" / records[0].result_ref)
     assert len(set(rows.tolist())) == 12
+
+
+@pytest.mark.parametrize("finetuning_type", ["full", "lora"])
+@pytest.mark.parametrize("stage", ["dpo", "kto"])
+def test_runs_on_preferences_resume_to_the_same_weights(workshop, train, stage, finetuning_type):
+    data = stage_data(workshop.out / "data", stage)
+    keys = NOTE_SELECT | {"stage": stage, "dataset": "pairs", "dataset_dir": str(data)}
+    run = workshop.run_file(**keys, finetuning_type=finetuning_type, save_strategy="steps", save_steps=4)
+    train(run)
+    out = workshop.out / "run"
+    digest = weights_digest(out)
+    shutil.rmtree(out / "checkpoint-8")
+    next(out.glob("*.safetensors")).unlink()
+    train(run)
+    assert weights_digest(out) == digest
+
+
+def test_a_reward_model_is_not_resumed(workshop, train, monkeypatch):
+    import llamafactory.train.rm.workflow as workflow
+
+    keys = NOTE_SELECT | {"stage": "rm", "dataset": "pairs", "save_strategy": "steps", "save_steps": 4}
+    run = workshop.run_file(**keys, dataset_dir=str(stage_data(workshop.out / "data", "rm")))
+    train(run)
+    monkeypatch.setattr(workflow, "load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
+    with pytest.raises(ConfigError, match=r"cannot resume from .*checkpoint-8: .*value head.*Start anew"):
+        train(run)

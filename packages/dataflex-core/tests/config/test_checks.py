@@ -87,6 +87,24 @@ def test_optimizer_state_needs_a_warmup_and_adam(keys, message):
     assert messages(plan(needs=[Need.OPTIMIZER_STATE])) == ""
 
 
+@pytest.mark.parametrize("need", [Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES])
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"stage": "dpo"}, "reads the training loss of single tokens, and stage: dpo (from run.yaml) has another"),
+        ({"use_asft_loss": True}, "cannot see the losses of use_asft_loss"),
+        ({"enable_liger_kernel": True}, "needs the model's logits, which enable_liger_kernel keeps to itself"),
+    ],
+)
+def test_losses_are_only_seen_where_there_are_any(need, keys, message):
+    assert message in messages(plan(needs=[need], **keys))
+    assert messages(plan(needs=[need])) == messages(plan(needs=[need], stage="pt")) == messages(plan(**keys)) == ""
+
+
+def test_a_selector_has_no_domains():
+    assert "only train_type: dynamic_mix has" in messages(plan(needs=[Need.DOMAINS]))
+
+
 def warned(tmp_path, text):
     path = tmp_path / "run.yaml"
     path.write_text(text)
@@ -109,3 +127,17 @@ def test_ignored_settings_are_named(tmp_path):
     assert "disable_shuffling has no effect" in warned(tmp_path, text)
     assert "num_train_epochs is ignored" in warned(tmp_path, text)
     assert "num_train_epochs" not in warned(tmp_path, text + "update_times: -1\n")
+
+
+def test_a_mix_names_the_settings_that_do_nothing(tmp_path):
+    text = "train_type: static_mix\nmix_strategy: interleave_under\ninterleave_probs: 0.5,0.5\ncomponent_name: random\n"
+    for key in ("mix_strategy", "interleave_probs"):
+        assert f"{key} has no effect" in warned(tmp_path, text)
+    assert "component_name is ignored" in warned(tmp_path, text)
+
+
+def test_the_epochs_of_a_static_mix_count_unless_steps_are_given(tmp_path):
+    text = "train_type: static_mix\nnum_train_epochs: 3\n"
+    assert warned(tmp_path, text) == ""
+    for more in ("max_steps: 8\n", "train_step: 8\n", "warmup_step: 2\nupdate_step: 3\nupdate_times: 2\n"):
+        assert "num_train_epochs is ignored" in warned(tmp_path, text + more)

@@ -28,6 +28,7 @@ from dataflex.trainers.mixture import Mixture, open_mixture
 
 logger = logging.getLogger("dataflex")
 RESULTS_FOLDER = "decisions"
+_NOT_RESUMABLE = "rm"  # the one stage of ours whose checkpoints LlamaFactory itself cannot go on from
 
 
 @dataclass
@@ -74,6 +75,11 @@ class Session:
         if self.run.mixture is not None:
             self.open_mixture(schedule.total * self.global_batch(args), int(args.seed))
         given = args.resume_from_checkpoint
+        if given and self.run.plan.stage == _NOT_RESUMABLE:
+            raise ConfigError(
+                f"cannot resume from {given}: LlamaFactory keeps a reward model's value head in a file of its own, "
+                "which the Trainer cannot load again. Start anew: another output_dir, or overwrite_output_dir: true."
+            )
         if isinstance(given, str) and self.names_checkpoint(given):
             checkpoints.require_valid(Path(given))
 
