@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 
 import pytest
-from chaos import WARM_WEIGHTS, decisions_without_times, run_to_the_end, train_command
+from chaos import WARM_WEIGHTS, run_to_the_end, train_command
+from records import decisions_without_times, logged_without_times
 from tiny_runs import NOTE_SELECT, weights_digest
 
 pytestmark = pytest.mark.slow
@@ -44,3 +45,4 @@ def test_a_select_run_killed_at_random_moments_ends_in_the_same_weights(workshop
     assert len(moments) == KILLS
     assert weights_digest(workshop.out / "killed") == weights_digest(workshop.out / "whole")
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
+    assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import signal
@@ -80,9 +79,3 @@ def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: in
 def train_command(run_file: Path, plugin: Path) -> list[str]:
     """``dataflex train`` with a single-file component."""
     return [sys.executable, "-m", "dataflex", "-p", str(plugin), "train", str(run_file)]
-
-
-def decisions_without_times(output_dir: Path) -> list[dict[str, object]]:
-    """The decision log, but for what a clock wrote."""
-    lines = (output_dir / "decisions.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]

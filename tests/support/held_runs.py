@@ -1,0 +1,94 @@
+"""Runs that are killed at a chosen point: held there by ``witness.py``, then SIGKILL for every process of theirs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import witness
+from tiny_runs import call
+
+RowsByStep = Mapping[int, list[str]]
+
+
+def train_command(run_file: Path) -> list[str]:
+    """``dataflex train`` under the eyes of the witness."""
+    return [sys.executable, "-m", "dataflex", "-p", str(witness.__file__), "train", str(run_file)]
+
+
+def environment(ranks: int) -> dict[str, str]:
+    """What starts so many ranks."""
+    return {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks)} if ranks > 1 else {}
+
+
+def run_to_the_end(run_file: Path, *, ranks: int = 1, samples: Path | None = None) -> str:
+    """Run, and return what was printed.
+
+    Args:
+        run_file: The run.
+        ranks: Number of processes.
+        samples: Where the witness writes what each step saw.
+    """
+    watched = {"WITNESS_SAMPLES": str(samples)} if samples is not None else {}
+    done = call(*train_command(run_file), **environment(ranks), **watched)
+    assert done.returncode == 0
+    return done.stdout + done.stderr
+
+
+def kill_at(point: str, step: int, run_file: Path, folder: Path, *, ranks: int = 1) -> None:
+    """Start a run and kill it at a point of :mod:`witness`.
+
+    Args:
+        point: Where.
+        step: The optimizer step there.
+        run_file: The run.
+        folder: For the marker and the log.
+        ranks: Number of processes.
+    """
+    held, log = folder / f"held-{point}-{step}", folder / f"log-{point}-{step}.txt"
+    hold = {"WITNESS_HOLD": f"{point}:{step}", "WITNESS_HELD": str(held)}
+    fixed = {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1"}
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            train_command(run_file),
+            env={**os.environ, **fixed, **environment(ranks), **hold},
+            stdout=file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        while not held.exists():
+            assert process.poll() is None, f"the run ended before {point}:{step}:\n{log.read_text()[-4000:]}"
+            time.sleep(0.05)
+    finally:
+        kill_all(process)
+
+
+def kill_all(process: subprocess.Popen[bytes]) -> None:
+    """SIGKILL for a process and everything it started: torchrun gives each rank a session of its own."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        try:
+            member.kill()
+        except psutil.NoSuchProcess:
+            continue
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
+
+
+def samples_of_steps(folder: Path) -> RowsByStep:
+    """Rows of each optimizer step over all ranks, sorted."""
+    steps: dict[int, list[str]] = {}
+    for file in folder.glob("rank-*.jsonl"):
+        for line in file.read_text().splitlines():
+            record = json.loads(line)
+            steps.setdefault(record["step"], []).extend(record["rows"])
+    return {step: sorted(rows) for step, rows in sorted(steps.items())}
