@@ -1,0 +1,64 @@
+"""A rank that fails, dies or decides otherwise stops the others, and the first error is what the user reads."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+from tiny_runs import NOTE_SELECT, Workshop, call, script
+
+pytestmark = pytest.mark.slow
+
+UNEVEN = """
+import os
+
+import numpy as np
+from dataflex import Selector, register_selector
+from dataflex.distributed import gather_scores
+
+@register_selector("uneven")
+class Uneven(Selector):
+    def select(self, model, step_id, num_samples, **kwargs):
+        pool, rank = len(self.dataset), self.accelerator.process_index
+        if step_id == 5 and rank == 1:
+            {on_rank_1}
+        rows = np.arange(rank, pool, 2)
+        scores = gather_scores(rows, rows, pool, self.accelerator)
+        {everywhere}
+        return scores.argsort()[:num_samples]
+"""
+
+
+def run_two_ranks(
+    workshop: Workshop, *, on_rank_1: str = "pass", everywhere: str = "pass"
+) -> subprocess.CompletedProcess[str]:
+    """Run a selector on two ranks that does something of its own before or after the ranks exchange their scores."""
+    plugin = workshop.out / "uneven.py"
+    plugin.write_text(UNEVEN.format(on_rank_1=on_rank_1, everywhere=everywhere))
+    run = workshop.run_file(**NOTE_SELECT | {"component_name": "uneven", "gradient_accumulation_steps": 1})
+    command = (script("dataflex-cli"), "-p", str(plugin), "train", str(run))
+    return call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
+
+
+def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_scores(workshop):
+    done = run_two_ranks(workshop, on_rank_1='raise LookupError("no such neighbour")')
+    assert done.returncode != 0
+    assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in said(done)
+    assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
+
+
+def test_a_rank_that_dies_takes_the_other_down(workshop):
+    done = run_two_ranks(workshop, on_rank_1="os._exit(7)")
+    assert done.returncode != 0
+    assert "rank : 1 (local_rank: 1) exitcode : 7" in said(done)  # torchrun's report of the first failure
+
+
+def test_a_selector_that_draws_from_a_generator_of_each_ranks_own_is_told_where_to_draw_from(workshop):
+    done = run_two_ranks(workshop, everywhere="scores = np.random.default_rng().permutation(pool)")
+    assert done.returncode != 0
+    assert "the plan made at step 2 on rank 1 differs from rank 0's" in said(done)
+    assert "Draw from context.rng(step), never from a global generator" in said(done)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    return " ".join(done.stderr.split())
