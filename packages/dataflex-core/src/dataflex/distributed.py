@@ -1,18 +1,33 @@
 """What crosses ranks: scores, decisions and checksums, never gradients or data.
 
 Every function is free on one process and works on any backend accelerate knows (NCCL included: objects travel as
-device tensors there). All ranks must call them, in the same order.
+device tensors there). All ranks must call them, in the same order. A rank that cannot, because it failed, says so with
+:func:`first_failure`; whoever waits for it in another of these functions then gets :class:`AnotherRankFailed`.
 """
 
 from __future__ import annotations
 
+import enum
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dataflex.errors import ComponentError
+
+
+class AnotherRankFailed(ComponentError):
+    """The rank this one waits for has failed, and says itself what happened."""
+
+
+class _At(enum.IntEnum):
+    """What a rank is doing when it meets the others: a rank further out has left the component's code behind."""
+
+    EXCHANGE = 0
+    VERDICT = 1
+    LAST_VERDICT = 2
 
 
 def gather_scores(
@@ -45,6 +60,7 @@ def rank0_decides(array: npt.NDArray[Any], accelerator: Any) -> npt.NDArray[Any]
         return array
     from accelerate.utils import broadcast_object_list
 
+    all_gather(None, accelerator)  # everyone is here: a broadcast cannot tell a rank that failed from one that waits
     (decided,) = broadcast_object_list([array], from_process=0)
     return np.asarray(decided)
 
@@ -72,17 +88,24 @@ def assert_same_on_all_ranks(name: str, array: npt.NDArray[Any], accelerator: An
         )
 
 
-def first_failure(failure: str, accelerator: Any) -> str:
+def first_failure(failure: str, accelerator: Any, *, last: bool = False) -> str:
     """Let every rank know that one failed, so that none is left waiting.
 
     Args:
         failure: What went wrong on this rank; ``""`` if nothing did.
         accelerator: The run's accelerator, or ``None`` on one process.
+        last: Whether this rank has left the component, so that it will not take part in any exchange of its.
 
     Returns:
         The failure of the lowest rank that has one, the same on every rank; ``""`` if none has.
+
+    Raises:
+        AnotherRankFailed: if another rank has left the component by a failure; never with ``last``.
+        ComponentError: if it has left without one, so that ranks did not make the same calls; never with ``last``.
     """
-    failures = all_gather(failure, accelerator)
+    if _world_size(accelerator) == 1:
+        return failure
+    failures = _meet(_At.LAST_VERDICT if last else _At.VERDICT, failure)
     failed = [rank for rank, text in enumerate(failures) if text]
     if not failed:
         return ""
@@ -101,9 +124,38 @@ def _world_size(accelerator: Any) -> int:
 
 
 def all_gather(item: Any, accelerator: Any) -> list[Any]:
-    """``item`` of every rank, in the order of ranks."""
-    if _world_size(accelerator) == 1:
-        return [item]
+    """``item`` of every rank, in the order of ranks.
+
+    Raises:
+        AnotherRankFailed: if a rank is at :func:`first_failure` instead, with a failure.
+        ComponentError: if it is there without one: ranks do not make the same calls.
+    """
+    return [item] if _world_size(accelerator) == 1 else _meet(_At.EXCHANGE, item)
+
+
+def _meet(at: _At, item: Any) -> list[Any]:
+    """Exchange items with ranks that are at the same place.
+
+    Every function above meets here, so a rank in one can tell that another is elsewhere. The one further in gives up
+    and the one further out waits for it: in the end all are at the last verdict.
+    """
     from accelerate.utils import gather_object
 
-    return list(gather_object([item]))
+    while True:
+        met: list[tuple[_At, Any]] = gather_object([(at, item)])
+        outside = {rank: text for rank, (place, text) in enumerate(met) if place > at}
+        if outside:
+            raise _left_alone(outside)
+        if all(place == at for place, _ in met):
+            return [item for _, item in met]
+
+
+def _left_alone(verdicts: Mapping[int, str]) -> ComponentError:
+    """Why this rank need not wait any longer for ranks that came to a verdict."""
+    failures = [f"{text} (on rank {rank})" for rank, text in verdicts.items() if text]
+    if failures:
+        return AnotherRankFailed(failures[0])
+    return ComponentError(
+        f"rank {', '.join(map(str, verdicts))} has finished while this one still waits for its part. All ranks must "
+        "make the same calls of dataflex.distributed, in the same order."
+    )

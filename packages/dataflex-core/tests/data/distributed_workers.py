@@ -33,3 +33,30 @@ def exchange(rank: int, world_size: int, folder: str) -> None:
             "both_failed": first_failure(f"{rank} broke", accelerator),
         }
         Path(folder, f"{rank}.json").write_text(json.dumps(result), encoding="utf-8")
+
+
+def fail_alone(rank: int, world_size: int, folder: str) -> None:
+    """Let rank 1 leave early, with and without a failure, while rank 0 waits for it; write down what both hear."""
+    from dataflex.distributed import all_gather, first_failure, rank0_decides
+    from dataflex.errors import ComponentError
+
+    waits = {
+        "scores": lambda: all_gather("scores", accelerator),
+        "decision": lambda: rank0_decides(np.arange(2), accelerator),
+        "verdict": lambda: first_failure("", accelerator),
+    }
+    heard: dict[str, list[str]] = {}
+    with joined(rank, world_size, folder) as accelerator:
+        for name, wait in waits.items():
+            for failure in ("it broke", ""):
+                own = failure if rank else ""
+                heard[f"{name} {failure}"] = said = []
+                try:
+                    if rank == 0:
+                        wait()
+                except ComponentError as error:
+                    said.append(f"{type(error).__name__}: {error}")
+                    own = "" if failure else str(error)
+                said.append(first_failure(own, accelerator, last=True))
+                said.append("".join(all_gather("ab"[rank], accelerator)))  # still in step with each other
+        Path(folder, f"{rank}.json").write_text(json.dumps(heard), encoding="utf-8")

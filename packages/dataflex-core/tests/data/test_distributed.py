@@ -33,6 +33,25 @@ def test_rows_and_scores_must_match() -> None:
         gather_scores(np.array([2, 0]), [0.5], 4, None)
 
 
+def test_a_rank_that_leaves_early_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    from distributed_workers import fail_alone
+
+    run_on_two_ranks(fail_alone, tmp_path)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    left = "rank 1 has finished while this one still waits for its part. All ranks must make the same calls of"
+    for place in ("scores", "decision", "verdict"):
+        assert first[f"{place} it broke"] == [
+            "AnotherRankFailed: it broke (on rank 1)",
+            "it broke (on rank 1)",
+            "ab",
+        ]
+        assert second[f"{place} it broke"] == ["it broke (on rank 1)", "ab"]
+        caught, *agreed = first[f"{place} "]
+        assert caught.startswith(f"ComponentError: {left}")
+        assert agreed == second[f"{place} "] and agreed[0].startswith(left) and agreed[0].endswith("(on rank 0)")
+
+
 def test_two_ranks_see_the_same_scores_and_decisions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     from distributed_workers import exchange

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.distributed import assert_same_on_all_ranks, first_failure
+from dataflex.distributed import AnotherRankFailed, assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, DataFlexError
 from dataflex.schedule import Schedule
 from dataflex.trainers.loss_seam import Tally
@@ -64,12 +64,15 @@ class ComponentPlanner(abc.ABC):
                 between ranks. A checkpoint of the current step has been written by then.
         """
         started = time.perf_counter()
-        outcome, failure, cause = None, "", None
+        outcome, failure = None, ""
+        cause: Exception | None = None
         try:
             outcome = self.decide(stage, step, num_samples)
+        except AnotherRankFailed as error:
+            cause = error
         except Exception as error:
             failure, cause = self._describe(error, stage, step), error
-        failure = first_failure(failure, self.trainer.accelerator)
+        failure = first_failure(failure, self.trainer.accelerator, last=True)
         if failure or outcome is None:
             raise ComponentError(failure + self._keep_progress()) from cause
         try:
