@@ -58,10 +58,11 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def chaos(session: nox.Session) -> None:
-    """The long form of the kill tests: 12 kills over full and LoRA, with and without loader workers."""
+    """The long form of the kill tests: select and mix, full and LoRA, with and without loader workers, two ranks."""
     python = shared_environment(session)
-    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "6"}
-    session.run(python, "-m", "pytest", "tests/end_to_end/test_chaos.py", *session.posargs, env=env)
+    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "2"}  # of each of eight runs
+    files = ("tests/end_to_end/test_chaos.py", "tests/end_to_end/test_ranks.py")
+    session.run(python, "-m", "pytest", *files, *session.posargs, env=env)
 
 
 @nox.session(python=False)

@@ -5,28 +5,32 @@ The short form runs everywhere; ``nox -s chaos`` sets ``DATAFLEX_CHAOS_KILLS`` f
 
 from __future__ import annotations
 
+import itertools
 import os
 
 import pytest
-from chaos import WARM_WEIGHTS, run_to_the_end, train_command
+from chaos import WARM_WEIGHTS, WATCHFUL_MIXER, run_to_the_end, train_command
 from records import decisions_without_times, logged_without_times
-from tiny_runs import NOTE_SELECT, weights_digest
+from tiny_runs import NOTE_MIX, NOTE_SELECT, weights_digest
 
 pytestmark = pytest.mark.slow
 
+LONG = "DATAFLEX_CHAOS_KILLS" in os.environ
 KILLS = int(os.environ.get("DATAFLEX_CHAOS_KILLS", "1"))
-RUNS = [
-    pytest.param("full", 0, id="full-0-workers"),
-    pytest.param("lora", 2, id="lora-2-workers"),
-]
+COMPONENTS = {
+    "select": (NOTE_SELECT | {"component_name": "weights"}, WARM_WEIGHTS),
+    "mix": (NOTE_MIX | {"component_name": "watchful"}, WATCHFUL_MIXER),
+}
+SHORT = [("select", "full", 0), ("select", "lora", 2), ("mix", "full", 2)]
+RUNS = list(itertools.product(COMPONENTS, ("full", "lora"), (0, 2))) if LONG else SHORT
 
 
-@pytest.mark.parametrize(("finetuning_type", "workers"), RUNS)
-def test_a_select_run_killed_at_random_moments_ends_in_the_same_weights(workshop, finetuning_type, workers):
-    plugin = workshop.out / "weights.py"
-    plugin.write_text(WARM_WEIGHTS)
-    keys = NOTE_SELECT | {
-        "component_name": "weights",
+@pytest.mark.parametrize(("component", "finetuning_type", "workers"), RUNS)
+def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, component, finetuning_type, workers):
+    component_keys, source = COMPONENTS[component]
+    plugin = workshop.out / "component.py"
+    plugin.write_text(source)
+    keys = component_keys | {
         "warmup_step": 3,
         "update_step": 4,
         "update_times": 4,

@@ -35,6 +35,44 @@ class Weights(Selector):
 '''
 """A single-file selector for chaos runs."""
 
+WATCHFUL_MIXER = '''
+import os, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from dataflex import Mixer, register_mixer
+from dataflex.spec import Need
+
+@register_mixer("watchful", needs={Need.DOMAIN_LOSSES})
+class Watchful(Mixer):
+    """Mixes by everything a mixer may see and remember, slowly in a chaos run: a kill can fall in between."""
+
+    def __init__(self, params, context):
+        super().__init__(params, context)
+        self.trail = np.zeros(len(context.domain_names))
+        if "CHAOS_STARTED" in os.environ:
+            Path(os.environ["CHAOS_STARTED"]).touch()
+
+    def mix(self, model, step_id, **kwargs):
+        torch.rand(7)
+        evaluated = [self.context.evaluate(name, max_samples=9) for name in self.context.domain_names]
+        time.sleep(1.0 if "CHAOS_STARTED" in os.environ else 0.0)
+        raw = self.context.losses.mean() * np.array(evaluated) + self.trail
+        raw *= self.context.rng(step_id).uniform(0.5, 2.0, len(raw))
+        return raw / raw.sum()
+
+    def on_step(self, stats):
+        self.trail += np.nan_to_num(stats.losses.mean()) / stats.step
+
+    def state_dict(self):
+        return {"trail": self.trail}
+
+    def load_state_dict(self, state):
+        self.trail = state["trail"].copy()
+'''
+"""A single-file mixer, likewise."""
+
 
 def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: int, span: float) -> list[float]:
     """Run a command, killing it ``kills`` times on the way.

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -17,9 +17,10 @@ from tiny_runs import call
 RowsByStep = Mapping[int, list[str]]
 
 
-def train_command(run_file: Path) -> list[str]:
-    """``dataflex train`` under the eyes of the witness."""
-    return [sys.executable, "-m", "dataflex", "-p", str(witness.__file__), "train", str(run_file)]
+def train_command(run_file: Path, plugins: Sequence[Path] = ()) -> list[str]:
+    """``dataflex train`` under the eyes of the witness, with files of components."""
+    options = [option for file in (witness.__file__, *plugins) for option in ("-p", str(file))]
+    return [sys.executable, "-m", "dataflex", *options, "train", str(run_file)]
 
 
 def environment(ranks: int) -> dict[str, str]:
@@ -27,21 +28,24 @@ def environment(ranks: int) -> dict[str, str]:
     return {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks)} if ranks > 1 else {}
 
 
-def run_to_the_end(run_file: Path, *, ranks: int = 1, samples: Path | None = None) -> str:
+def run_to_the_end(run_file: Path, *, ranks: int = 1, plugins: Sequence[Path] = (), samples: Path | None = None) -> str:
     """Run, and return what was printed.
 
     Args:
         run_file: The run.
         ranks: Number of processes.
+        plugins: Files of components.
         samples: Where the witness writes what each step saw.
     """
     watched = {"WITNESS_SAMPLES": str(samples)} if samples is not None else {}
-    done = call(*train_command(run_file), **environment(ranks), **watched)
+    done = call(*train_command(run_file, plugins), **environment(ranks), **watched)
     assert done.returncode == 0
     return done.stdout + done.stderr
 
 
-def kill_at(point: str, step: int, run_file: Path, folder: Path, *, ranks: int = 1) -> None:
+def kill_at(
+    point: str, step: int, run_file: Path, folder: Path, *, ranks: int = 1, plugins: Sequence[Path] = ()
+) -> None:
     """Start a run and kill it at a point of :mod:`witness`.
 
     Args:
@@ -50,13 +54,14 @@ def kill_at(point: str, step: int, run_file: Path, folder: Path, *, ranks: int =
         run_file: The run.
         folder: For the marker and the log.
         ranks: Number of processes.
+        plugins: Files of components.
     """
     held, log = folder / f"held-{point}-{step}", folder / f"log-{point}-{step}.txt"
     hold = {"WITNESS_HOLD": f"{point}:{step}", "WITNESS_HELD": str(held)}
     fixed = {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1"}
     with log.open("w") as file:
         process = subprocess.Popen(
-            train_command(run_file),
+            train_command(run_file, plugins),
             env={**os.environ, **fixed, **environment(ranks), **hold},
             stdout=file,
             stderr=subprocess.STDOUT,

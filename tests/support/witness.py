@@ -27,7 +27,7 @@ from dataflex.runs import RunPlan
 from dataflex.trainers.planner import ComponentPlanner
 
 TRAINING = "training"  # in the second micro-batch of a step, the first has been accumulated
-SCORING = "scoring"  # one batch of the pass has been scored
+SCORING = "scoring"  # this rank has scored one batch of the pass
 SAVING = "saving"  # the model and the optimizer are written, this rank's random state is not
 ROTATED = "rotated"  # older checkpoints are gone, the callbacks have not heard of the new one
 
@@ -98,10 +98,9 @@ def _plan(original: Callable[..., Any], planner: Any, stage: int, step: int, num
 
 
 def _scoring(original: Callable[..., Any], loader: ScoringLoader) -> Iterator[Any]:
-    for number, batch in enumerate(original(loader)):
-        if number == 1:
-            _hold(SCORING, _Now.step)
+    for batch in original(loader):
         yield batch
+        _hold(SCORING, _Now.step)
 
 
 def _save_rng_state(original: Callable[..., Any], trainer: Trainer, output_dir: str) -> None:

@@ -28,6 +28,7 @@ def engine(step: int) -> state.EngineState:
         pool_size=9,
         pool_fingerprint="f",
         component="d/c",
+        domains=["web", "code"],
         planner={"cursor": 4},
     )
 
@@ -59,21 +60,39 @@ def test_a_state_that_is_not_data_is_refused(tmp_path):
         state.save(tmp_path / "checkpoint-1", state.Saved(engine(1), np.zeros(1, np.int64), {"f": object()}))
 
 
-@pytest.mark.parametrize("name", ["plan.npy", "component.safetensors", "component.json", "engine.json"])
+@pytest.mark.parametrize("name", ["plan.npy", "component.safetensors", "component.json", "engine.json", "COMPLETE"])
 @pytest.mark.parametrize("damage", ["truncated", "edited", "removed"])
-def test_a_damaged_file_is_named(tmp_path, name, damage):
-    checkpoint = write(tmp_path, 5)
-    path = checkpoint / "dataflex" / name
+def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(tmp_path, name, damage):
+    good, bad = write(tmp_path, 4), write(tmp_path, 5)
+    path = bad / "dataflex" / name
     data = path.read_bytes()
     if damage == "truncated":
         path.write_bytes(data[: len(data) // 2])
-    elif damage == "edited" and name == "engine.json":
-        path.write_bytes(data.replace(b'"version": 1', b'"version": 9'))
     elif damage == "edited":
         path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     else:
         path.unlink()
     with pytest.raises(ConfigError, match=rf"cannot resume from .*checkpoint-5: .*{name}"):
+        state.load(bad)
+    with pytest.raises(ConfigError, match=rf"checkpoint-5: .*{name}.* Resume from {good}, the last whole one before"):
+        checkpoints.require_valid(bad)
+    found, skipped = checkpoints.latest_valid(tmp_path)
+    assert found == good and name in skipped[bad]
+
+
+def test_a_number_edited_in_the_engines_record_is_noticed(tmp_path):
+    path = write(tmp_path, 5) / "dataflex" / "engine.json"
+    path.write_text(path.read_text().replace('"plan_start": 2', '"plan_start": 3'))
+    with pytest.raises(ConfigError, match=r"engine.json is damaged .its sha256 differs from the one in COMPLETE"):
+        state.load(tmp_path / "checkpoint-5")
+
+
+def test_a_checkpoint_of_another_version_is_not_read(tmp_path):
+    checkpoint = write(tmp_path, 5)
+    path = checkpoint / "dataflex" / "engine.json"
+    path.write_text(path.read_text().replace('"version": 1', '"version": 9'))
+    state.mark_complete(checkpoint)
+    with pytest.raises(ConfigError, match=r"engine.json has version 9, this dataflex-core reads 1"):
         state.load(checkpoint)
 
 

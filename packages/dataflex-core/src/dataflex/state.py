@@ -4,7 +4,7 @@
     plan.npy                the current stage's rows
     component.safetensors   the component's state: tensors and arrays
     component.json          the component's state: everything else
-    COMPLETE                written last, when every rank has written its part of the whole checkpoint
+    COMPLETE                sha256 of engine.json; written last, when every rank has written its part of the checkpoint
 
 Files are written to a temporary name, forced to disk and renamed, so a kill leaves the old file or the new one.
 No pickle: JSON, ``.npy`` and safetensors only.
@@ -101,7 +101,8 @@ def save(checkpoint: Path, saved: Saved) -> None:
 
 def mark_complete(checkpoint: Path) -> None:
     """Declare a checkpoint whole: call it when every rank has written its files."""
-    write_atomically(checkpoint / FOLDER / COMPLETE, b"")
+    folder = checkpoint / FOLDER
+    write_atomically(folder / COMPLETE, _sha256(folder / _ENGINE).encode())
 
 
 def load(checkpoint: Path) -> Saved:
@@ -126,6 +127,9 @@ def damage(checkpoint: Path) -> str:
     path = folder / _ENGINE
     if not path.is_file():
         return f"{path} is missing (was it written by DataFlex, under this train_type?)"
+    mark = folder / COMPLETE
+    if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") != _sha256(path):
+        return f"{path} is damaged (its sha256 differs from the one in {COMPLETE})"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         version, digests = record["version"], dict(record["sha256"])
@@ -140,11 +144,15 @@ def damage(checkpoint: Path) -> str:
         file = folder / name
         if not file.is_file():
             return f"{file} is missing"
-        if hashlib.sha256(file.read_bytes()).hexdigest() != digest:
+        if _sha256(file) != digest:
             return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})"
-    if not (folder / COMPLETE).is_file():
-        return f"{folder / COMPLETE} is missing: the run was stopped while it wrote this checkpoint"
+    if not mark.is_file():
+        return f"{mark} is missing: the run was stopped while it wrote this checkpoint"
     return ""
+
+
+def _sha256(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:
