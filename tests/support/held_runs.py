@@ -10,9 +10,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import psutil
 import witness
-from tiny_runs import call
+from tiny_runs import call, kill_all
 
 RowsByStep = Mapping[int, list[str]]
 
@@ -72,21 +71,6 @@ def kill_at(
             time.sleep(0.05)
     finally:
         kill_all(process)
-
-
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    """SIGKILL for a process and everything it started: torchrun gives each rank a session of its own."""
-    try:
-        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        family = []
-    for member in family:
-        try:
-            member.kill()
-        except psutil.NoSuchProcess:
-            continue
-    process.wait()
-    psutil.wait_procs(family, timeout=30)
 
 
 def samples_of_steps(folder: Path) -> RowsByStep:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import yaml
 
 POOL = 64
@@ -73,12 +75,31 @@ class Workshop:
 
 
 def call(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment; its output is shown when a test fails."""
+    """Run a command of this environment; its output is shown when a test fails, and nothing of it is left running."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", **environ}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
-    sys.stdout.write(done.stdout)
-    sys.stderr.write(done.stderr)
-    return done
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            out, err = process.communicate(timeout=500)
+        except BaseException:
+            kill_all(process)
+            raise
+    sys.stdout.write(out)
+    sys.stderr.write(err)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def kill_all(process: subprocess.Popen[Any]) -> None:
+    """SIGKILL for a process and everything it started: torchrun gives each rank a session of its own."""
+    try:
+        family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        family = []
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=30)
 
 
 def script(name: str) -> str:
