@@ -295,6 +295,12 @@ def test_max_epochs_gives_the_share_of_a_used_up_domain_to_the_others(workshop, 
     assert sum(row >= POOL for row in rows) == OTHER and len(rows) == 48
 
 
+def test_a_run_longer_than_its_limits_allow_is_refused_before_the_model_loads(workshop, train, no_model):
+    keys = {"mixture_sample_rule": "uniform", "mixture_max_epochs": 0.5, "max_steps": 12}
+    with pytest.raises(ConfigError, match=r"mixture_max_epochs allows 44 samples in all, but the run draws 48"):
+        train(workshop.run_file(train_type="static_mix", dataset="tiny,other", **keys))
+
+
 def test_a_fixed_rule_with_a_mixer_is_refused(workshop, train):
     keys = NOTE_MIX | {"mixture_sample_rule": "uniform", "init_mixture_proportions": None}
     with pytest.raises(ConfigError, match=r"uniform keeps its proportions fixed.*random would be ignored.*static_mix"):

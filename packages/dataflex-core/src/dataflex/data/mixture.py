@@ -86,6 +86,11 @@ class MixtureSampler:
         """Samples drawn from each domain so far."""
         return self._rows.epochs * self.sizes + self._rows.cursors
 
+    @property
+    def capacity(self) -> float:
+        """Samples that ``max_epochs`` allows in all; infinite without it."""
+        return math.inf if (self._caps == _ENDLESS).any() else float(self._caps.sum())
+
     def domain_of(self, rows: npt.ArrayLike) -> Whole:
         """Index of the domain that each row of the pool belongs to."""
         return domain_of(rows, self.sizes)

@@ -11,6 +11,7 @@ from dataflex.config.mixture import INITIAL, MixtureSettings, Rule, Unit
 from dataflex.data.domains import Domains
 from dataflex.data.mixture import MixtureSampler
 from dataflex.data.proportions import Proportions, check_proportions, stratified, temperature, uniform, unimax
+from dataflex.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,11 @@ def open_mixture(settings: MixtureSettings, domains: Domains, *, samples: int, s
         max_epochs=settings.max_epochs,
         on_exhausted=settings.on_exhausted,
     )
+    if sampler.capacity < samples:
+        raise ConfigError(
+            f"mixture_max_epochs allows {sampler.capacity:.0f} samples in all, but the run draws {samples}. Raise it, "
+            "add data, or train fewer steps."
+        )
     return Mixture(domains, sampler, _first_proportions(settings, domains, samples))
 
 

@@ -63,7 +63,7 @@ class ComponentPlanner(abc.ABC):
             ComponentError: on every rank, when the component fails on one, returns something unusable or differs
                 between ranks. A checkpoint of the current step has been written by then.
         """
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.state_dict()
         outcome, failure = None, ""
         cause: Exception | None = None
         try:
@@ -74,11 +74,11 @@ class ComponentPlanner(abc.ABC):
             failure, cause = self._describe(error, stage, step), error
         failure = first_failure(failure, self.trainer.accelerator, last=True)
         if failure or outcome is None:
-            raise ComponentError(failure + self._keep_progress()) from cause
+            raise ComponentError(failure + self._keep_progress(before)) from cause
         try:
             assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.trainer.accelerator)
         except ComponentError as error:
-            raise ComponentError(f"{self.session.title}: {error}{self._keep_progress()}") from error
+            raise ComponentError(f"{self.session.title}: {error}{self._keep_progress(before)}") from error
         if stage > 0 and self.trainer.is_world_process_zero():
             decision = self.session.record(
                 step=step,
@@ -124,7 +124,8 @@ class ComponentPlanner(abc.ABC):
             "tokenizer": getattr(trainer, "processing_class", None),
         }
 
-    def _keep_progress(self) -> str:
+    def _keep_progress(self, before: Mapping[str, Any]) -> str:
+        self.load_state_dict(before)  # the resumed run comes to this boundary as if nothing had been tried
         kept = self.trainer.keep_progress()
         return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else ""
 
