@@ -33,7 +33,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, compo
     keys = component_keys | {
         "warmup_step": 3,
         "update_step": 4,
-        "update_times": 4,
+        "update_times": 3 * KILLS,
         "finetuning_type": finetuning_type,
         "save_strategy": "steps",
         "save_steps": 2,
@@ -43,9 +43,10 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, compo
         "preprocessing_num_workers": None,
     }
     whole, killed = workshop.run_file("whole", **keys), workshop.run_file("killed", **keys)
-    assert run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed=0, span=1) == []
-    seed = 17 + workers
-    moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=KILLS, seed=seed, span=2.0)
+    assert run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1) == []
+    seed = f"{component} {finetuning_type} {workers}"
+    # Each decision takes a second: no kill comes later than in the third since the last, and there are three for each.
+    moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=KILLS, seed=seed, span=2.5)
     assert len(moments) == KILLS
     assert weights_digest(workshop.out / "killed") == weights_digest(workshop.out / "whole")
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")

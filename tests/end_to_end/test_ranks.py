@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -34,66 +33,50 @@ MIX = NOTE_MIX | {"component_name": "watchful"}
 RUNS = {"select": SELECT | KEYS, "mix": MIX | KEYS}
 
 
-@dataclass(frozen=True)
-class Whole:
-    """A run that nobody killed."""
-
-    name: str
-    folder: Path
-
-    @property
-    def output_dir(self) -> Path:
-        return self.folder / "whole"
-
-    @property
-    def samples(self) -> Path:
-        return self.folder / "samples"
-
-    @property
-    def plugins(self) -> list[Path]:
-        return sorted(self.folder.glob("*.py"))
+def prepare(name: str, workshop: Workshop) -> tuple[dict[str, object], list[Path]]:
+    """The keys of a run, and the files it takes components from."""
+    plugin = workshop.out / "watchful.py"
+    plugin.write_text(WATCHFUL_MIXER)
+    return RUNS[name], [plugin] if name == "mix" else []
 
 
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in RUNS])
-def whole(request: pytest.FixtureRequest, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """A finished run on two ranks, with every checkpoint it wrote."""
-    workshop = Workshop(tiny_folder, tmp_path_factory.mktemp("whole"))
-    if request.param == "mix":
-        (workshop.out / "watchful.py").write_text(WATCHFUL_MIXER)
-    whole = Whole(request.param, workshop.out)
-    run = workshop.run_file("whole", **RUNS[whole.name])
-    run_to_the_end(run, ranks=2, plugins=whole.plugins, samples=whole.samples)
-    return whole
+@pytest.mark.parametrize("name", RUNS if LONG else ["select"])
+def test_two_ranks_killed_in_a_step_in_scoring_and_in_saving_end_in_the_same_weights(name, workshop):
+    keys, plugins = prepare(name, workshop)
+    samples, killed_samples = workshop.out / "samples", workshop.out / "killed-samples"
+    run_to_the_end(workshop.run_file("whole", **keys), ranks=2, plugins=plugins, samples=samples)
 
+    run = workshop.run_file("killed", **keys)
+    kill_at(witness.TRAINING, 5, run, workshop.out, ranks=2, plugins=plugins)
+    kill_at(witness.SCORING, 7, run, workshop.out, ranks=2, plugins=plugins)
+    kill_at(witness.SAVING, 10, run, workshop.out, ranks=2, plugins=plugins)
+    said = run_to_the_end(run, ranks=2, plugins=plugins, samples=killed_samples)
 
-def test_two_ranks_killed_in_a_step_in_scoring_and_in_saving_end_in_the_same_weights(whole, workshop):
-    if whole.name == "mix" and not LONG:
-        pytest.skip("in the long form: nox -s chaos")
-    run = workshop.run_file("killed", **RUNS[whole.name])
-    kill_at(witness.TRAINING, 5, run, workshop.out, ranks=2, plugins=whole.plugins)
-    kill_at(witness.SCORING, 7, run, workshop.out, ranks=2, plugins=whole.plugins)
-    kill_at(witness.SAVING, 10, run, workshop.out, ranks=2, plugins=whole.plugins)
-    said = run_to_the_end(run, ranks=2, plugins=whole.plugins, samples=workshop.out / "samples")
     assert "checkpoint-10/dataflex/COMPLETE is missing" in " ".join(said.split())
-    killed, untouched = workshop.out / "killed", whole.output_dir
-    assert weights_digest(killed) == weights_digest(untouched)
-    assert decisions_without_times(killed) == decisions_without_times(untouched)
-    assert logged_without_times(killed) == logged_without_times(untouched)
-    seen = samples_of_steps(workshop.out / "samples")
+    seen = samples_of_steps(killed_samples)
     assert list(seen) == [8, 9, 10]  # nothing before the last whole checkpoint was done again
-    assert seen.items() <= samples_of_steps(whole.samples).items()
+    assert seen.items() <= samples_of_steps(samples).items()
+    whole, killed = workshop.out / "whole", workshop.out / "killed"
+    assert weights_digest(killed) == weights_digest(whole)
+    assert decisions_without_times(killed) == decisions_without_times(whole)
+    assert logged_without_times(killed) == logged_without_times(whole)
 
 
-def test_each_step_sees_the_same_samples_when_two_ranks_become_one_and_two_again(whole, workshop):
-    expected = samples_of_steps(whole.samples)
-    assert list(expected) == list(range(11)) and all(len(rows) == 4 for rows in expected.values())
-
-    one = workshop.run_file("one", **RUNS[whole.name] | {"per_device_train_batch_size": 2})
-    shutil.copytree(whole.output_dir / "checkpoint-4", workshop.out / "one" / "checkpoint-4")
-    run_to_the_end(one, plugins=whole.plugins, samples=workshop.out / "one-samples")
-    assert samples_of_steps(workshop.out / "one-samples") == {step: expected[step] for step in range(4, 11)}
-
-    two = workshop.run_file("two", **RUNS[whole.name])
-    shutil.copytree(workshop.out / "one" / "checkpoint-6", workshop.out / "two" / "checkpoint-6")
-    run_to_the_end(two, ranks=2, plugins=whole.plugins, samples=workshop.out / "two-samples")
-    assert samples_of_steps(workshop.out / "two-samples") == {step: expected[step] for step in range(6, 11)}
+@pytest.mark.parametrize("name", RUNS)
+def test_each_step_sees_the_same_samples_when_one_rank_becomes_two_and_one_again(name, workshop):
+    keys, plugins = prepare(name, workshop)
+    one_rank = keys | {"per_device_train_batch_size": 2}
+    seen = {}
+    for run, run_keys, ranks, before in (
+        ("one", one_rank, 1, None),
+        ("two", keys, 2, "one/checkpoint-4"),
+        ("again", one_rank, 1, "two/checkpoint-6"),
+    ):
+        run_file = workshop.run_file(run, **run_keys)
+        if before is not None:
+            shutil.copytree(workshop.out / before, workshop.out / run / Path(before).name)
+        run_to_the_end(run_file, ranks=ranks, plugins=plugins, samples=workshop.out / "samples" / run)
+        seen[run] = samples_of_steps(workshop.out / "samples" / run)
+    assert list(seen["one"]) == list(range(11)) and all(len(rows) == 4 for rows in seen["one"].values())
+    assert seen["two"] == {step: seen["one"][step] for step in range(4, 11)}
+    assert seen["again"] == {step: seen["two"][step] for step in range(6, 11)}

@@ -74,7 +74,7 @@ class Watchful(Mixer):
 """A single-file mixer, likewise."""
 
 
-def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: int, span: float) -> list[float]:
+def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: str, span: float) -> list[float]:
     """Run a command, killing it ``kills`` times on the way.
 
     Args:
