@@ -226,12 +226,50 @@ def test_two_ranks_see_the_losses_of_one(workshop, train):
 
 
 def test_an_extended_mix_run_is_the_longer_run_from_the_start(workshop, train):
-    keys = NOTE_MIX | {"save_strategy": "steps", "save_steps": 9, "lr_scheduler_type": "constant"}
-    train(workshop.run_file("long", **keys))
-    # The short run's last stage is cut at step 9; extended, it goes on from the sample it had come to.
-    train(workshop.run_file("short", **keys, train_step=9))
-    train(workshop.run_file("short", **keys))
+    mine = workshop.out / "mine.py"
+    mine.write_text(LOSS_DRIVEN)
+    keys = NOTE_MIX | {"component_name": "hardest", "update_times": 3, "save_strategy": "steps", "save_steps": 9}
+    keys |= {"lr_scheduler_type": "constant"}
+    train(workshop.run_file("long", **keys), plugins=(str(mine),))
+    # The short run's last stage is cut at step 9; extended, it goes on from the sample and the losses it had come to.
+    train(workshop.run_file("short", **keys, train_step=9), plugins=(str(mine),))
+    train(workshop.run_file("short", **keys), plugins=(str(mine),))
     assert weights_digest(workshop.out / "short") == weights_digest(workshop.out / "long")
+    short, long = ([(r.step, r.metrics) for r in records(workshop.out / name)] for name in ("short", "long"))
+    assert [step for step, _ in short] == [step for step, _ in long] == [4, 7, 10]
+    assert (short[0], short[2]) == (long[0], long[2])
+    assert short[1][1]["proportions"] == long[1][1]["proportions"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (
+            {"init_mixture_proportions": [0.5, 0.5]},
+            {"init_mixture_proportions": [0.9, 0.1]},
+            r"init_mixture_proportions was \[0\.5, 0\.5\] and is now",
+        ),
+        (
+            {"mixture_sample_rule": "uniform"},
+            {"mixture_sample_rule": "stratified"},
+            r"mixture_sample_rule was 'uniform' and is now 'stratified'",
+        ),
+    ],
+    ids=["proportions", "rule"],
+)
+def test_a_mixture_that_was_set_otherwise_is_not_resumed(workshop, train, before, after, message):
+    keys = {"train_type": "static_mix", "dataset": "tiny,other", "save_strategy": "steps", "save_steps": 4}
+    train(workshop.run_file(**keys, max_steps=4, **before))
+    with pytest.raises(ConfigError, match=message):
+        train(workshop.run_file(**keys, max_steps=8, **after))
+
+
+def test_a_changed_parameter_of_the_mixer_is_warned_about(workshop, train, caplog):
+    keys = NOTE_MIX | {"save_strategy": "steps", "save_steps": 5}
+    train(workshop.run_file(**keys, train_step=5))
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        train(workshop.run_file(**keys, component_params={"concentration": 99.0}))
+    assert "component_params.concentration was 1.0 when" in caplog.text and "is now 99.0" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -299,6 +337,19 @@ def test_a_run_longer_than_its_limits_allow_is_refused_before_the_model_loads(wo
     keys = {"mixture_sample_rule": "uniform", "mixture_max_epochs": 0.5, "max_steps": 12}
     with pytest.raises(ConfigError, match=r"mixture_max_epochs allows 44 samples in all, but the run draws 48"):
         train(workshop.run_file(train_type="static_mix", dataset="tiny,other", **keys))
+
+
+def test_a_limit_that_stops_a_fixed_mixture_is_found_before_the_model_loads(workshop, train, no_model):
+    keys = {"init_mixture_proportions": [0.5, 0.5], "mixture_max_epochs": 1, "mixture_on_exhausted": "stop"}
+    with pytest.raises(ConfigError, match=r"^domain 'other' is used up after 49 samples"):
+        train(workshop.run_file(train_type="static_mix", dataset="tiny,other", max_steps=20, **keys))
+
+
+def test_a_limit_that_stops_a_moving_mixture_names_itself_and_keeps_what_was_trained(workshop, train):
+    keys = NOTE_MIX | {"mixture_max_epochs": {"other": 0.25}, "mixture_on_exhausted": "stop"}
+    message = r"^at step 4: domain 'other' is used up .*max_epochs.* from .*checkpoint-4"
+    with pytest.raises(ComponentError, match=message):
+        train(workshop.run_file(**keys))
 
 
 def test_a_fixed_rule_with_a_mixer_is_refused(workshop, train):

@@ -60,6 +60,24 @@ def test_a_state_that_is_not_data_is_refused(tmp_path):
         state.save(tmp_path / "checkpoint-1", state.Saved(engine(1), np.zeros(1, np.int64), {"f": object()}))
 
 
+@pytest.mark.parametrize("value", [{0: 1}, (1, 2), [(1, 2)]], ids=["number as key", "tuple", "tuple in a list"])
+def test_a_state_that_json_would_change_is_refused(value):
+    with pytest.raises(ComponentError, match=r"under 'counts' does not come back from JSON as it was"):
+        state.check_component({"counts": value})
+
+
+def test_a_mark_that_was_emptied_is_named(tmp_path):
+    checkpoint = write(tmp_path, 5)
+    (checkpoint / "dataflex" / "COMPLETE").write_text("")
+    assert "COMPLETE is damaged" in state.damage(checkpoint)
+
+
+def test_a_trainer_state_that_was_cut_short_is_noticed(tmp_path):
+    checkpoint = write(tmp_path, 5)
+    (checkpoint / "trainer_state.json").write_text('{"global_step": 5')
+    assert "trainer_state.json is damaged" in state.damage(checkpoint)
+
+
 @pytest.mark.parametrize("name", ["plan.npy", "component.safetensors", "component.json", "engine.json", "COMPLETE"])
 @pytest.mark.parametrize("damage", ["truncated", "edited", "removed"])
 def test_a_damaged_file_is_named_and_the_checkpoint_before_is_taken(tmp_path, name, damage):

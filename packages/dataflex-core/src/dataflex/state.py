@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from dataflex.errors import ComponentError, ConfigError
 VERSION = 1
 FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _TENSORS, _VALUES = "engine.json", "plan.npy", "component.safetensors", "component.json"
 
 
@@ -51,6 +53,7 @@ class EngineState:
         component: Kind and name of the component.
         planner: The planner's own state, JSON values.
         log: Counters of the Trainer's log that a stock resume would lose, JSON values.
+        params: Parameters of the component, JSON values.
         versions: Versions of core and of the component's distribution, for the record.
     """
 
@@ -68,6 +71,7 @@ class EngineState:
     domains: Sequence[str] = ()
     planner: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -99,9 +103,22 @@ def save(checkpoint: Path, saved: Saved) -> None:
     write_atomically(folder / _ENGINE, json.dumps(record, indent=1).encode())
 
 
+def check_component(state: Mapping[str, Any]) -> None:
+    """Check that a component's state can be saved and comes back as it is.
+
+    Raises:
+        ComponentError: names what cannot.
+    """
+    _component_files(state)
+
+
 def mark_complete(checkpoint: Path) -> None:
-    """Declare a checkpoint whole: call it when every rank has written its files."""
+    """Declare a checkpoint whole: call it when every rank has written its files, which are forced to disk first."""
     folder = checkpoint / FOLDER
+    for file in checkpoint.rglob("*"):
+        if file.is_file():
+            with file.open("rb") as handle:
+                os.fsync(handle.fileno())
     write_atomically(folder / COMPLETE, _sha256(folder / _ENGINE).encode())
 
 
@@ -128,8 +145,12 @@ def damage(checkpoint: Path) -> str:
     if not path.is_file():
         return f"{path} is missing (was it written by DataFlex, under this train_type?)"
     mark = folder / COMPLETE
-    if mark.is_file() and mark.read_text(encoding="utf-8", errors="replace") != _sha256(path):
-        return f"{path} is damaged (its sha256 differs from the one in {COMPLETE})"
+    if mark.is_file():
+        promised = mark.read_text(encoding="utf-8", errors="replace")
+        if not _DIGEST.fullmatch(promised):
+            return f"{mark} is damaged (it holds no sha256 of {_ENGINE})"
+        if promised != _sha256(path):
+            return f"{path} is damaged (its sha256 differs from the one in {COMPLETE})"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         version, digests = record["version"], dict(record["sha256"])
@@ -148,6 +169,15 @@ def damage(checkpoint: Path) -> str:
             return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})"
     if not mark.is_file():
         return f"{mark} is missing: the run was stopped while it wrote this checkpoint"
+    return _damaged_json(checkpoint / "trainer_state.json")
+
+
+def _damaged_json(path: Path) -> str:
+    """Why the Trainer's own state cannot be read: it would be found out after the model has loaded."""
+    try:
+        json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    except ValueError as error:
+        return f"{path} is damaged ({error})"
     return ""
 
 
@@ -185,14 +215,25 @@ def _component_files(state: Mapping[str, Any]) -> dict[str, bytes]:
             tensors[name] = value.detach().cpu().contiguous().clone()
         else:
             values[name] = value
+    for name, value in values.items():
+        _check_json(name, value)
     arrays = [name for name, value in state.items() if isinstance(value, (np.ndarray, np.generic))]
+    text = json.dumps({"values": values, "arrays": arrays})
+    return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
+
+
+def _check_json(name: str, value: Any) -> None:
     try:
-        text = json.dumps({"values": values, "arrays": arrays})
+        back = json.loads(json.dumps(value))
     except TypeError as error:
         raise ComponentError(
-            f"its state_dict holds something that is neither tensor, array nor JSON: {error}"
+            f"its state_dict holds something under {name!r} that is neither tensor, array nor JSON: {error}"
         ) from error
-    return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
+    if back != value:
+        raise ComponentError(
+            f"what its state_dict holds under {name!r} does not come back from JSON as it was: use lists for tuples, "
+            "and text for the keys of mappings."
+        )
 
 
 def _read_component(folder: Path, digests: Mapping[str, str]) -> Mapping[str, Any]:

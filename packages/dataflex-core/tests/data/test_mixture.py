@@ -111,10 +111,36 @@ def test_what_a_domain_is_owed_is_carried_over_a_remix():
     assert mixture.counts.tolist() == [120, 90, 90]
 
 
-def test_a_domain_of_proportion_zero_is_never_drawn():
+def test_a_domain_of_proportion_zero_is_only_drawn_for_what_it_was_owed():
     mixture = sampler([10, 10, 10])
     mixture.draw([0.0, 0.9, 0.1], 1000)
     assert mixture.counts[0] == 0
+    mixture = sampler([10, 10, 10])
+    mixture.draw([0.4, 0.3, 0.3], 2)
+    mixture.draw([0.5, 0.5, 0.0], 1000)
+    assert mixture.counts[2] == 1  # 0.6 of a sample from the first two draws
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), domains=st.integers(2, 4))
+def test_no_limit_is_exceeded_whatever_the_proportions_become(data, domains):
+    sizes = data.draw(st.lists(st.integers(1, 6), min_size=domains, max_size=domains))
+    limited = data.draw(st.sets(st.integers(0, domains - 1), min_size=1))
+    mixture = sampler(sizes, max_epochs={f"domain-{k}": 1 for k in limited})
+    for _ in range(data.draw(st.integers(1, 6))):
+        weights = np.array(data.draw(st.lists(st.integers(0, 3), min_size=domains, max_size=domains)), float)
+        if not weights.any():
+            continue
+        try:
+            mixture.draw(weights / weights.sum(), data.draw(st.integers(1, 5)))
+        except ConfigError:
+            continue
+        assert all(mixture.counts[k] <= sizes[k] for k in limited)
+
+
+def test_a_limit_beyond_every_number_is_no_limit():
+    mixture = sampler([10, 10], max_epochs=1e30)
+    assert len(mixture.draw([0.5, 0.5], 100)) == 100
 
 
 @settings(max_examples=40, deadline=None)
@@ -204,7 +230,7 @@ def test_a_state_of_another_mixture_is_refused_and_the_difference_named():
         sampler([10, 20], names=["web", "code"], unit=Unit.TOKENS, lengths=np.ones(30)).restore(state)
     drawn = sampler([10, 20], names=["web", "code"])
     drawn.draw([0.5, 0.5], 30)
-    with pytest.raises(ConfigError, match="number of rows of web is not what it was"):
+    with pytest.raises(ConfigError, match=r"rows of the domains are not what they were .*web: 10 then, 11 now"):
         sampler([11, 20], names=["web", "code"]).restore(drawn.state())
     with pytest.raises(ConfigError, match="lacks deficits"):
         MixtureState.from_json({k: v for k, v in asdict(state).items() if k != "deficits"})

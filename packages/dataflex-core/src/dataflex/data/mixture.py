@@ -91,6 +91,11 @@ class MixtureSampler:
         """Samples that ``max_epochs`` allows in all; infinite without it."""
         return math.inf if (self._caps == _ENDLESS).any() else float(self._caps.sum())
 
+    @property
+    def smallest_limit(self) -> float:
+        """The least number of samples that ``max_epochs`` allows a domain; infinite without it."""
+        return math.inf if (self._caps == _ENDLESS).all() else float(self._caps.min())
+
     def domain_of(self, rows: npt.ArrayLike) -> Whole:
         """Index of the domain that each row of the pool belongs to."""
         return domain_of(rows, self.sizes)
@@ -139,6 +144,7 @@ class MixtureSampler:
         return MixtureState(
             unit=self.unit.value,
             names=self.names,
+            sizes=tuple(self.sizes.tolist()),
             position=int(self.counts.sum()),
             deficits=tuple(self._deficits.tolist()),
             epochs=tuple(self._rows.epochs.tolist()),
@@ -162,13 +168,14 @@ class MixtureSampler:
             )
         if state.unit != self.unit:
             raise ConfigError(f"the checkpoint's mixture counts {state.unit}, this run's counts {self.unit}.")
-        epochs, cursors = np.array(state.epochs, np.int64), np.array(state.cursors, np.int64)
-        changed = np.flatnonzero(epochs * self.sizes + cursors != np.array(state.counts, np.int64))
-        if len(changed):
+        changed = [k for k, size in enumerate(self.sizes.tolist()) if size != state.sizes[k]]
+        if changed:
+            listed = join_names([f"{self.names[k]}: {state.sizes[k]} then, {self.sizes[k]} now" for k in changed])
             raise ConfigError(
-                f"the number of rows of {join_names([self.names[k] for k in changed])} is not what it was when the "
-                "checkpoint was written. Restore the data, or start anew."
+                f"the rows of the domains are not what they were when the checkpoint was written ({listed}). Restore "
+                "the data, or start anew."
             )
+        epochs, cursors = np.array(state.epochs, np.int64), np.array(state.cursors, np.int64)
         self._rows.epochs, self._rows.cursors = epochs, cursors
         self._deficits = np.array(state.deficits, np.int64)
         self._tokens = np.array(state.tokens or [0] * len(self.names), np.int64)
@@ -182,7 +189,7 @@ class MixtureSampler:
             limits = enumerate(np.minimum(left, draws + 1).tolist())
             ahead = [self._rows.lengths_ahead(domain, self._lengths, limit) for domain, limit in limits]
             return deficit.by_tokens(self._deficits, parts, draws, self._typical, ahead)
-        capped = bool((self._caps[parts > 0] < _ENDLESS).any())
+        capped = bool((self._caps < _ENDLESS).any())  # also of domains without a share: they may still be owed a sample
         return deficit.by_samples(self._deficits, parts, draws, left if capped else None)
 
     def _fill(self, rows: Whole, domains: deficit.Domains) -> None:
@@ -269,7 +276,7 @@ def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: S
         if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
             raise ConfigError(f"max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
         domain = names.index(name)
-        caps[domain] = math.floor(epochs * int(sizes[domain]) + 1e-9)
+        caps[domain] = min(math.floor(epochs * int(sizes[domain]) + 1e-9), _ENDLESS)
         if not caps[domain]:
             raise ConfigError(f"max_epochs: {epochs} of {name!r} ({sizes[domain]} rows) does not allow a single row.")
     return caps

@@ -16,6 +16,7 @@ class MixtureState:
     Attributes:
         unit: The sampler's unit.
         names: Its domains.
+        sizes: Rows of each.
         position: Samples drawn so far.
         deficits: What each domain is owed, in millionths of the unit; sums to 0.
         epochs: Whole passes over each domain.
@@ -28,6 +29,7 @@ class MixtureState:
 
     unit: str
     names: tuple[str, ...]
+    sizes: tuple[int, ...]
     position: int
     deficits: tuple[int, ...]
     epochs: tuple[int, ...]

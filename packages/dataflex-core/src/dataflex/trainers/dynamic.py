@@ -46,6 +46,7 @@ class DynamicMixin:
         started = time.perf_counter()
         self.engine = self._make_engine()
         self.args.max_steps = self.engine.schedule.total
+        state.check_component(_state_dict(self.component))  # now, not at the first checkpoint
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
@@ -152,7 +153,8 @@ class DynamicMixin:
         planner = PLANNERS[self.session.run.plan.component.kind](self, self.session, schedule, context)
         self.component = planner.component
         self._watch(planner)
-        return Engine(self, schedule, planner, self.session.identity, self.session.versions)
+        session = self.session
+        return Engine(self, schedule, planner, session.identity, session.versions, session.run.plan.params)
 
     def _watch(self: Any, planner: ComponentPlanner) -> None:
         self.remove_callback(_StepEnds)  # of an earlier train()

@@ -11,6 +11,7 @@ no batch can be drawn before the decision it depends on.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +61,7 @@ class Engine:
         planner: Makes each stage's plan.
         component: Kind and name, kept in checkpoints so that a resume with another one is noticed.
         versions: Who provides what in which version; a resume under others is only warned of.
+        params: Parameters of the component; likewise.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Engine:
         planner: Planner,
         component: str,
         versions: Mapping[str, str] | None = None,
+        params: Mapping[str, Any] | None = None,
     ) -> None:
         self.trainer = trainer
         self.schedule = schedule
         self.planner = planner
         self.component = component
         self.versions = dict(versions or {})
+        self.params = json.loads(json.dumps(dict(params or {}), default=str))
         self.accumulation = int(trainer.args.gradient_accumulation_steps)
         self.global_batch = int(trainer.get_total_train_batch_size(trainer.args))
         self.stage = -1
@@ -193,6 +197,7 @@ class Engine:
             domains=list(self.planner.domains),
             planner=self.planner.state_dict(),
             log=log_counters.read(self.trainer),
+            params=self.params,
             versions=self.versions,
         )
 
@@ -219,6 +224,10 @@ class Engine:
             )
         if dict(then.versions) != self.versions:
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
+        for name in sorted({*then.params, *self.params}):
+            old, new = then.params.get(name), self.params.get(name)
+            if old != new:
+                logger.warning("component_params.%s was %r when %s was written and is now %r.", name, old, source, new)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         self.planner.load_state_dict(then.planner)
         self._log = then.log

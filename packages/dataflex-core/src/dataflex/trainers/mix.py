@@ -17,6 +17,7 @@ from dataflex.config.mixture import Unit
 from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.data.proportions import Proportions, check_proportions
 from dataflex.data.scoring_loader import ScoringLoader
+from dataflex.errors import ComponentError, ConfigError
 from dataflex.rng import key_seed
 from dataflex.schedule import Schedule
 from dataflex.scoring.losses import score_pool
@@ -50,6 +51,7 @@ class MixPlanner(ComponentPlanner):
         self.context = context
         super().__init__(trainer, session, schedule, component)
         self.domains = domains.names
+        self._settings = session.mixture_settings()
         self._drawn_from = 0  # optimizer step at which the current plan begins
         self._before = self.sampler.state()  # the sampler there, to draw a longer plan from
         watched = Need.DOMAIN_LOSSES in session.run.plan.component.needs
@@ -70,9 +72,11 @@ class MixPlanner(ComponentPlanner):
         rows = self.sampler.draw(proportions, num_samples)
         metrics = self._metrics(rows, proportions, before)
         self._drawn_from, self._before = step, before
-        self.view.update(step=step, proportions=proportions, losses=DomainLosses.zeros(len(self.view.names)))
+        self.view.update(step=step, proportions=proportions)
+        if begins:
+            self.view.update(losses=DomainLosses.zeros(len(self.view.names)))
         shuffled = permute_global_batches(rows, self.global_batch, self.seed, step)
-        return Outcome(rows=shuffled, result=proportions, metrics=metrics)
+        return Outcome(rows=shuffled, result=proportions, metrics=metrics, decided=begins)
 
     def describe(self, outcome: Outcome) -> str:
         """The new proportions, by name."""
@@ -97,6 +101,7 @@ class MixPlanner(ComponentPlanner):
         """The sampler's position now and at the plan's beginning, the proportions and the losses seen."""
         losses = self.view.losses
         return {
+            "settings": self._settings,
             "sampler": dataclasses.asdict(self.sampler.state()),
             "drawn_from": self._drawn_from,
             "before": dataclasses.asdict(self._before),
@@ -108,8 +113,15 @@ class MixPlanner(ComponentPlanner):
         """Take it back.
 
         Raises:
-            ConfigError: when it is of other domains or another unit.
+            ConfigError: when it is of other domains, another unit or other settings.
         """
+        changed = [
+            f"{name} was {value!r} and is now {self._settings[name]!r}"
+            for name, value in state["settings"].items()
+            if value != self._settings[name]
+        ]
+        if changed:
+            raise ConfigError(f"the mixture was set otherwise when the checkpoint was written: {'; '.join(changed)}.")
         self.sampler.restore(MixtureState.from_json(state["sampler"]))
         self._drawn_from, self._before = int(state["drawn_from"]), MixtureState.from_json(state["before"])
         sums, tokens, samples = state["losses"]
@@ -120,7 +132,10 @@ class MixPlanner(ComponentPlanner):
         self.view.update(step=step)
         available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
         answer = self.component.mix(**call_by_name(inspect.signature(self.component.mix), available))
-        return check_proportions(answer, self.view.names, "what its mix() returned")
+        try:
+            return check_proportions(answer, self.view.names, "what its mix() returned")
+        except ConfigError as error:  # the mixer's fault, not the run file's
+            raise ComponentError(str(error)) from error
 
     def _evaluate(self, domain: str, max_samples: int | None) -> float:
         """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.distributed import AnotherRankFailed, assert_same_on_all_ranks, first_failure
-from dataflex.errors import ComponentError, DataFlexError
+from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.schedule import Schedule
 from dataflex.trainers.loss_seam import Tally
 from dataflex.trainers.session import Session
@@ -29,11 +29,13 @@ class Outcome:
         rows: The plan of the stage: row indices in training order, over all ranks; shape ``[num_samples]``.
         result: What was decided, for the record (the rows, or the proportions).
         metrics: Numbers for the record.
+        decided: Whether the component was asked; otherwise there is nothing to record.
     """
 
     rows: npt.NDArray[np.int64]
     result: npt.NDArray[np.generic]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    decided: bool = True
 
 
 class ComponentPlanner(abc.ABC):
@@ -79,7 +81,7 @@ class ComponentPlanner(abc.ABC):
             assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.trainer.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.session.title}: {error}{self._keep_progress(before)}") from error
-        if stage > 0 and self.trainer.is_world_process_zero():
+        if stage > 0 and outcome.decided and self.trainer.is_world_process_zero():
             decision = self.session.record(
                 step=step,
                 stage=stage,
@@ -127,9 +129,10 @@ class ComponentPlanner(abc.ABC):
     def _keep_progress(self, before: Mapping[str, Any]) -> str:
         self.load_state_dict(before)  # the resumed run comes to this boundary as if nothing had been tried
         kept = self.trainer.keep_progress()
-        return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else ""
+        return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else "."
 
     def _describe(self, error: Exception, stage: int, step: int) -> str:
-        where = "the warm-up" if stage == 0 else f"step {step}"
+        where = "the warm-up" if stage == 0 and self.schedule.boundaries else f"step {step}"
         reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
-        return f"{self.session.title} failed at {where}: {reason}"
+        who = f"at {where}" if isinstance(error, ConfigError) else f"{self.session.title} failed at {where}"
+        return f"{who}: {reason}".removesuffix(".")

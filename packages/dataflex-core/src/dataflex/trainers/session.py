@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
@@ -73,7 +74,10 @@ class Session:
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
-            self.open_mixture(schedule.total * self.global_batch(args), int(args.seed))
+            samples = schedule.total * self.global_batch(args)
+            mixture = self.open_mixture(samples, int(args.seed))
+            if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
+                mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
         given = args.resume_from_checkpoint
         if given and self.run.plan.stage == _NOT_RESUMABLE:
             raise ConfigError(
@@ -106,6 +110,23 @@ class Session:
         if self.run.mixture is None or self.domains is None:
             raise ConfigError(f"the pool of {self.run.plan.source} has no domains, which a mix run needs.")
         return open_mixture(self.run.mixture, self.domains, samples=samples, seed=seed)
+
+    def mixture_settings(self) -> dict[str, Any]:
+        """The keys of a mix run that may not change on resume, as JSON values.
+
+        ``mixture_max_epochs`` may: a raised limit lets a run go on.
+        """
+        settings = self.run.mixture
+        if settings is None:
+            return {}
+        keys = {
+            "mixture_sample_rule": settings.rule,
+            INITIAL: settings.initial,
+            "mixture_unit": settings.unit,
+            "mixture_temperature": settings.temperature,
+            "mixture_on_exhausted": settings.on_exhausted,
+        }
+        return dict(json.loads(json.dumps(keys)))
 
     @staticmethod
     def global_batch(args: Any) -> int:

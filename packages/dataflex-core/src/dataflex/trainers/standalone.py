@@ -56,6 +56,10 @@ def dynamic_trainer(
         >>> trainer = dynamic_trainer(Trainer, config)(model=model, args=args, train_dataset=pool)
         >>> trainer.train()
     """
+    if domains is not None and not isinstance(domains, Mapping):
+        raise ConfigError(
+            f"domains is {domains!r}; it must give the rows of each domain by name: {{'web': 4000, ...}}."
+        )
     unknown = [key for key in config if key not in OUR_KEYS]
     if unknown:
         raise ConfigError(f"unknown key {unknown[0]!r} in {SOURCE}.{did_you_mean(unknown[0], OUR_KEYS)}")
@@ -107,7 +111,7 @@ class StandaloneMixin:
 
     def _domains(self: Any) -> Domains:
         names, rows, size = tuple(self.domain_rows), tuple(self.domain_rows.values()), len(self.train_dataset)
-        if sum(rows) != size:
+        if sum(rows) != size or min(rows, default=0) < 1:
             spelled = ", ".join(f"{name}: {count}" for name, count in self.domain_rows.items()) or "none"
             raise ConfigError(
                 f"domains has {sum(rows)} rows ({spelled}), but train_dataset has {size}. Give the rows of each domain "
