@@ -68,6 +68,18 @@ class Schedule:
         return mine == [boundary for boundary in earlier.boundaries if boundary <= step]
 
 
+def by_epochs(total: int, samples: int, global_batch: int) -> Schedule:
+    """Lay out a run without decisions, a stage an epoch, as the stock Trainer counts epochs.
+
+    Args:
+        total: Steps of the whole run.
+        samples: Samples of one epoch.
+        global_batch: Samples per optimizer step over all ranks; an epoch's last step may have fewer.
+    """
+    epoch = math.ceil(samples / global_batch)
+    return Schedule(min(epoch, total), epoch, total)
+
+
 def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int, max_steps: int = -1) -> Schedule:
     """Turn the step keys into a schedule once the pool is known.
 

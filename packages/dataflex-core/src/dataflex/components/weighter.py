@@ -4,26 +4,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dataflex.components.context import logger
+from dataflex.components.context import RunContext, logger
 from dataflex.components.stateful import Stateful
+from dataflex.components.weight_context import WeightContext, WeightedStep
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
-__all__ = ["Weighter", "logger"]
+__all__ = ["WeightContext", "WeightedStep", "Weighter", "logger"]
 
 
 class Weighter(Stateful):
-    """Base class of weighters."""
+    """Base class of native weighters, which define :meth:`weights` and leave the loss to the framework.
 
-    def get_weighted_loss(
-        self,
-        losses: torch.Tensor,
-        *,
-        ctx: Any = None,
-        model: nn.Module | None = None,
-        inputs: dict[str, Any] | None = None,
-    ) -> torch.Tensor:
-        """Reduce per-sample mean losses, shape ``[batch]``, to the weighted loss, a scalar."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_weighted_loss()")
+    A class in the style of the design note needs no base class. It defines, in place of ``weights``, one of
+
+    - ``get_weighted_loss(losses, *, ctx, model, inputs)``: reduces mean losses, shape ``[batch]``, with gradient, to a
+      scalar that counts as the micro-batch's mean loss;
+    - ``training_step(ctx, model, inputs, num_items_in_batch, use_weighter)``: a whole micro-batch, backward included.
+
+    Attributes:
+        params: Its parameters; ``None`` for a class that has a constructor of its own.
+        context: The run, likewise.
+        window: Samples that the normaliser of the weights looks back on, in whole optimizer steps.
+        chunk_tokens: Target tokens whose logits are held in fp32 at one time; ``None`` for the framework's default.
+    """
+
+    params: Any = None
+    context: RunContext | None = None
+    window: int = 256
+    chunk_tokens: int | None = None
+
+    def __init__(self, params: Any = None, context: RunContext | None = None) -> None:
+        self.params, self.context = params, context
+
+    def weights(self, losses_B: torch.Tensor, context: WeightContext) -> torch.Tensor:
+        """Weigh the samples of one micro-batch of this rank.
+
+        Called past the warm-up, for each micro-batch with a target token. Weights are relative: the framework divides
+        them by their token-weighted mean over the latest steps. For results that do not depend on batch size,
+        accumulation and ranks, the weight of a sample must not depend on the others in ``losses_B``: statistics
+        belong into :meth:`on_step`.
+
+        Args:
+            losses_B: Mean loss per target token of each sample, detached, fp32, shape ``[B]``. A packed row has one
+                entry for each sample in it, where the batch tells them apart.
+            context: More about the micro-batch.
+
+        Returns:
+            Weights, shape ``[B]``: finite and not negative. A gradient they may carry is not followed.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define weights()")
+
+    def on_step(self, stats: WeightedStep) -> None:
+        """Observe an optimizer step past the warm-up, on every rank. Does nothing by default."""

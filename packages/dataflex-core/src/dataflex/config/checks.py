@@ -38,6 +38,7 @@ _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_de
 _IGNORED = ("disable_shuffling", "group_by_length")
 _MIXED_BY_LLAMAFACTORY = ("mix_strategy", "interleave_probs")
 _STAGES_WITH_TOKEN_LOSS = ("pt", "sft")
+_OTHER_LOSSES = ("use_dft_loss", "use_eaft_loss")
 
 
 def problems(plan: RunPlan) -> Iterator[Problem]:
@@ -59,7 +60,7 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield (
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
-    for key in _IGNORED:
+    for key in _IGNORED if run.train_type is not TrainType.WEIGHT else ():
         if run.llamafactory.get(key):
             yield f"{key} has no effect: the order of the samples is the plan's."
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
@@ -70,12 +71,23 @@ def warnings(run: RunFile) -> Iterator[str]:
                 yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
     if run.train_type is TrainType.STATIC_MIX and "component_name" in run.ours:
         yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
+    if run.train_type is TrainType.WEIGHT:
+        yield from _weight_warnings(run)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 
 
+def _weight_warnings(run: RunFile) -> Iterator[str]:
+    unread = [key for key in ("update_step", "update_times") if key in run.ours]
+    if unread:
+        yield f"{' and '.join(unread)} ignored: a weighter acts on every step past warmup_step."
+    train, most = run.steps().train, int(run.llamafactory.get("max_steps") or -1)
+    if train > 0 and most not in (-1, train):
+        yield f"max_steps={most} is ignored: train_step={train} is the length of the run."
+
+
 def _counts_epochs(run: RunFile) -> bool:
-    if run.train_type is not TrainType.STATIC_MIX:
+    if run.train_type not in (TrainType.STATIC_MIX, TrainType.WEIGHT):
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and int(run.llamafactory.get("max_steps") or -1) <= 0
@@ -117,14 +129,15 @@ def _steps(plan: RunPlan) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
         total = steps.train or steps.warmup + steps.update * steps.times
-        if steps.update and total <= steps.warmup:
+        weighs = plan.component.kind is Kind.WEIGHTER
+        if (steps.update or (weighs and total)) and total <= steps.warmup:
+            first = "the weighter acts at" if weighs else "the first boundary at"
             yield Problem(
-                f"train_step={total} ends the run before the first boundary at warmup_step={steps.warmup} "
-                f"(from {plan.source}).",
+                f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",
                 "Raise train_step or lower warmup_step.",
             )
         given = int(plan.arguments.get("max_steps") or -1)
-        if given > 0 and total and given != total:
+        if given > 0 and total and given != total and not weighs:
             yield Problem(
                 f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
                 "Leave max_steps out, or set train_step to it.",
@@ -154,8 +167,14 @@ def _needs(plan: RunPlan) -> Iterator[Problem]:
         yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
     if spec.kind is Kind.MIXER and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {plan.source}; its names are the domains.", "Name the data sets.")
-    if spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
+    if spec.kind is Kind.WEIGHTER or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
         yield from _loss_seam(title, plan)
+    if spec.kind is Kind.WEIGHTER:
+        for key in _OTHER_LOSSES:
+            if arguments.get(key):
+                yield Problem(
+                    f"{title} weighs the cross entropy, and {key} puts another loss in its place.", "Unset it."
+                )
 
 
 def _loss_seam(title: str, plan: RunPlan) -> Iterator[Problem]:

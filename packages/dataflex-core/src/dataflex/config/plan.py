@@ -47,11 +47,8 @@ def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
         PluginError, IncompatibleError: when the component cannot be loaded.
     """
     kind = run.train_type.kind
-    if kind is None or kind is Kind.WEIGHTER:
-        raise ConfigError(
-            f"train_type: {run.train_type.value} is not in this version of dataflex-core; it has dynamic_select, "
-            "dynamic_mix, static_mix and static. Upgrade dataflex-core."
-        )
+    if kind is None:
+        raise ValueError(f"train_type: {run.train_type.value} has no component to prepare")
     steps = run.steps()
     mixture = read_mixture(run) if kind is Kind.MIXER else None
     if run.train_type is TrainType.STATIC_MIX:

@@ -89,6 +89,8 @@ class RunFile:
             times = max(values.get("update_times", 0), 0)
             total = values.get("warmup_step", 0) + values.get("update_step", 0) * times
             return Steps(warmup=0, train=values.get("train_step") or total)
+        if self.train_type is TrainType.WEIGHT:  # weighs every step, so update_step and update_times say nothing
+            return Steps(warmup=values.get("warmup_step", 0), train=values.get("train_step", 0))
         wanted = ["warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])]
         for name in wanted:
             if name not in values:

@@ -21,15 +21,17 @@ from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.mix import MixPlanner
-from dataflex.trainers.planner import ComponentPlanner
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
+from dataflex.trainers.weight import WeightPlanner
+from dataflex.trainers.weight_seam import WeightSeam
 
 logger = logging.getLogger("dataflex")
 
-PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner]] = {
+PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlanner]] = {
     Kind.SELECTOR: SelectPlanner,
     Kind.MIXER: MixPlanner,
+    Kind.WEIGHTER: WeightPlanner,
 }
 
 
@@ -39,7 +41,8 @@ class DynamicMixin:
     session: Session
     engine: Engine | None = None
     component: Any = None
-    loss_seam: LossSeam | None = None
+    loss_seam: LossSeam | WeightSeam | None = None
+    weighing: WeightPlanner | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
@@ -69,22 +72,29 @@ class DynamicMixin:
             self.data_collator = collator
 
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """One micro-batch; watched where the component asked for losses."""
+        """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
+        if self.weighing is not None and self.weighing.own_step is not None:
+            return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
             return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         with self.loss_seam.micro_batch(self.engine.fetched.popleft()):
             return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The stock loss; shown to the seam while a training step is watched."""
+        """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
         if self.loss_seam is None or not self.loss_seam.watching:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        labels = inputs.get("labels")  # stock code may pop them
-        loss, outputs = super().compute_loss(  # type: ignore[misc]
-            model, inputs, *args, **{**kwargs, "return_outputs": True}
-        )
-        self.loss_seam.observe(labels, outputs, model)
-        return (loss, outputs) if kwargs.get("return_outputs") else loss
+        stock = super().compute_loss  # type: ignore[misc]
+        return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; the weights of the steps since the last time stand beside the training loss."""
+        weights = self.weighing.log.take() if self.weighing is not None and "loss" in logs else {}
+        super().log({**logs, **weights}, *args, **kwargs)  # type: ignore[misc]
+
+    def stock_sampler(self: Any) -> Sampler[int]:
+        """The sampler of the Trainer as it would be without a component."""
+        return super()._get_train_sampler()  # type: ignore[misc, no-any-return]
 
     def keep_progress(self: Any) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
@@ -156,11 +166,11 @@ class DynamicMixin:
         session = self.session
         return Engine(self, schedule, planner, session.identity, session.versions, session.run.plan.params)
 
-    def _watch(self: Any, planner: ComponentPlanner) -> None:
+    def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
         self.remove_callback(_StepEnds)  # of an earlier train()
-        self.loss_seam = None
-        if planner.tally is not None:
-            self.loss_seam = LossSeam(planner.tally)
+        self.loss_seam = planner.loss_seam
+        self.weighing = planner if isinstance(planner, WeightPlanner) else None
+        if self.loss_seam is not None:
             self.add_callback(_StepEnds(planner))
 
     def _restore(self: Any, checkpoint: Path) -> None:
@@ -173,7 +183,7 @@ class DynamicMixin:
 class _StepEnds(TrainerCallback):
     """Tells the planner that an optimizer step has ended, before a checkpoint of it is written."""
 
-    def __init__(self, planner: ComponentPlanner) -> None:
+    def __init__(self, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
         self._planner = planner
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -38,9 +39,12 @@ class Planner(Protocol):
 
     Attributes:
         domains: Names of the domains it draws from; empty if it knows none.
+        epoch_samples: Samples of an epoch over all ranks, if the stages are epochs that end as the stock Trainer's do,
+            with a step that may be short; ``None`` if every step is full.
     """
 
     domains: Sequence[str]
+    epoch_samples: int | None
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
@@ -95,13 +99,18 @@ class Engine:
         self._stage_end = 0  # position at which the open stage ends
         self._batches: Iterator[Any] | None = None
         self._inner: DataLoader[Any] | None = None
-        self._tickets_per_epoch = 0
+        self._tickets_per_epoch = self._steps_per_epoch = 0
 
     def bind(self, inner: DataLoader[Any]) -> DataLoader[Any]:
         """Take the stock loader built over :attr:`sampler`; return the loader the Trainer iterates."""
         pool_size = len(self.trainer.train_dataset)
         self._inner, self._batches, self._position = inner, None, None
-        self._tickets_per_epoch = -(-pool_size // self.global_batch) * self.accumulation
+        samples = self.planner.epoch_samples
+        self._steps_per_epoch = math.ceil((pool_size if samples is None else samples) / self.global_batch)
+        if samples is None:
+            self._tickets_per_epoch = self._steps_per_epoch * self.accumulation
+        else:
+            self._tickets_per_epoch = math.ceil(samples * self.accumulation / self.global_batch)
         return ticket_loader(
             self.fetch,
             pool_size=pool_size,
@@ -135,19 +144,22 @@ class Engine:
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
         """Rows of one micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
-        step, micro_batch = divmod(position, self.accumulation)
         accelerator, size = self.trainer.accelerator, int(self.trainer.args.train_batch_size)
-        turn = micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)
-        start = (step - self.plan_start) * self.global_batch + turn * size
+        micro_batch = position - self._first_position(self.plan_start)
+        start = (micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)) * size
         return self.plan[start : start + size]
 
+    def _first_position(self, step: int) -> int:
+        epoch, done = divmod(step, self._steps_per_epoch)
+        return epoch * self._tickets_per_epoch + done * self.accumulation
+
     def _check_position(self, ticket: int, step: int) -> int:
-        start = step * self.accumulation
+        start = self._first_position(step)
         position = start if self._position is None else self._position
         if ticket != position % self._tickets_per_epoch and ticket == start % self._tickets_per_epoch:
             position, self._batches = start, None  # the loop began its epoch anew: reopen at this optimizer step
             self.fetched.clear()
-        if ticket != position % self._tickets_per_epoch or position // self.accumulation != step:
+        if ticket != position % self._tickets_per_epoch or not start <= position < self._first_position(step + 1):
             raise RuntimeError(
                 f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
                 "next. This transformers version reads ahead in a way DataFlex does not know; please report it."
@@ -166,7 +178,7 @@ class Engine:
                 self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
             self.stage, self.plan_start = stage, step
         self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
-        self._stage_end = end * self.accumulation
+        self._stage_end = self._first_position(end)
         assert self._inner is not None
         with rng_scope():
             self._batches = iter(self._inner)

@@ -12,7 +12,7 @@ through stock code.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,6 +54,13 @@ class LossSeam:
             yield
         finally:
             self._rows_B = None
+
+    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the stock ``compute_loss`` and look at what the model returned."""
+        labels = inputs.get("labels")  # stock code may pop them
+        loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
+        self.observe(labels, outputs, model)
+        return (loss, outputs) if kwargs.get("return_outputs") else loss
 
     def observe(self, labels_BT: Any, outputs: Any, model: Any) -> None:
         """Take the losses of the current micro-batch from the model's outputs, without gradient.

@@ -24,6 +24,7 @@ from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.spec import Need
 from dataflex.trainers.domain_tally import DomainTally
+from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.planner import ComponentPlanner, Outcome
 from dataflex.trainers.session import Session
 
@@ -56,6 +57,7 @@ class MixPlanner(ComponentPlanner):
         self._before = self.sampler.state()  # the sampler there, to draw a longer plan from
         watched = Need.DOMAIN_LOSSES in session.run.plan.component.needs
         self.tally: DomainTally | None = DomainTally(self.sampler, trainer.accelerator) if watched else None
+        self.loss_seam = LossSeam(self.tally) if self.tally is not None else None
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the mixer, check its proportions and draw.

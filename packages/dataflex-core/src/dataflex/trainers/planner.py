@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dataflex.distributed import AnotherRankFailed, assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.schedule import Schedule
-from dataflex.trainers.loss_seam import Tally
+from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -49,11 +49,13 @@ class ComponentPlanner(abc.ABC):
 
     Attributes:
         domains: Names of the domains it draws from; empty for a selector.
-        tally: Where the loss seam shows the losses of training steps; ``None`` if the component asked for none.
+        epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
+        loss_seam: Where it sees the losses of training steps; ``None`` if the component asked for none.
     """
 
     domains: Sequence[str] = ()
-    tally: Tally | None = None
+    epoch_samples: int | None = None
+    loss_seam: LossSeam | None = None
 
     def __init__(self, trainer: Any, session: Session, schedule: Schedule, component: Any) -> None:
         self.trainer, self.session, self.schedule, self.component = trainer, session, schedule, component

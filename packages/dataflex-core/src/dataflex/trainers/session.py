@@ -21,10 +21,12 @@ from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
 from dataflex.data.domains import Domains
 from dataflex.data.proportions import check_proportions
+from dataflex.data.stock_order import epoch_samples
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.runs import RunSummary
-from dataflex.schedule import Schedule, resolve
+from dataflex.schedule import Schedule, by_epochs, resolve
+from dataflex.spec import Kind
 from dataflex.trainers.mixture import Mixture, open_mixture
 
 logger = logging.getLogger("dataflex")
@@ -152,13 +154,16 @@ class Session:
             )
         plan = self.run.plan
         global_batch = self.global_batch(args)
+        weighs = plan.component.kind is Kind.WEIGHTER
         schedule = resolve(
             plan.steps,
             epochs=args.num_train_epochs,
-            pool_size=len(pool),
+            pool_size=self.epoch_samples(pool, args) if weighs else len(pool),
             global_batch=global_batch,
             max_steps=args.max_steps,
         )
+        if weighs:
+            return self._epochs(schedule.total, pool, args)
         if 0 < args.max_steps != schedule.total:
             raise ConfigError(
                 f"max_steps={args.max_steps} differs from the {schedule.total} steps of update_times: -1 over "
@@ -176,6 +181,34 @@ class Session:
                 "samples repeat with component_params.replacement: true if the component has it."
             )
         return schedule
+
+    def epoch_samples(self, pool: Sized, args: Any) -> int:
+        """Samples that the stock Trainer trains on in one epoch, over all ranks.
+
+        Raises:
+            ConfigError: when there are none.
+        """
+        samples = epoch_samples(
+            len(pool),
+            batch_size=int(args.per_device_train_batch_size),
+            ranks=int(args.world_size),
+            drop_last=bool(args.dataloader_drop_last),
+        )
+        if not samples:
+            raise ConfigError(
+                f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from {self.run.plan.source}). "
+                "Lower per_device_train_batch_size, or set it to false."
+            )
+        return samples
+
+    def _epochs(self, total: int, pool: Sized, args: Any) -> Schedule:
+        plan, samples = self.run.plan, self.epoch_samples(pool, args)
+        if total <= plan.steps.warmup:
+            raise ConfigError(
+                f"the run ends after {total} steps, before the weighter acts at warmup_step={plan.steps.warmup} "
+                f"(from {plan.source}). Lower warmup_step, or train longer: train_step, max_steps or num_train_epochs."
+            )
+        return by_epochs(total, samples, self.global_batch(args))
 
     def component(self, context: RunContext) -> Any:
         """Construct the component.

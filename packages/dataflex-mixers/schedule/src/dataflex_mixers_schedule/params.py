@@ -16,7 +16,7 @@ TOLERANCE = 1e-6
 class ScheduleParams:
     """What a run file may set under ``component_params``. What can be checked without the domains is checked here."""
 
-    points: dict[int, dict[str, float]] = param(  # noqa: RUF009 - a field, as dataclasses.field() gives it
+    points: dict[int, dict[str, float]] = param(
         help="Proportions by domain name at some optimizer steps; in between they move in a straight line."
     )
 

@@ -1,0 +1,47 @@
+"""What the framework tells a weighter: about the samples to weigh now, and about a step that has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightContext:
+    """The micro-batch whose samples are to be weighed.
+
+    Attributes:
+        step: Optimizer steps done so far.
+        tokens_B: Target tokens of each sample, in the order of the losses; at least 1.
+        model: The model as the Trainer calls it.
+        inputs: The batch, labels included.
+    """
+
+    step: int
+    tokens_B: torch.Tensor
+    model: Any
+    inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedStep:
+    """All samples of one optimizer step, of every rank and micro-batch; the same on every rank.
+
+    Attributes:
+        step: Optimizer steps done, this one included.
+        losses: Mean loss per target token of each sample, fp64, shape ``[N]``. Samples without a target are left out.
+        tokens: Their target tokens, fp64, shape ``[N]``.
+        weights: The weights they had in the loss, after normalisation, fp64, shape ``[N]``.
+    """
+
+    step: int
+    losses: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.float64]
+    weights: npt.NDArray[np.float64]

@@ -1,0 +1,61 @@
+"""Numbers about the weights for the Trainer's log, averaged over the steps since the last entry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from dataflex.components.weight_context import WeightedStep
+from dataflex.math.weighting import effective_samples
+
+_MEANS = ("unweighted_loss", "weighted_loss", "weight_ess", "weight_mean")
+
+
+class WeightLog:
+    """Collects steps until the Trainer logs.
+
+    The entries are ``weight_ess`` (effective share of the step's samples, 1 if all weigh the same), ``weight_min``,
+    ``weight_mean``, ``weight_max``, ``weighted_loss`` and ``unweighted_loss`` (per target token).
+    """
+
+    def __init__(self) -> None:
+        self._steps = 0
+        self._sums: dict[str, float] = {}
+        self._min, self._max = math.inf, -math.inf
+
+    def add(self, step: WeightedStep) -> None:
+        """Add a step; where the weights are not known, only its unweighted loss counts."""
+        if not len(step.losses):
+            return
+        tokens, weights = step.tokens, step.weights
+        numbers = {"unweighted_loss": float(step.losses @ tokens / tokens.sum())}
+        if not np.isnan(weights).any():
+            numbers["weighted_loss"] = float((weights * step.losses) @ tokens / tokens.sum())
+            numbers["weight_ess"] = effective_samples(weights) / len(weights)
+            numbers["weight_mean"] = float(weights.mean())
+            self._min, self._max = min(self._min, float(weights.min())), max(self._max, float(weights.max()))
+        self._steps += 1
+        for name, value in numbers.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """The entries, empty if no step was added; begins anew."""
+        entries = {name: self._sums[name] / self._steps for name in _MEANS if name in self._sums}
+        if "weight_mean" in entries:
+            entries |= {"weight_min": self._min, "weight_max": self._max}
+        self._steps, self._sums = 0, {}
+        self._min, self._max = math.inf, -math.inf
+        return entries
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been collected, as JSON values."""
+        limits = [self._min, self._max] if math.isfinite(self._min) else None
+        return {"steps": self._steps, "sums": dict(self._sums), "limits": limits}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._steps, self._sums = int(state["steps"]), dict(state["sums"])
+        self._min, self._max = state["limits"] or (math.inf, -math.inf)

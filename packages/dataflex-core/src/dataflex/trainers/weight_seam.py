@@ -1,0 +1,209 @@
+"""Where weighters act: inside the Trainer's own ``compute_loss``, through its ``compute_loss_func``.
+
+    training_step ── compute_loss ──> stock code: pops the labels, runs the model
+                                         └─> weighted(outputs, labels, num_items_in_batch)
+                                               token losses ── per sample ── weights ── sum w/c S / N
+                  <── stock code: scales for ranks and accumulation, as for any loss function
+
+``compute_loss_func`` is set for the time of one ``compute_loss`` only: the rest of the Trainer asks whether there is
+one and would count and scale differently. Warm-up steps and evaluation go through stock code.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.errors import ComponentError, DataFlexError
+from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
+from dataflex.math.segments import segment_ids, unit_losses
+from dataflex.math.weighting import weighted_loss
+
+logger = logging.getLogger("dataflex")
+
+_PADDING = -1.0  # no sample has so many target tokens
+
+
+class WeightSeam:
+    """Replaces the loss of training micro-batches past the warm-up by the weighted one.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+        component: The weighter, with ``weights`` or ``get_weighted_loss``.
+        native: Whether it is ``weights``.
+        warmup: Optimizer steps before it acts.
+        title: The component, for messages.
+    """
+
+    def __init__(self, trainer: Any, component: Any, *, native: bool, warmup: int, title: str) -> None:
+        self._trainer, self._component, self._native = trainer, component, native
+        self._warmup, self._title = warmup, title
+        self.normaliser = 1.0  # of the current step
+        self._watching = self._probed = False
+        self._units_said: set[bool] = set()
+        self._parts_3U: list[torch.Tensor] = []
+
+    @property
+    def watching(self) -> bool:
+        """Whether a training step is under way."""
+        return self._watching
+
+    @contextlib.contextmanager
+    def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
+        """Weigh the loss computed in this block."""
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
+
+    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the stock ``compute_loss`` with the weighted loss in place, past the warm-up."""
+        trainer = self._trainer
+        if trainer.state.global_step < self._warmup:
+            return self._plain(stock, model, inputs, *args, **kwargs)
+        weighted = functools.partial(self._weighted, model, dict(inputs))  # stock code pops the labels
+        before, trainer.compute_loss_func = trainer.compute_loss_func, weighted
+        try:
+            return stock(model, inputs, *args, **kwargs)
+        finally:
+            trainer.compute_loss_func = before
+
+    def take(self) -> WeightedStep | None:
+        """The step's samples over all ranks; begins the next step. Called on every rank.
+
+        Returns:
+            ``None`` in the warm-up. The weights of a class with ``get_weighted_loss`` are not known: NaN.
+        """
+        step = int(self._trainer.state.global_step)
+        if step <= self._warmup:
+            return None
+        accelerator = self._trainer.accelerator
+        dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
+        parts_3U = [torch.zeros(3, 0, dtype=dtype, device=accelerator.device), *self._parts_3U]
+        local_3U = torch.cat([part.to(dtype) for part in parts_3U], dim=1)
+        self._parts_3U = []
+        padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
+        gathered = accelerator.gather(padded_3U).reshape(-1, 3, padded_3U.shape[1])
+        samples_3N = gathered.transpose(0, 1).flatten(1).cpu().double().numpy()
+        losses, tokens, weights = samples_3N[:, samples_3N[1] != _PADDING]
+        return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / self.normaliser)
+
+    def _plain(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The stock loss; the first outputs are looked at, so that a model without logits is found at once."""
+        if self._probed:
+            return stock(model, inputs, *args, **kwargs)
+        labels = inputs.get("labels")
+        loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
+        output_logits(outputs, _require_labels(labels), model)
+        self._probed = True
+        return (loss, outputs) if kwargs.get("return_outputs") else loss
+
+    def _weighted(
+        self,
+        model: Any,
+        inputs: Mapping[str, Any],
+        outputs: Any,
+        labels_BT: Any,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor:
+        """A ``compute_loss_func``."""
+        logits_BTV = output_logits(outputs, _require_labels(labels_BT), model)
+        losses_BT, mask_BT = token_losses(
+            logits_BTV,
+            labels_BT,
+            chunk_tokens=getattr(self._component, "chunk_tokens", None) or CHUNK_TOKENS,
+            label_smoothing=float(self._trainer.args.label_smoothing_factor),
+        )
+        segments_BT = segment_ids(inputs)
+        self._say_unit(segments_BT is not None)
+        every = unit_losses(losses_BT, mask_BT, segments_BT)
+        used = every.counts_B > 0
+        units = every if bool(used.all()) else SampleLosses(every.sums_B[used], every.counts_B[used])
+        tokens = units.counts_B.sum()
+        target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        if not len(units.sums_B):
+            loss = every.sums_B.sum() * 0  # in the graph, so that backward finds it
+        elif self._native:
+            loss = self._weigh(units, target_tokens, model, inputs)
+        else:
+            loss = self._reduce(units, model, inputs) * tokens / target_tokens
+        return _with_router_loss(loss, outputs, self._trainer.accelerator.unwrap_model(model))
+
+    def _weigh(
+        self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
+    ) -> torch.Tensor:
+        losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
+        context = WeightContext(step=step, tokens_B=units.counts_B, model=model, inputs=inputs)
+        with self._named_failures(step):
+            weights_U = valid_weights(self._component.weights(losses_U, context), losses_U)
+        self._parts_3U.append(torch.stack([losses_U, units.counts_B, weights_U]))
+        return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
+
+    def _reduce(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        losses_U, step = units.means, int(self._trainer.state.global_step)
+        with self._named_failures(step):
+            mean = self._component.get_weighted_loss(losses_U, ctx=self._trainer, model=model, inputs=dict(inputs))
+            if not isinstance(mean, torch.Tensor) or mean.numel() != 1:
+                found = list(mean.shape) if isinstance(mean, torch.Tensor) else type(mean).__name__
+                raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
+        unknown_U = torch.full_like(losses_U, torch.nan)
+        self._parts_3U.append(torch.stack([losses_U.detach(), units.counts_B, unknown_U]))
+        return mean.reshape(())
+
+    @contextlib.contextmanager
+    def _named_failures(self, step: int) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
+            raise ComponentError(f"{self._title} failed at step {step}: {reason}") from error
+
+    def _say_unit(self, segmented: bool) -> None:
+        if segmented in self._units_said or not self._trainer.is_world_process_zero():
+            return
+        self._units_said.add(segmented)
+        unit = "each sample of a packed row" if segmented else "each row; a packed row counts as one sample"
+        logger.info("from step %d on: one weight for %s.", self._trainer.state.global_step, unit)
+
+
+def valid_weights(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:
+    """Check what ``weights`` returned.
+
+    Raises:
+        ComponentError: says which of type, shape or values is wrong.
+    """
+    if not isinstance(answer, torch.Tensor):
+        raise ComponentError(f"weights() returned {type(answer).__name__}; it must return a tensor")
+    if answer.shape != losses_U.shape:
+        raise ComponentError(
+            f"weights() returned shape {list(answer.shape)} for losses of shape {list(losses_U.shape)}"
+        )
+    weights_U = answer.detach().to(losses_U)
+    if not bool((torch.isfinite(weights_U) & (weights_U >= 0)).all()):
+        raise ComponentError(
+            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}; weights are finite and not negative"
+        )
+    return weights_U
+
+
+def _require_labels(labels_BT: Any) -> torch.Tensor:
+    if not isinstance(labels_BT, torch.Tensor):
+        raise ComponentError("the batches hold no labels, so the losses of their samples cannot be told apart.")
+    return labels_BT
+
+
+def _with_router_loss(loss: torch.Tensor, outputs: Any, model: Any) -> torch.Tensor:
+    """Add the load-balancing loss of a mixture of experts, as these models do when they are given the labels."""
+    router_loss = getattr(outputs, "aux_loss", None)
+    if not isinstance(router_loss, torch.Tensor):
+        return loss
+    return loss + float(model.config.router_aux_loss_coef) * router_loss.to(loss.device)

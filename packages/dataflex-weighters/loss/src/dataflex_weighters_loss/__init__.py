@@ -1,0 +1,1 @@
+"""The weighter ``loss`` of DataFlex: samples count by their own training loss."""

@@ -1,0 +1,57 @@
+"""Parameters of the weighter ``loss``. ``strategy`` and ``delta`` mean what they mean in dataflex 1.x files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dataflex.spec import param
+
+
+class Strategy(StrEnum):
+    """How a sample's weight follows from its loss and the window's."""
+
+    UNIFORM = "uniform"
+    LINUPPER = "linupper"
+    QUADRATIC = "quadratic"
+    EXTREMES = "extremes"
+    TILTED = "tilted"
+    CVAR = "cvar"
+    TRIM = "trim"
+    FOCAL = "focal"
+
+
+@dataclass(frozen=True)
+class LossWeighterParams:
+    """What a run file may set under ``component_params``.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+
+    strategy: Strategy = param(
+        Strategy.LINUPPER, "uniform, linupper, quadratic, extremes, tilted, cvar, trim or focal; see the README."
+    )
+    r: float = param(0.4, "linupper, quadratic, extremes: temperature; smaller tells losses apart more sharply.")
+    delta: float = param(1.0, "linupper, quadratic, extremes: the window's losses are spread over [-delta, delta].")
+    t: float = param(-1.0, "tilted: weight exp(t * loss); below 0 trims noise, above 0 chases the worst losses.")
+    quantile: float = param(0.7, "cvar keeps the losses from this quantile of the window on, trim those up to it.")
+    gamma: float = param(2.0, "focal: weight (1 - exp(-loss))^gamma.")
+    window: int = param(256, "Samples that the statistics look back on, in whole optimizer steps over all ranks.")
+    chunk_tokens: int = param(1024, "Target tokens whose logits are held in fp32 at one time.")
+
+    def __post_init__(self) -> None:
+        for name in ("r", "delta"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"gamma must be at least 0, not {self.gamma}")
+        if not math.isfinite(self.t):
+            raise ValueError(f"t must be a finite number, not {self.t}")
+        if not 0 < self.quantile < 1:
+            raise ValueError(f"quantile must lie between 0 and 1, not {self.quantile}")
+        for name in ("window", "chunk_tokens"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

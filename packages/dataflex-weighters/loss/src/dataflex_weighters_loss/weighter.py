@@ -1,0 +1,56 @@
+"""The weighter ``loss``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from dataflex import Weighter
+from dataflex.components.context import RunContext
+from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.math.window import StepWindow
+from dataflex_weighters_loss.params import LossWeighterParams
+from dataflex_weighters_loss.strategies import loss_weights, window_statistics
+
+
+class LossWeighter(Weighter):
+    """Weigh samples by their own training loss, compared with the losses of the latest steps on all ranks.
+
+    The statistics move once, at the end of a step, so the weights do not depend on micro-batches and ranks. While
+    there are none, in the first weighted step, all samples weigh the same.
+
+    Papers: Sow et al. 2025 (arXiv 2502.06733), linupper, quadratic and extremes; Li et al. 2021 (arXiv 2007.01162),
+    tilted; Lin et al. 2017 (arXiv 1708.02002), focal.
+    """
+
+    params: LossWeighterParams
+
+    def __init__(self, params: LossWeighterParams, context: RunContext) -> None:
+        super().__init__(params, context)
+        self.window, self.chunk_tokens = params.window, params.chunk_tokens
+        self._losses = StepWindow(params.window, columns=1)
+        self._summarise()
+
+    def weights(self, losses_B: torch.Tensor, context: WeightContext) -> torch.Tensor:
+        """Weigh by the chosen strategy against the window."""
+        return loss_weights(losses_B, self._statistics, self.params)
+
+    def on_step(self, stats: WeightedStep) -> None:
+        """Add the step's finite losses to the window."""
+        self._losses.add_step(stats.losses[np.isfinite(stats.losses)])
+        self._summarise()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The window."""
+        return self._losses.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._losses.load_state_dict(state)
+        self._summarise()
+
+    def _summarise(self) -> None:
+        self._statistics = window_statistics(torch.from_numpy(self._losses.values[:, 0]), self.params)
