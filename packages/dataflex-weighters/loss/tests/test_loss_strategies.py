@@ -84,7 +84,7 @@ def test_a_loss_far_outside_the_window_keeps_a_finite_weight(
 ) -> None:
     window = torch.tensor(losses, dtype=torch.float64)
     weights = weigh(torch.tensor([0.0, max(losses) + extra]), window, strategy=strategy)
-    assert bool(torch.isfinite(weights).all()) and bool((weights <= len(losses) * math.e**40).all())
+    assert bool(torch.isfinite(weights).all()) and bool((weights <= 1e12).all())
 
 
 @pytest.mark.parametrize("strategy", ALL)

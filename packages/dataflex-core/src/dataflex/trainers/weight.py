@@ -49,12 +49,13 @@ class WeightPlanner:
         self._trainer = trainer
         self.component = session.component(context)
         self.warmup = session.run.plan.steps.warmup
-        self.epoch_samples = session.epoch_samples(trainer.train_dataset, trainer.args)
+        samples = session.epoch_samples(trainer.train_dataset, trainer.args)
+        self.epoch_samples: int | None = samples
         self._order = StockOrder(
-            trainer.stock_sampler(), samples=self.epoch_samples, seed=context.seed, data_seed=trainer.args.data_seed
+            trainer.stock_sampler(), samples=samples, seed=context.seed, data_seed=trainer.args.data_seed
         )
         self._global_batch = context.global_batch
-        self._epoch_steps = math.ceil(self.epoch_samples / context.global_batch)
+        self._epoch_steps = math.ceil(samples / context.global_batch)
         self.log = WeightLog()
         self._native = overrides_weights(self.component)
         self._window = StepWindow(int(getattr(self.component, "window", Weighter.window)), columns=2)
@@ -62,7 +63,7 @@ class WeightPlanner:
         if self.own_step is None:
             if not self._native and not hasattr(self.component, "get_weighted_loss"):
                 raise ComponentError(
-                    f"{session.title} has none of weights(), get_weighted_loss() and training_step(): it weighs nothing."
+                    f"{session.title} weighs nothing: it has no weights(), get_weighted_loss() or training_step()."
                 )
             self.loss_seam = WeightSeam(
                 trainer, self.component, native=self._native, warmup=self.warmup, title=session.title

@@ -190,7 +190,7 @@ def valid_weights(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:
     weights_U = answer.detach().to(losses_U)
     if not bool((torch.isfinite(weights_U) & (weights_U >= 0)).all()):
         raise ComponentError(
-            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}; weights are finite and not negative"
+            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}; none may be negative or infinite"
         )
     return weights_U
 

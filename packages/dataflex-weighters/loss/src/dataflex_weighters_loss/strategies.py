@@ -16,6 +16,7 @@ import torch
 from dataflex_weighters_loss.params import LossWeighterParams, Strategy
 
 _SAME = 1e-9  # losses this close are equal in fp32
+_NOTHING = 1e-12  # a mean score this small: the window's losses are all zero to the strategy
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def loss_weights(losses_B: torch.Tensor, statistics: LossStatistics | None, para
 
     Returns:
         Weights, shape [B], with mean 1 over the window. All 1 without statistics, and where the window's scores are
-        all 0; 1 for a loss that is not finite, which so shows in the training loss as it would without weights.
+        all zero; 1 for a loss that is not finite, which so shows in the training loss as it would without weights.
     """
-    if statistics is None or statistics.mean_score == 0:
+    if statistics is None or statistics.mean_score < _NOTHING:
         return torch.ones_like(losses_B)
     weights_B = _SCORES[params.strategy](losses_B, statistics, params) / statistics.mean_score
     return torch.where(torch.isfinite(losses_B), weights_B, torch.ones_like(weights_B))
