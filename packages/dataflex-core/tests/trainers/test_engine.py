@@ -54,6 +54,7 @@ class RecordingPlanner:
     """Plans fixed, recognisable rows and remembers the weights it saw."""
 
     domains = ()
+    epoch_samples = None
 
     def __init__(self):
         self.seen, self.trainer = {}, None

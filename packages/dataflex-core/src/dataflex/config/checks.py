@@ -128,8 +128,8 @@ def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
 def _steps(plan: RunPlan) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        total = steps.train or steps.warmup + steps.update * steps.times
         weighs = plan.component.kind is Kind.WEIGHTER
+        total = steps.train or (0 if weighs else steps.warmup + steps.update * steps.times)
         if (steps.update or (weighs and total)) and total <= steps.warmup:
             first = "the weighter acts at" if weighs else "the first boundary at"
             yield Problem(

@@ -1,0 +1,249 @@
+"""The Weight Trainer against the stock Trainer: equal weights change nothing, and no partition of a step does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from gloo import run_on_two_ranks
+from transformers import Trainer
+
+from dataflex.errors import ComponentError, ConfigError
+
+TOLERANCE = 1e-7
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import weight_runs
+
+    return weight_runs
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    return float((first - second).abs().max())
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_equal_weights_give_the_stock_parameters_bit_for_bit(runs, tmp_path, accumulation) -> None:
+    keys = {"gradient_accumulation_steps": accumulation}
+    stock = runs.trained(None, tmp_path / "stock", **keys)
+    assert difference(stock, runs.trained({}, tmp_path / "ones", **keys)) == 0
+    assert difference(stock, runs.trained({"component_name": "pointwise"}, tmp_path / "pointwise", **keys)) > 1e-3
+
+
+def test_equal_weights_with_label_smoothing_are_the_stock_smoothing(runs, tmp_path) -> None:
+    keys = {"label_smoothing_factor": 0.1, "max_steps": 4}
+    stock = runs.trained(None, tmp_path / "stock", **keys)
+    assert difference(stock, runs.trained({}, tmp_path / "ones", **keys)) <= TOLERANCE
+
+
+def test_label_smoothing_under_accumulation_is_that_of_one_large_batch(runs, tmp_path) -> None:
+    # The stock Trainer adds up the means of its micro-batches here, so it cannot be the yardstick.
+    whole = {"label_smoothing_factor": 0.1, "max_steps": 3, "per_device_train_batch_size": 8, "double": True}
+    parts = whole | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    stock = runs.trained(None, tmp_path / "stock", **whole)
+    assert difference(stock, runs.trained({}, tmp_path / "ones", **parts)) <= TOLERANCE
+    assert difference(stock, runs.trained(None, tmp_path / "wrong", **parts)) > 1e-3
+
+
+@pytest.mark.parametrize("rows", [21, 24])
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_epochs_end_as_the_stock_trainers_do(runs, tmp_path, rows, drop_last) -> None:
+    # 21 rows in micro-batches of 2: the last window of an epoch has 3 of 4, the last micro-batch 1 row
+    keys = {
+        "gradient_accumulation_steps": 4,
+        "max_steps": -1,
+        "num_train_epochs": 2.5,
+        "dataloader_drop_last": drop_last,
+    }
+    stock = runs.trainer(None, tmp_path / "stock", rows=runs.pool(rows), **keys)
+    stock.train()
+    ours = runs.trainer({}, tmp_path / "ones", rows=runs.pool(rows), **keys)
+    ours.train()
+    assert ours.state.global_step == stock.state.global_step
+    assert difference(runs.parameters(stock), runs.parameters(ours)) == 0
+    same = ("loss", "learning_rate", "epoch", "step")
+    logged = [[{key: entry[key] for key in same if key in entry} for entry in t.state.log_history] for t in (stock, ours)]
+    assert logged[0] == [pytest.approx(entry, rel=1e-5) for entry in logged[1]]
+
+
+def test_a_model_that_does_not_take_num_items_gets_the_mean_over_micro_batches(runs, tmp_path) -> None:
+    keys = {"gradient_accumulation_steps": 4, "max_steps": 4}
+    results = []
+    for config in (None, {}):
+        made = runs.trainer(config, tmp_path / str(config), **keys)
+        made.model_accepts_loss_kwargs = False
+        made.train()
+        results.append(runs.parameters(made))
+    assert difference(*results) <= TOLERANCE
+
+
+def test_a_pointwise_weight_gives_the_same_update_however_a_step_is_cut(runs, tmp_path) -> None:
+    config = {"component_name": "pointwise", "warmup_step": 1}
+    whole = {"per_device_train_batch_size": 8, "max_steps": 4, "double": True}
+    parts = whole | {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4}
+    singles = whole | {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 8}
+    first = runs.trained(config, tmp_path / "whole", **whole)
+    assert difference(first, runs.trained(config, tmp_path / "parts", **parts)) <= TOLERANCE
+    assert difference(first, runs.trained(config, tmp_path / "singles", **singles)) <= TOLERANCE
+
+
+def test_the_update_is_the_same_on_two_ranks(runs, tmp_path) -> None:
+    single = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 4, "max_steps": 4, "double": True}
+    ranks = single | {"gradient_accumulation_steps": 2}
+    singly = ranks | {"double": False}
+    uneven = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "max_steps": 8}
+    pointwise = {"component_name": "pointwise", "warmup_step": 1}
+    smooth = {"label_smoothing_factor": 0.1}
+    jobs: Mapping[str, Any] = {
+        "stock": {"config": None, "arguments": singly},
+        "ones": {"config": {}, "arguments": singly},
+        "pointwise": {"config": pointwise, "arguments": ranks},
+        "smooth": {"config": {}, "arguments": ranks | smooth},
+        "uneven-stock": {"config": None, "arguments": uneven, "rows": 21},
+        "uneven": {"config": {}, "arguments": uneven, "rows": 21},
+    }
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    run_on_two_ranks(runs.train_rank, tmp_path)
+    result = {name: torch.load(tmp_path / f"{name}.pt") for name in jobs}
+    assert difference(result["stock"], result["ones"]) <= TOLERANCE
+    assert difference(result["uneven-stock"], result["uneven"]) <= TOLERANCE
+    assert difference(result["pointwise"], runs.trained(pointwise, tmp_path / "p", **single)) <= TOLERANCE
+    assert difference(result["smooth"], runs.trained({}, tmp_path / "s", **single, **smooth)) <= TOLERANCE
+    alone = runs.trainer(pointwise, tmp_path / "alone", **single)
+    alone.train()
+    names = ("weight_ess", "weight_min", "weight_mean", "weight_max", "weighted_loss", "unweighted_loss")
+    logged = json.loads((tmp_path / "pointwise.json").read_text())
+    assert [key for key in names if key in logged[0]] == []  # the warm-up
+    for here, there in zip(alone.state.log_history[1:4], logged[1:4], strict=True):
+        assert {key: here[key] for key in names} == pytest.approx({key: there[key] for key in names}, rel=1e-5)
+
+
+def test_a_row_without_targets_changes_nothing(runs, tmp_path) -> None:
+    keys = {"per_device_train_batch_size": 3, "max_steps": 1, "train_sampling_strategy": "sequential"}
+    with_it = runs.pool(3, masked=[1])
+    without = [with_it[0], with_it[2]]
+    config = {"component_name": "pointwise"}
+    first = runs.trained(config, tmp_path / "with", rows=with_it, **keys)
+    second = runs.trained(config, tmp_path / "without", rows=without, **keys)
+    assert difference(first, second) <= TOLERANCE
+    nothing = runs.trained(config, tmp_path / "nothing", rows=runs.pool(3, masked=[0, 1, 2]), **keys)
+    assert difference(nothing, runs.trained(None, tmp_path / "no", max_steps=1, learning_rate=0.0)) == 0
+
+
+def test_only_samples_with_a_weight_move_the_model(runs, tmp_path) -> None:
+    keys = {"max_steps": 1, "train_sampling_strategy": "sequential"}
+    rows = runs.pool(24)
+    long, short = (next(r for r in rows if len(r["input_ids"]) - 2 >= 6), next(r for r in rows if len(r["labels"]) == 4))
+    config = {"component_name": "hardest"}
+    both = runs.trained(config, tmp_path / "both", rows=[long, short], **keys)
+    other = {**short, "labels": [-100, -100, 1, 2]}
+    assert difference(both, runs.trained(config, tmp_path / "other", rows=[long, other], **keys)) == 0
+    alone = runs.trained(config, tmp_path / "alone", rows=[short, short], **keys)
+    assert difference(alone, runs.trained(None, tmp_path / "no", learning_rate=0.0, **keys)) == 0
+
+
+def test_the_warm_up_is_stock_and_logs_no_weights(runs, tmp_path) -> None:
+    made = runs.trainer({"component_name": "pointwise", "warmup_step": 3}, tmp_path / "ours")
+    at_warmup = runs.trained(None, tmp_path / "stock", max_steps=3)
+    snapshots = {}
+    made.add_callback(_Snapshots(runs, made, snapshots))
+    made.train()
+    assert difference(at_warmup, snapshots[3]) == 0
+    with_weights = [entry["step"] for entry in made.state.log_history if "weight_ess" in entry]
+    assert with_weights == [4, 5, 6]
+    entry = made.state.log_history[4]
+    assert entry["weight_min"] < entry["weight_mean"] < entry["weight_max"] and 0 < entry["weight_ess"] < 1
+    assert entry["weighted_loss"] == pytest.approx(entry["loss"], rel=1e-3)
+
+
+def test_evaluation_is_not_weighted(runs, tmp_path) -> None:
+    made = runs.trainer({"component_name": "pointwise"}, tmp_path)
+    made.train()
+    stock = runs.trainer(None, tmp_path / "stock", model=made.model)
+    pool = runs.pool(6)
+    assert made.evaluate(pool)["eval_loss"] == pytest.approx(stock.evaluate(pool)["eval_loss"], rel=1e-6)
+
+
+def test_a_note_style_reduction_counts_as_a_mean(runs, tmp_path) -> None:
+    # mean over samples of their mean losses: with one sample a micro-batch that is the stock token mean
+    keys = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": 4}
+    stock = runs.trained(None, tmp_path / "stock", **keys)
+    ours = runs.trained({"component_name": "reducing"}, tmp_path / "ours", **keys)
+    assert difference(stock, ours) <= TOLERANCE
+
+
+def test_a_bad_weight_is_an_error_that_names_weighter_and_step(runs, tmp_path) -> None:
+    message = r"weighter 'broken' of .*weighters.py failed at step 1: weights\(\) returned \[.*none may be negative"
+    with pytest.raises(ComponentError, match=message):
+        runs.trained({"component_name": "broken"}, tmp_path)
+
+
+def test_a_class_that_weighs_nothing_is_refused(runs, tmp_path) -> None:
+    with pytest.raises(ComponentError, match=r"weighs nothing: it has no weights\(\)"):
+        runs.trained({"component_name": "nothing"}, tmp_path)
+
+
+def test_a_model_without_logits_is_found_in_the_first_warm_up_step(runs, tmp_path) -> None:
+    made = runs.trainer({"warmup_step": 4}, tmp_path)
+    forward = made.model.forward
+
+    def fused(**inputs: Any) -> dict[str, torch.Tensor]:
+        return {"loss": forward(**inputs).loss}
+
+    made.model.forward = fused
+    with pytest.raises(ComponentError, match="returned no logits"):
+        made.train()
+    assert made.state.global_step == 0
+
+
+def test_a_trainer_with_a_loss_function_of_its_own_is_refused(runs, tmp_path) -> None:
+    made = runs.trainer({}, tmp_path)
+    made.compute_loss_func = lambda outputs, labels, num_items_in_batch=None: outputs["logits"].sum()
+    with pytest.raises(ConfigError, match="compute_loss_func of its own"):
+        made.train()
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5])
+def test_a_resumed_run_is_the_whole_run(runs, tmp_path, stop) -> None:
+    # 21 rows: epochs end after 3 steps, with a short one; the log covers two steps, so some checkpoints fall between
+    config = {"component_name": "pointwise", "warmup_step": 1}
+    keys = {
+        "gradient_accumulation_steps": 4, "max_steps": 7, "save_strategy": "steps", "save_steps": 1,
+        "logging_steps": 2, "rows": runs.pool(21),
+    }  # fmt: skip
+    whole = runs.trainer(config, tmp_path, **keys)
+    whole.train()
+    again = runs.trainer(config, tmp_path, **keys)
+    again.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{stop}"))
+    assert difference(runs.parameters(whole), runs.parameters(again)) == 0
+    clock = ("runtime", "second", "flos")
+    logged = [
+        [{k: v for k, v in entry.items() if not any(word in k for word in clock)} for entry in made.state.log_history]
+        for made in (whole, again)
+    ]
+    assert logged[0] == logged[1]
+
+
+def test_a_changed_warm_up_is_not_resumed(runs, tmp_path) -> None:
+    keys = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    runs.trained({"warmup_step": 1}, tmp_path, **keys)
+    with pytest.raises(ConfigError, match="at step 2: warmup_step was 1 and is now 2"):
+        runs.trainer({"warmup_step": 2}, tmp_path, **keys).train(str(tmp_path / "out" / "checkpoint-2"))
+
+
+class _Snapshots:
+    def __new__(cls, runs: Any, made: Trainer, kept: dict[int, torch.Tensor]) -> Any:
+        from transformers import TrainerCallback
+
+        class Snapshots(TrainerCallback):
+            def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+                kept[state.global_step] = runs.parameters(made)
+
+        return Snapshots()

@@ -1,0 +1,138 @@
+"""Short runs of a tiny language model with plain SGD, weighted or stock; also what each of two ranks runs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from gloo import joined
+from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+
+IGNORED = -100
+WEIGHTERS = '''
+import torch
+from dataflex import Weighter, register_weighter
+
+@register_weighter("ones")
+class Ones(Weighter):
+    def weights(self, losses_B, context):
+        return torch.ones_like(losses_B)
+
+@register_weighter("pointwise")
+class Pointwise(Weighter):
+    """A function of the loss alone; the normaliser has something to do."""
+    def weights(self, losses_B, context):
+        return (losses_B - 3).square()
+
+@register_weighter("hardest")
+class Hardest(Weighter):
+    def weights(self, losses_B, context):
+        return (context.tokens_B >= 6).float()
+
+@register_weighter("broken")
+class Broken(Weighter):
+    def weights(self, losses_B, context):
+        return losses_B - losses_B.mean() if context.step == 1 else losses_B
+
+@register_weighter("reducing")
+class Reducing:
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        assert "labels" in inputs and ctx.state is not None
+        weights = torch.ones_like(losses) / losses.numel()
+        return torch.sum(weights * losses)
+
+@register_weighter("nothing")
+class Nothing:
+    pass
+'''
+WEIGHT = {"train_type": "dynamic_weight", "component_name": "ones", "warmup_step": 0}
+
+
+def pool(rows: int = 24, *, masked: Sequence[int] = ()) -> list[dict[str, list[int]]]:
+    """Ragged rows whose first two tokens are no targets; those of ``masked`` have no target at all."""
+    draw = torch.Generator().manual_seed(7)
+    made = []
+    for row in range(rows):
+        length = int(torch.randint(4, 12, (), generator=draw))
+        ids = torch.randint(1, 40, (length,), generator=draw).tolist()
+        made.append({"input_ids": ids, "labels": [IGNORED] * (length if row in masked else 2) + ids[2:]})
+        made[-1]["labels"] = made[-1]["labels"][:length]
+    return made
+
+
+def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
+    """Pad on the right."""
+    length = max(len(row["input_ids"]) for row in rows)
+    fill = {"input_ids": 0, "labels": IGNORED}
+    batch = {
+        name: torch.tensor([list(row[name]) + [fill[name]] * (length - len(row[name])) for row in rows])
+        for name in fill
+    }
+    return {**batch, "attention_mask": (batch["input_ids"] != 0).long()}
+
+
+def model(dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
+    """The same model each time."""
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=40, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=32, initializer_range=0.3,
+    )  # fmt: skip
+    return Qwen2ForCausalLM(config).to(dtype)
+
+
+def trainer(config: Mapping[str, Any] | None, folder: Path, *, base: type = Trainer, **arguments: Any) -> Trainer:
+    """A Trainer of the tiny model, with one of :data:`WEIGHTERS`; a stock one for no configuration.
+
+    ``double`` trains in fp64: what differs by rounding then agrees far below the tolerance, what is wrong does not.
+    """
+    rows, given = arguments.pop("rows", None), arguments.pop("model", None)
+    dtype = torch.float64 if arguments.pop("double", False) else torch.float32
+    defaults: dict[str, Any] = {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 1, "max_steps": 6}
+    fixed: dict[str, Any] = {
+        "optim": "sgd", "learning_rate": 0.2, "lr_scheduler_type": "constant", "max_grad_norm": 0.0,
+        "use_cpu": True, "report_to": "none", "save_strategy": "no", "logging_steps": 1, "seed": 5,
+        "disable_tqdm": True, "remove_unused_columns": False,
+    }  # fmt: skip
+    args = TrainingArguments(str(folder / "out"), **{**fixed, **defaults, **arguments})
+    cls = base
+    if config is not None:
+        from dataflex.trainers import dynamic_trainer
+
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "weighters.py").write_text(WEIGHTERS)
+        cls = dynamic_trainer(base, {**WEIGHT, **config}, plugins=[folder / "weighters.py"])
+    data = pool() if rows is None else rows
+    return cls(model=model(dtype) if given is None else given, args=args, train_dataset=data, data_collator=collate)
+
+
+def trained(config: Mapping[str, Any] | None, folder: Path, **arguments: Any) -> torch.Tensor:
+    """Train and return all parameters in one vector."""
+    made = trainer(config, folder, **arguments)
+    made.train()
+    return parameters(made)
+
+
+def parameters(made: Trainer) -> torch.Tensor:
+    """All parameters in one vector."""
+    weights = made.accelerator.unwrap_model(made.model).parameters()
+    return torch.cat([weight.detach().double().flatten() for weight in weights])
+
+
+def train_rank(rank: int, world_size: int, folder: str) -> None:
+    """Run ``folder/job.json`` on this rank; rank 0 leaves the parameters and the log in ``folder``."""
+    os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
+    torch.set_num_threads(1)
+    jobs = json.loads(Path(folder, "jobs.json").read_text())
+    with joined(rank, world_size, folder):
+        for name, job in jobs.items():
+            made = trainer(job["config"], Path(folder, f"rank-{rank}"), rows=pool(job.get("rows", 24)), **job["arguments"])
+            assert made.args.world_size == world_size
+            made.train()
+            if rank == 0:
+                torch.save(parameters(made), Path(folder, f"{name}.pt"))
+                Path(folder, f"{name}.json").write_text(json.dumps(made.state.log_history))
