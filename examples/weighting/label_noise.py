@@ -14,8 +14,6 @@ import statistics
 from pathlib import Path
 
 import torch
-from dataflex_weighters_loss.params import LossWeighterParams, Strategy
-from dataflex_weighters_loss.weighter import LossWeighter
 from torch.nn import functional
 
 from dataflex.components.context import RunContext
@@ -23,6 +21,8 @@ from dataflex.components.weight_context import WeightContext, WeightedStep
 from dataflex.math.losses import sample_losses
 from dataflex.math.weighting import token_mean_weight, weighted_loss
 from dataflex.math.window import StepWindow
+from dataflex_weighters_loss.params import LossWeighterParams, Strategy
+from dataflex_weighters_loss.weighter import LossWeighter
 
 WORDS, LENGTH, POOL, BATCH, STEPS, WARMUP = 24, 17, 512, 32, 400, 50
 STRATEGIES: dict[str, LossWeighterParams] = {
@@ -92,9 +92,7 @@ def main() -> None:
     torch.set_num_threads(1)
     lines = ["| strategy | no noise | 25% noisy sequences |", "|---|---|---|"]
     for name, params in STRATEGIES.items():
-        cells = [
-            [excess_loss(params, noise, seed) for seed in range(options.seeds)] for noise in (0.0, 0.25)
-        ]
+        cells = [[excess_loss(params, noise, seed) for seed in range(options.seeds)] for noise in (0.0, 0.25)]
         shown = " | ".join(f"{statistics.mean(cell):.3f} ± {statistics.stdev(cell):.3f}" for cell in cells)
         lines.append(f"| `{name}` | {shown} |")
         print(lines[-1], flush=True)

@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 RUN_FILES = sorted(ROOT.glob("examples/train_*/*.yaml"))
 PRESETS = re.findall(r"^  (\w+):", (ROOT / "examples/components.yaml").read_text(encoding="utf-8"), re.MULTILINE)
 MIXES = sorted(ROOT.glob("examples/mix_lora/*.yaml"))
+WEIGHTED = sorted(ROOT.glob("examples/weight_lora/*.yaml"))
 every_run_file = pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -67,10 +68,22 @@ def test_a_mix_names_a_mixer_that_exists(path: Path, plugins: PluginManager) -> 
     assert prepared.plan.arguments["output_dir"].endswith(f"lora/mix-{path.stem}")
 
 
+def test_there_is_a_run_file_for_each_weighter() -> None:
+    weighters = [path.parent.name for path in ROOT.glob("packages/dataflex-weighters/*/pyproject.toml")]
+    assert [path.stem for path in WEIGHTED] == sorted(weighters)
+
+
+@pytest.mark.parametrize("path", WEIGHTED, ids=lambda path: path.stem)
+def test_a_weighted_run_file_names_a_weighter_that_exists(path: Path, plugins: PluginManager) -> None:
+    prepared = prepare(read_run_file(path), plugins)
+    assert prepared.plan.train_type is TrainType.WEIGHT and prepared.entry.spec.name == path.stem
+    assert prepared.plan.arguments["output_dir"].endswith(f"lora/weight-{path.stem}")
+
+
 @pytest.mark.slow
 def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     from dataflex.bridge.llamafactory import known_keys
 
     known = known_keys()
-    for path in [*RUN_FILES, *MIXES]:
+    for path in [*RUN_FILES, *MIXES, *WEIGHTED]:
         check_known_keys(read_run_file(path), known)

@@ -9,9 +9,9 @@ import itertools
 import os
 
 import pytest
-from chaos import WARM_WEIGHTS, WATCHFUL_MIXER, run_to_the_end, train_command
+from chaos import WARM_WEIGHTS, WATCHFUL_MIXER, WATCHFUL_WEIGHTER, run_to_the_end, train_command
 from records import decisions_without_times, logged_without_times
-from tiny_runs import NOTE_MIX, NOTE_SELECT, weights_digest
+from tiny_runs import NOTE_MIX, NOTE_SELECT, NOTE_WEIGHT, weights_digest
 
 pytestmark = pytest.mark.slow
 
@@ -20,8 +20,9 @@ KILLS = int(os.environ.get("DATAFLEX_CHAOS_KILLS", "1"))
 COMPONENTS = {
     "select": (NOTE_SELECT | {"component_name": "weights"}, WARM_WEIGHTS),
     "mix": (NOTE_MIX | {"component_name": "watchful"}, WATCHFUL_MIXER),
+    "weight": (NOTE_WEIGHT | {"component_name": "watchful", "train_step": 19}, WATCHFUL_WEIGHTER),
 }
-SHORT = [("select", "full", 0), ("select", "lora", 2), ("mix", "full", 2)]
+SHORT = [("select", "full", 0), ("select", "lora", 2), ("mix", "full", 2), ("weight", "lora", 0)]
 RUNS = list(itertools.product(COMPONENTS, ("full", "lora"), (0, 2))) if LONG else SHORT
 
 

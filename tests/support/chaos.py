@@ -73,6 +73,42 @@ class Watchful(Mixer):
 '''
 """A single-file mixer, likewise."""
 
+WATCHFUL_WEIGHTER = '''
+import os, time
+from pathlib import Path
+
+import numpy as np
+import torch
+from dataflex import Weighter, register_weighter
+
+@register_weighter("watchful")
+class Watchful(Weighter):
+    """Weighs by the loss and by all earlier steps, slowly in a chaos run: a kill can fall in between."""
+
+    window = 20
+
+    def __init__(self, params, context):
+        super().__init__(params, context)
+        self.trail = np.zeros(3)
+        if "CHAOS_STARTED" in os.environ:
+            Path(os.environ["CHAOS_STARTED"]).touch()
+
+    def weights(self, losses_B, context):
+        time.sleep(0.05 if "CHAOS_STARTED" in os.environ else 0.0)
+        return 1 / (0.1 + (losses_B - self.trail[0]).abs()) + self.trail[2]
+
+    def on_step(self, stats):
+        latest = np.array([stats.losses.mean(), stats.tokens.sum(), stats.weights.max()])
+        self.trail = 0.7 * self.trail + 0.3 * latest
+
+    def state_dict(self):
+        return {"trail": self.trail}
+
+    def load_state_dict(self, state):
+        self.trail = state["trail"].copy()
+'''
+"""A single-file weighter, likewise."""
+
 
 def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: str, span: float) -> list[float]:
     """Run a command, killing it ``kills`` times on the way.

@@ -10,8 +10,9 @@ _OF_A_CLOCK = ("second", "runtime")
 
 
 def decisions_without_times(output_dir: Path) -> list[dict[str, Any]]:
-    """The decision log."""
-    lines = (output_dir / "decisions.jsonl").read_text().splitlines()
+    """The decision log; empty for a run without boundaries."""
+    log = output_dir / "decisions.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
     return [without_times(json.loads(line)) for line in lines]
 
 

@@ -36,6 +36,14 @@ NOTE_MIX = {
     "dataset": "tiny,other",
 }
 """The run file of the design note's Mix Trainer, on two data sets."""
+NOTE_WEIGHT = {
+    "train_type": "dynamic_weight",
+    "components_cfg_file": "src/dataflex/configs/components.yaml",
+    "component_name": "loss",
+    "warmup_step": 1,
+    "train_step": 3,
+}
+"""The run file of the design note's Weight Trainer."""
 
 
 @dataclass(frozen=True)
@@ -159,4 +167,52 @@ class RandomMixer(Mixer):
         logger.info(f"[RandomMixer] Step {step_id} Generated proportions: {probs}")
 
         return probs
+"""
+
+# The design note's CustomWeighter, unchanged but for its comments: what a third party ships.
+NOTE_WEIGHTER = """
+from dataflex.core.registry import register_weighter
+from dataflex.utils.logging import logger
+from typing import Any, Union
+from torch import nn
+import torch
+
+@register_weighter("custom")
+class CustomWeighter:
+    def __init__(self, strategy: str = "uniform"):
+        self.strategy = strategy
+        logger.info(f"CustomWeighter initialized with strategy: {strategy}")
+
+    def get_weighted_loss(
+        self,
+        losses: torch.Tensor,
+        *,
+        ctx: Any = None,
+        model: nn.Module | None = None,
+        inputs: dict[str, Union[torch.Tensor, Any]] | None = None,
+    ) -> torch.Tensor:
+        if not torch.is_tensor(losses) or losses.dim() == 0:
+            return losses
+
+        weights = torch.ones_like(losses) / losses.numel()
+        weighted_loss = torch.sum(weights * losses)
+
+        return weighted_loss
+
+    def training_step(self, ctx, model, inputs, num_items_in_batch=None, use_weighter=False):
+        model.train()
+        inputs = ctx._prepare_inputs(inputs)
+
+        with ctx.compute_loss_context_manager():
+            loss, outputs = ctx.compute_loss(
+                model, inputs, num_items_in_batch=num_items_in_batch, return_outputs=True
+            )
+
+        if use_weighter:
+            pass
+
+        loss = loss / ctx.args.gradient_accumulation_steps
+        ctx.accelerator.backward(loss)
+
+        return loss.detach()
 """

@@ -69,7 +69,9 @@ def test_epochs_end_as_the_stock_trainers_do(runs, tmp_path, rows, drop_last) ->
     assert ours.state.global_step == stock.state.global_step
     assert difference(runs.parameters(stock), runs.parameters(ours)) == 0
     same = ("loss", "learning_rate", "epoch", "step")
-    logged = [[{key: entry[key] for key in same if key in entry} for entry in t.state.log_history] for t in (stock, ours)]
+    logged = [
+        [{key: entry[key] for key in same if key in entry} for entry in t.state.log_history] for t in (stock, ours)
+    ]
     assert logged[0] == [pytest.approx(entry, rel=1e-5) for entry in logged[1]]
 
 
@@ -140,7 +142,10 @@ def test_a_row_without_targets_changes_nothing(runs, tmp_path) -> None:
 def test_only_samples_with_a_weight_move_the_model(runs, tmp_path) -> None:
     keys = {"max_steps": 1, "train_sampling_strategy": "sequential"}
     rows = runs.pool(24)
-    long, short = (next(r for r in rows if len(r["input_ids"]) - 2 >= 6), next(r for r in rows if len(r["labels"]) == 4))
+    long, short = (
+        next(r for r in rows if len(r["input_ids"]) - 2 >= 6),
+        next(r for r in rows if len(r["labels"]) == 4),
+    )
     config = {"component_name": "hardest"}
     both = runs.trained(config, tmp_path / "both", rows=[long, short], **keys)
     other = {**short, "labels": [-100, -100, 1, 2]}
@@ -177,6 +182,17 @@ def test_a_note_style_reduction_counts_as_a_mean(runs, tmp_path) -> None:
     stock = runs.trained(None, tmp_path / "stock", **keys)
     ours = runs.trained({"component_name": "reducing"}, tmp_path / "ours", **keys)
     assert difference(stock, ours) <= TOLERANCE
+
+
+def test_a_training_step_of_the_components_own_is_called_for_every_micro_batch(runs, tmp_path) -> None:
+    keys = {"gradient_accumulation_steps": 2, "max_steps": 3}
+    made = runs.trainer({"component_name": "owning", "warmup_step": 2}, tmp_path / "ours", **keys)
+    made.train()
+    assert made.component.calls == [(step, None, step >= 2) for step in (0, 0, 1, 1, 2, 2)]
+    stock = runs.trainer(None, tmp_path / "stock", **keys)
+    stock.model_accepts_loss_kwargs = False  # then the stock loss is the mean over micro-batches, too
+    stock.train()
+    assert difference(runs.parameters(made), runs.parameters(stock)) <= TOLERANCE
 
 
 def test_a_bad_weight_is_an_error_that_names_weighter_and_step(runs, tmp_path) -> None:

@@ -45,6 +45,19 @@ class Reducing:
         weights = torch.ones_like(losses) / losses.numel()
         return torch.sum(weights * losses)
 
+@register_weighter("owning")
+class Owning:
+    """The design note's training step, which writes down how it was called."""
+    def training_step(self, ctx, model, inputs, num_items_in_batch=None, use_weighter=False):
+        self.calls = [*getattr(self, "calls", ()), (ctx.state.global_step, num_items_in_batch, use_weighter)]
+        model.train()
+        inputs = ctx._prepare_inputs(inputs)
+        with ctx.compute_loss_context_manager():
+            loss, outputs = ctx.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch, return_outputs=True)
+        loss = loss / ctx.args.gradient_accumulation_steps
+        ctx.accelerator.backward(loss)
+        return loss.detach()
+
 @register_weighter("nothing")
 class Nothing:
     pass
@@ -130,7 +143,9 @@ def train_rank(rank: int, world_size: int, folder: str) -> None:
     jobs = json.loads(Path(folder, "jobs.json").read_text())
     with joined(rank, world_size, folder):
         for name, job in jobs.items():
-            made = trainer(job["config"], Path(folder, f"rank-{rank}"), rows=pool(job.get("rows", 24)), **job["arguments"])
+            made = trainer(
+                job["config"], Path(folder, f"rank-{rank}"), rows=pool(job.get("rows", 24)), **job["arguments"]
+            )
             assert made.args.world_size == world_size
             made.train()
             if rank == 0:

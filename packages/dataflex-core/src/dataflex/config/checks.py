@@ -172,9 +172,7 @@ def _needs(plan: RunPlan) -> Iterator[Problem]:
     if spec.kind is Kind.WEIGHTER:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
-                yield Problem(
-                    f"{title} weighs the cross entropy, and {key} puts another loss in its place.", "Unset it."
-                )
+                yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")
 
 
 def _loss_seam(title: str, plan: RunPlan) -> Iterator[Problem]:

@@ -1,4 +1,4 @@
-"""The front end without LlamaFactory: any ``transformers.Trainer`` class becomes one that selects or mixes."""
+"""The front end without LlamaFactory: any ``transformers.Trainer`` class becomes one that selects, mixes or weighs."""
 
 from __future__ import annotations
 

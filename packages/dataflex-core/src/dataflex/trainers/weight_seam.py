@@ -92,7 +92,7 @@ class WeightSeam:
         local_3U = torch.cat([part.to(dtype) for part in parts_3U], dim=1)
         self._parts_3U = []
         padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
-        gathered = accelerator.gather(padded_3U).reshape(-1, 3, padded_3U.shape[1])
+        gathered = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
         samples_3N = gathered.transpose(0, 1).flatten(1).cpu().double().numpy()
         losses, tokens, weights = samples_3N[:, samples_3N[1] != _PADDING]
         return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / self.normaliser)
