@@ -77,7 +77,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def bench(session: nox.Session) -> None:
-    """Time what the documentation calls fast: nox -s bench -- --write keeps the figures."""
+    """Measure what the documentation claims: nox -s bench -- --write keeps the figures."""
     python = shared_environment(session)
     for script in sorted((ROOT / "benchmarks").glob("*.py")):
         session.run(python, str(script), *session.posargs, env=QUIET)

@@ -42,9 +42,11 @@ class StepTimes(TrainerCallback):
         self._began: float | None = None
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Leave out what lies between two calls of train()."""
         self._began = None
 
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Take the time."""
         now = time.perf_counter()
         if self._began is not None:
             self.seconds.append(now - self._began)

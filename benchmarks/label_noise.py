@@ -3,13 +3,13 @@
 A next-token table is learnt from sequences of a Markov chain. In a noisy pool, a quarter of the sequences are drawn at
 random instead. What counts is how far the learnt table is from the true chain, on clean data: cross entropy above the
 chain's own entropy, in nats per token. The loop is that of a training step with DataFlex, without a Trainer around it.
-
-    python examples/weighting/label_noise.py
+``--write`` keeps all figures in ``benchmarks/results/label_noise.json``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from dataflex.math.window import StepWindow
 from dataflex_weighters_loss.params import LossWeighterParams, Strategy
 from dataflex_weighters_loss.weighter import LossWeighter
 
+RESULT = Path(__file__).parent / "results" / "label_noise.json"
 WORDS, LENGTH, POOL, BATCH, STEPS, WARMUP = 24, 17, 512, 32, 400, 50
 STRATEGIES: dict[str, LossWeighterParams] = {
     "uniform": LossWeighterParams(strategy=Strategy.UNIFORM),
@@ -87,17 +88,19 @@ def main() -> None:
     """Train each strategy on both pools and print the table of docs/weighting.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="runs of each cell; the table shows their means")
-    parser.add_argument("--write", type=Path, help="also write the table into this file")
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    lines = ["| strategy | no noise | 25% noisy sequences |", "|---|---|---|"]
+    found: dict[str, dict[str, list[float]]] = {}
+    print("| strategy | no noise | 25% noisy sequences |\n|---|---|---|")
     for name, params in STRATEGIES.items():
         cells = [[excess_loss(params, noise, seed) for seed in range(options.seeds)] for noise in (0.0, 0.25)]
         shown = " | ".join(f"{statistics.mean(cell):.3f} ± {statistics.stdev(cell):.3f}" for cell in cells)
-        lines.append(f"| `{name}` | {shown} |")
-        print(lines[-1], flush=True)
+        print(f"| `{name}` | {shown} |", flush=True)
+        found[name] = {"clean": cells[0], "noisy": cells[1]}
     if options.write:
-        options.write.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        RESULT.parent.mkdir(exist_ok=True)
+        RESULT.write_text(json.dumps({"excess_loss": found}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
