@@ -79,14 +79,16 @@ def test_the_notes_reduction_without_its_step_is_called_past_the_warm_up(worksho
 @pytest.mark.parametrize(
     ("packing", "unit"),
     [
-        ({"neat_packing": True}, "one weight for each sample of a packed row"),
+        ({"packing": True, "neat_packing": True}, "one weight for each sample of a packed row"),
+        ({"packing": True}, "one weight for each sample of a packed row"),  # its position ids begin again
+        ({"packing": True, "stage": "pt"}, "one weight for each row"),
         ({}, "one weight for each row"),
     ],
-    ids=["neat", "plain"],
+    ids=["neat", "sft", "pt", "none"],
 )
 def test_packed_rows_are_weighed_by_sample_where_the_batch_tells_them_apart(workshop, train, caplog, packing, unit):
     with caplog.at_level(logging.INFO, "dataflex"):
-        train(workshop.run_file(**NOTE_WEIGHT, packing=True, cutoff_len=256, **packing))
+        train(workshop.run_file(**NOTE_WEIGHT, cutoff_len=256, **packing))
     assert unit in caplog.text
 
 
