@@ -91,10 +91,7 @@ class WeightSeam:
         parts_3U = [torch.zeros(3, 0, dtype=dtype, device=accelerator.device), *self._parts_3U]
         local_3U = torch.cat([part.to(dtype) for part in parts_3U], dim=1)
         self._parts_3U = []
-        padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
-        gathered = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
-        samples_3N = gathered.transpose(0, 1).flatten(1).cpu().double().numpy()
-        losses, tokens, weights = samples_3N[:, samples_3N[1] != _PADDING]
+        losses, tokens, weights = _of_all_ranks(local_3U, accelerator).cpu().double().numpy()
         return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / self.normaliser)
 
     def _plain(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -173,6 +170,16 @@ class WeightSeam:
         self._units_said.add(segmented)
         unit = "each sample of a packed row" if segmented else "each row; a packed row counts as one sample"
         logger.info("from step %d on: one weight for %s.", self._trainer.state.global_step, unit)
+
+
+def _of_all_ranks(local_3U: torch.Tensor, accelerator: Any) -> torch.Tensor:
+    """Join what the ranks hold, along the samples; their numbers may differ."""
+    if accelerator.num_processes == 1:
+        return local_3U
+    padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
+    gathered = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
+    samples_3N = gathered.transpose(0, 1).flatten(1)
+    return samples_3N[:, samples_3N[1] != _PADDING]
 
 
 def valid_weights(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:

@@ -8,6 +8,7 @@ Shapes: B losses to weigh, N losses of the window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ import torch
 from dataflex_weighters_loss.params import LossWeighterParams, Strategy
 
 _SAME = 1e-9  # losses this close are equal in fp32
+_CUTTING = (Strategy.CVAR, Strategy.TRIM)
 _NOTHING = 1e-12  # a mean score this small: the window's losses are all zero to the strategy
 
 
@@ -26,7 +28,7 @@ class LossStatistics:
     Attributes:
         low: Smallest loss.
         high: Largest loss.
-        quantile: The loss at ``params.quantile``, interpolated.
+        quantile: The loss at ``params.quantile``, interpolated; NaN for strategies that do not cut there.
         mean_score: Mean of the strategy's scores of the window's losses.
     """
 
@@ -40,9 +42,8 @@ def window_statistics(losses_N: torch.Tensor, params: LossWeighterParams) -> Los
     """Summarise a window; ``None`` if it is empty."""
     if not len(losses_N):
         return None
-    limits = LossStatistics(
-        float(losses_N.min()), float(losses_N.max()), float(torch.quantile(losses_N, params.quantile))
-    )
+    quantile = float(torch.quantile(losses_N, params.quantile)) if params.strategy in _CUTTING else math.nan
+    limits = LossStatistics(float(losses_N.min()), float(losses_N.max()), quantile)
     mean = float(_SCORES[params.strategy](losses_N, limits, params).mean())
     return LossStatistics(limits.low, limits.high, limits.quantile, mean)
 
