@@ -1,4 +1,4 @@
-"""What a weighted training step costs beside a stock one: time on a tiny model, memory at a large vocabulary.
+"""What a weighted training step costs beside a stock one: time on two small models, memory at a large vocabulary.
 
 Time: two Trainers take turns in one process, so that a busy machine slows both; the figure is the ratio of the median
 step times, by the wall clock and by the process's own CPU clock, which other processes disturb less.
@@ -32,7 +32,8 @@ RESULT = Path(__file__).parent / "results" / "weighter.json"
 KINDS = ("stock", "weighted")
 WEIGHT = {"train_type": "dynamic_weight", "component_name": "loss", "component_params": {"strategy": "linupper"}}
 ROUND_STEPS = 20
-BATCH, LENGTH = 16, 128
+BATCH, LENGTH = 8, 128
+MODELS = {"tiny": {"hidden": 32, "layers": 2}, "small": {"hidden": 256, "layers": 4}}
 VOCABULARY, LARGE_BATCH, LARGE_LENGTH = 152_000, 4, 1024
 
 
@@ -89,12 +90,12 @@ def make(
     return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, data_collator=collate)
 
 
-def step_seconds(rounds: int, folder: str) -> dict[str, StepTimes]:
+def step_seconds(rounds: int, folder: str, *, hidden: int, layers: int) -> dict[str, StepTimes]:
     """Times of the steps of both kinds, which take turns every :data:`ROUND_STEPS` steps."""
     times = {kind: StepTimes() for kind in KINDS}
     trainers = {
         kind: make(
-            kind, folder, vocabulary=259, hidden=32, layers=2, length=LENGTH,
+            kind, folder, vocabulary=259, hidden=hidden, layers=layers, length=LENGTH,
             per_device_train_batch_size=BATCH, max_steps=ROUND_STEPS,
         )
         for kind in KINDS
@@ -141,21 +142,22 @@ def main() -> None:
         if options.peak_of:
             print(peak_megabytes(options.peak_of, folder))
             return
-        times = step_seconds(options.rounds, folder)
-    wall = {kind: statistics.median(times[kind].wall) for kind in KINDS}
-    cpu = {kind: statistics.median(times[kind].cpu) for kind in KINDS}
-    peaks = peaks_in_processes()
-    table = {"step, wall ms": (wall, 1e3), "step, CPU ms": (cpu, 1e3), "peak, MB": (peaks, 1.0)}
-    print(f"{'':<14}{'stock':>10}{'weighted':>10}{'ratio':>8}")
-    for name, (figures, unit) in table.items():
-        cells = "".join(f"{unit * figures[kind]:>10.2f}" for kind in KINDS)
-        print(f"{name:<14}{cells}{figures['weighted'] / figures['stock']:>8.3f}")
+        times = {name: step_seconds(options.rounds, folder, **shape) for name, shape in MODELS.items()}
+    table = {
+        f"{name}, {clock} ms": {kind: 1e3 * statistics.median(getattr(found[kind], clock)) for kind in KINDS}
+        for name, found in times.items()
+        for clock in ("wall", "cpu")
+    }
+    table["peak MB"] = peaks_in_processes()
+    print(f"{'':<16}{'stock':>10}{'weighted':>10}{'ratio':>8}")
+    for name, figures in table.items():
+        cells = "".join(f"{figures[kind]:>10.2f}" for kind in KINDS)
+        print(f"{name:<16}{cells}{figures['weighted'] / figures['stock']:>8.3f}")
     if options.write:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         facts = {"python": platform.python_version(), "torch": torch.__version__, "device": device}
-        medians = {"step_seconds_wall": wall, "step_seconds_cpu": cpu, "peak_megabytes": peaks}
         RESULT.parent.mkdir(exist_ok=True)
-        text = json.dumps({**facts, "cpus": os.cpu_count(), **medians}, indent=1)
+        text = json.dumps({**facts, "cpus": os.cpu_count(), "medians": table}, indent=1)
         RESULT.write_text(text + "\n", encoding="utf-8")
 
 

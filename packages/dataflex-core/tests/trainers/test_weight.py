@@ -34,6 +34,7 @@ def test_equal_weights_give_the_stock_parameters_bit_for_bit(runs, tmp_path, acc
     keys = {"gradient_accumulation_steps": accumulation}
     stock = runs.trained(None, tmp_path / "stock", **keys)
     assert difference(stock, runs.trained({}, tmp_path / "ones", **keys)) == 0
+    assert difference(stock, runs.trained({"component_name": "chunked"}, tmp_path / "chunked", **keys)) == 0
     assert difference(stock, runs.trained({"component_name": "pointwise"}, tmp_path / "pointwise", **keys)) > 1e-3
 
 

@@ -22,6 +22,10 @@ class Ones(Weighter):
     def weights(self, losses_B, context):
         return torch.ones_like(losses_B)
 
+@register_weighter("chunked")
+class Chunked(Ones):
+    chunk_tokens = 3
+
 @register_weighter("pointwise")
 class Pointwise(Weighter):
     """A function of the loss alone; the normaliser has something to do."""

@@ -67,7 +67,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             _cross_entropy(logits_NV[rows], targets, label_smoothing)
             for rows, targets in zip(rows_M.split(chunk_tokens), targets_M.split(chunk_tokens), strict=True)
         ]
-        return torch.cat(losses)  # of no targets, too: split() gives one empty chunk
+        return torch.cat(losses)
 
     @staticmethod
     @once_differentiable
@@ -114,13 +114,12 @@ def token_losses(
     mask_BT = targets_BT != IGNORE_INDEX
     samples_M, columns_M = mask_BT.nonzero(as_tuple=True)
     positions, vocabulary = logits_BTV.shape[1:]
-    losses_M = _ChunkedCrossEntropy.apply(
-        logits_BTV.reshape(-1, vocabulary),
-        samples_M * positions + columns_M,
-        targets_BT[samples_M, columns_M],
-        chunk_tokens,
-        label_smoothing,
-    )
+    logits_NV = logits_BTV.reshape(-1, vocabulary)
+    rows_M, targets_M = samples_M * positions + columns_M, targets_BT[samples_M, columns_M]
+    if len(rows_M) <= chunk_tokens:  # what autograd keeps is one chunk: cheaper than to make it again
+        losses_M = _cross_entropy(logits_NV.index_select(0, rows_M), targets_M, label_smoothing)
+    else:
+        losses_M = _ChunkedCrossEntropy.apply(logits_NV, rows_M, targets_M, chunk_tokens, label_smoothing)
     losses_BT = losses_M.new_zeros(mask_BT.shape).index_put((samples_M, columns_M), losses_M)
     return losses_BT, mask_BT
 
