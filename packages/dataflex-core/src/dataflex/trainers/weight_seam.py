@@ -177,7 +177,7 @@ def _of_all_ranks(local_3U: torch.Tensor, accelerator: Any) -> torch.Tensor:
     if accelerator.num_processes == 1:
         return local_3U
     padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
-    gathered = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
+    gathered: torch.Tensor = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
     samples_3N = gathered.transpose(0, 1).flatten(1)
     return samples_3N[:, samples_3N[1] != _PADDING]
 
