@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.config.run import RunFile
+from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
 from dataflex.spec import Kind, Need
 
@@ -15,9 +16,6 @@ STAGES = ("pt", "sft", "dpo", "rm", "kto")
 
 NO_STAGE = ""
 """The stage of a run without LlamaFactory."""
-
-ADAM_FAMILY = ("adamw", "adam")
-_DEFAULT_OPTIMIZER = "adamw_torch"
 
 _REFUSED = (
     ("streaming", "a streamed data set has no rows to choose from", "Set streaming: false."),
@@ -156,13 +154,7 @@ def _needs(plan: RunPlan) -> Iterator[Problem]:
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {plan.source} names none.", "Set eval_dataset or val_size.")
     if Need.OPTIMIZER_STATE in spec.needs:
-        if plan.steps.warmup == 0:
-            yield Problem(
-                f"{title} reads the optimizer's state, which is empty at warmup_step: 0.", "Set warmup_step above 0."
-            )
-        optimizer = str(arguments.get("optim", _DEFAULT_OPTIMIZER))
-        if not optimizer.startswith(ADAM_FAMILY) or "8bit" in optimizer or "4bit" in optimizer:
-            yield Problem(f"{title} needs Adam's moments; optim: {optimizer} has none.", "Set optim: adamw_torch.")
+        yield from needs_adam(plan)
     if spec.kind is not Kind.MIXER and Need.DOMAINS in spec.needs:
         yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
     if spec.kind is Kind.MIXER and not arguments.get("dataset"):

@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from dataflex import Selection, Selector
 from dataflex.components.context import RunContext, logger
-from dataflex.errors import ComponentError, ConfigError
+from dataflex.errors import ComponentError
+from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_loss.params import LossParams
 
 if TYPE_CHECKING:
@@ -42,31 +43,14 @@ class LossSelector(Selector):
             ComponentError: when no candidate has a finite loss.
         """
         rng = self.context.rng(step_id)
-        candidates = self._candidates(rng)
-        self._check_enough(len(candidates), num_samples, step_id)
+        pool_size, limit = len(self.dataset), self.params.max_candidates
+        candidates = draw_candidates(pool_size, limit, rng, log=self.context.rank == 0)
+        least = 1 if self.params.replacement else num_samples
+        advice = ", or set component_params.replacement: true"
+        check_enough(len(candidates), least, step_id, pool_size=pool_size, limit=limit, advice=advice)
         scores, metrics = self._score(model, candidates, step_id)
         chosen = self._choose(scores[candidates], num_samples, rng)
         return Selection(candidates[chosen], metrics, scores)
-
-    def _candidates(self, rng: np.random.Generator) -> Rows:
-        pool, limit = len(self.dataset), self.params.max_candidates
-        if limit is None or limit >= pool:
-            return np.arange(pool, dtype=np.int64)
-        if self.context.rank == 0:
-            logger.info("max_candidates: scoring a fresh random %d of %d rows.", limit, pool)
-        return np.sort(rng.choice(pool, size=limit, replace=False, shuffle=False)).astype(np.int64)
-
-    def _check_enough(self, candidates: int, num_samples: int, step: int) -> None:
-        if candidates >= (1 if self.params.replacement else num_samples):
-            return
-        limit = self.params.max_candidates
-        capped = limit is not None and limit < len(self.dataset)
-        source = f"max_candidates={limit} of a pool of {len(self.dataset)}" if capped else "the whole pool"
-        raise ConfigError(
-            f"the boundary at step {step} draws {num_samples} samples without replacement, but there are {candidates} "
-            f"candidates ({source}). {'Raise component_params.max_candidates, lower' if capped else 'Lower'} "
-            "update_step or the batch size, or set component_params.replacement: true."
-        )
 
     def _score(self, model: nn.Module, candidates: Rows, step: int) -> tuple[Scores, dict[str, float | list[float]]]:
         from dataflex.data.scoring_loader import ScoringLoader

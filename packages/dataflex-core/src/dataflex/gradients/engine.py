@@ -1,0 +1,169 @@
+"""Runs batches so that a sink receives the gradient of each sample's mean token loss.
+
+Shapes: B samples of a batch, T tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from dataflex.errors import ComponentError
+from dataflex.gradients.coverage import Coverage
+from dataflex.gradients.linear import InseparableError, Recorder
+from dataflex.gradients.sink import GradientSink
+from dataflex.math.losses import IGNORE_INDEX, SampleLosses, output_logits, sample_losses
+from dataflex.scoring.inputs import batch_labels, model_inputs
+from dataflex.scoring.quiet import quiet
+
+logger = logging.getLogger("dataflex")
+
+Result = TypeVar("Result")
+
+_HEADROOM = 16.0  # a run's fp16 loss scale is at the edge for a mean over samples, and here losses are summed
+
+
+class GradientEngine:
+    """Per-sample gradients: batched where the model allows it, else exactly as one sample at a time gives them.
+
+    Example:
+        >>> def body():
+        ...     for rows, batch in loader_of(engine.max_batch):
+        ...         engine.feed(batch, sink)
+        >>> engine.attempt(body)
+
+    Args:
+        model: The unwrapped model.
+        coverage: What to measure.
+        accelerator: The run's accelerator, whose autocast and loss scale are used; or ``None``.
+        quiet_log: Say nothing of a fallback, as on all ranks but one.
+    """
+
+    def __init__(
+        self, model: nn.Module, coverage: Coverage, accelerator: Any = None, *, quiet_log: bool = False
+    ) -> None:
+        self.model, self.coverage, self.accelerator = model, coverage, accelerator
+        self.reason, self._log = "", not quiet_log
+        self._recorder = Recorder(coverage.layers, frozenset(coverage.parameters))
+        self._trainable = [value for value in model.parameters() if value.requires_grad]
+        if coverage.reason:
+            self._fall_back(coverage.reason)
+
+    @property
+    def max_batch(self) -> int | None:
+        """Most samples of a batch: 1 in the loop, no limit otherwise."""
+        return 1 if self.reason else None
+
+    def attempt(self, body: Callable[[], Result]) -> Result:
+        """Run a pass over batches; once more, one sample at a time, where they turn out to be inseparable.
+
+        Args:
+            body: Builds its loader with :attr:`max_batch`, feeds batches and returns the result. It starts from
+                nothing each time it is called, and reaches no other rank.
+
+        Raises:
+            ComponentError: when memory runs out, the model returns no logits, or the optimizer steps inside backward.
+        """
+        try:
+            with self._prepared():
+                return body()
+        except InseparableError as error:
+            if self.reason:
+                raise ComponentError(str(error)) from error
+            self._fall_back(str(error))
+        with self._prepared():
+            return body()
+
+    def feed(self, batch: Mapping[str, Any], sink: GradientSink) -> SampleLosses:
+        """Hand the gradients of a batch to a sink. Only inside :meth:`attempt`.
+
+        A sample without target tokens has no loss. It is given a zero gradient, or none at all.
+
+        Returns:
+            The samples' losses, detached.
+        """
+        labels_BT = batch_labels(batch)
+        try:
+            sink.begin(len(labels_BT), labels_BT.device)
+            if not bool(labels_BT[:, 1:].ne(IGNORE_INDEX).any()):
+                nothing = torch.zeros(len(labels_BT), device=labels_BT.device)
+                return SampleLosses(nothing, nothing.long())
+            run = self._one_by_one if self.reason else self._batched
+            losses = run(batch, labels_BT, sink)
+            sink.finish()
+            return losses
+        except torch.cuda.OutOfMemoryError as error:
+            rows, tokens = labels_BT.shape
+            raise ComponentError(
+                f"gradients ran out of memory on a batch of {rows} x {tokens} tokens. Lower "
+                "component_params.token_budget (a single long row may exceed it: lower cutoff_len then)."
+            ) from error
+
+    def _batched(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
+        scale = self._loss_scale()
+        self._recorder.begin(len(labels_BT), sink, scale)
+        losses = self._backward(batch, labels_BT, scale)
+        self._recorder.finish()
+        return losses
+
+    def _one_by_one(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
+        if len(labels_BT) != 1:
+            raise ValueError(f"a batch of {len(labels_BT)} samples where one was asked for (max_batch)")
+        scale = self._loss_scale()
+        losses = self._backward(batch, labels_BT, scale)
+        for name, parameter in self.coverage.parameters.items():
+            grad = parameter.grad
+            grads_1n = torch.zeros(1, parameter.numel(), device=parameter.device)
+            if grad is not None:
+                grads_1n += grad.detach().reshape(1, -1).float() / scale
+            sink.take(name, slice(0, 1), grads_1n)
+        return losses
+
+    def _backward(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float) -> SampleLosses:
+        for parameter in self._trainable:
+            parameter.grad = None
+        with self.accelerator.autocast() if self.accelerator is not None else contextlib.nullcontext():
+            outputs = self.model(**model_inputs(self.model, batch))
+            losses = sample_losses(output_logits(outputs, labels_BT, self.model), labels_BT)
+        # Not the engine's or accelerator's backward: those scale, reduce and count accumulation steps.
+        (losses.sums_B / losses.counts_B.clamp(min=1)).sum().mul(scale).backward()
+        return SampleLosses(losses.sums_B.detach(), losses.counts_B)
+
+    def _loss_scale(self) -> float:
+        scaler = getattr(self.accelerator, "scaler", None)
+        return max(1.0, float(scaler.get_scale()) / _HEADROOM) if scaler is not None else 1.0
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        self._refuse_steps_inside_backward()
+        kept = [parameter.grad for parameter in self._trainable]
+        recording = contextlib.nullcontext() if self.reason else self._recorder.attached()
+        try:
+            with quiet(self.model, keep_checkpointing=True), recording, torch.enable_grad():
+                yield
+        finally:
+            for parameter, grad in zip(self._trainable, kept, strict=True):
+                parameter.grad = grad
+
+    def _refuse_steps_inside_backward(self) -> None:
+        recorded = set() if self.reason else {id(value) for value in self.coverage.parameters.values()}
+        for parameter in self._trainable:
+            if id(parameter) not in recorded and getattr(parameter, "_post_accumulate_grad_hooks", None):
+                raise ComponentError(
+                    "a hook of the optimizer runs inside backward (a layerwise optimizer, or DeepSpeed), so measuring "
+                    "gradients would train the model. Use optim: adamw_torch without layerwise steps."
+                )
+
+    def _fall_back(self, reason: str) -> None:
+        self.reason = reason
+        if self._log:
+            logger.warning(
+                "gradients are measured one sample at a time, which is exact but several times slower: %s. "
+                "component_params.parameters: linear leaves out what is not in a linear layer.",
+                reason,
+            )

@@ -1,0 +1,145 @@
+"""Per-sample gradients of linear layers: what a backward pass sums over the batch is handed out before the sum.
+
+For ``y = x W^T + b`` the gradient of sample b is ``gy_b^T x_b``: one batched matrix product per layer, as many
+operations as the sum takes. ``.grad`` is never written, since the layer computes with detached parameters.
+
+Shapes: B samples, T positions of a sample, i inputs and o outputs of a layer, C samples in one piece.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from dataflex.gradients.sink import GradientSink
+
+PIECE_BYTES = 8 * 2**20
+"""Most fp32 bytes of gradients handed out at once: what a sink does with them stays in the processor's cache."""
+
+
+class InseparableError(Exception):
+    """A model computes something whose gradient cannot be told apart by sample."""
+
+
+class Recorder:
+    """Replaces the forward of linear layers and hands their per-sample gradients to a sink.
+
+    Args:
+        layers: The layers by name.
+        names: Parameters to hand out.
+    """
+
+    def __init__(self, layers: Mapping[str, nn.Linear], names: frozenset[str]) -> None:
+        self.layers, self.names = layers, names
+        self.samples, self.scale = 0, 1.0
+        self._sink: GradientSink | None = None
+        self._seen: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def attached(self) -> Iterator[None]:
+        """Record while inside; the layers' own forward is back afterwards."""
+        try:
+            for name, layer in self.layers.items():
+                layer.__dict__["forward"] = self._forward_of(name, layer)
+            yield
+        finally:
+            for layer in self.layers.values():
+                layer.__dict__.pop("forward", None)
+
+    def begin(self, samples: int, sink: GradientSink, scale: float = 1.0) -> None:
+        """A batch begins; ``scale`` is what its loss is multiplied by, and gradients are divided by."""
+        self.samples, self.scale, self._sink = samples, scale, sink
+        self._seen.clear()
+
+    def finish(self) -> None:
+        """The batch's backward is done.
+
+        Raises:
+            InseparableError: when a layer was not used exactly once.
+        """
+        self._sink = None
+        for name in self.layers:
+            if self._seen[name] != 1:
+                times = "not through its own forward" if not self._seen[name] else f"{self._seen[name]} times"
+                raise InseparableError(f"the model uses {name} {times}")
+
+    def _forward_of(self, name: str, layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+        # Makes the output require a gradient where neither the input nor the detached weight does.
+        token = torch.zeros((), requires_grad=True, device=layer.weight.device)
+
+        def forward(x: torch.Tensor) -> torch.Tensor:
+            if x.ndim < 3 or x.shape[0] != self.samples:
+                raise InseparableError(
+                    f"the input of {name} has shape {list(x.shape)} for a batch of {self.samples}: no axis of samples"
+                )
+            bias = layer.bias.detach() if layer.bias is not None else None
+            output: torch.Tensor = _PerSampleLinear.apply(x, layer.weight.detach(), bias, token, (self, name))
+            return output
+
+        return forward
+
+    def receive(self, layer: str, x: torch.Tensor, gy: torch.Tensor) -> None:
+        """Hand out the gradients of one layer.
+
+        Args:
+            layer: Its name.
+            x: Its input, shape [B, ..., i].
+            gy: The gradient of its output, shape [B, ..., o].
+        """
+        assert self._sink is not None
+        self._seen[layer] += 1
+        if self._seen[layer] > 1:
+            return  # finish() reports it; what the sink holds is thrown away
+        x_BTi, gy_BTo = x.flatten(1, -2), gy.flatten(1, -2)
+        weight, bias = (f"{layer}.{own}" if layer else own for own in ("weight", "bias"))
+        if weight in self.names:
+            size = x_BTi.shape[-1] * gy_BTo.shape[-1]
+            for piece in _pieces(self.samples, size):
+                gy_CoT = gy_BTo[piece].float().transpose(1, 2)
+                grads_Coi = torch.bmm(gy_CoT, x_BTi[piece].float())
+                self._hand_out(weight, piece, grads_Coi.flatten(1))
+        if bias in self.names:
+            for piece in _pieces(self.samples, gy_BTo.shape[-1]):
+                self._hand_out(bias, piece, gy_BTo[piece].float().sum(dim=1))
+
+    def _hand_out(self, name: str, piece: slice, grads_Cn: torch.Tensor) -> None:
+        assert self._sink is not None
+        self._sink.take(name, piece, grads_Cn if self.scale == 1.0 else grads_Cn.div_(self.scale))
+
+
+def _pieces(samples: int, size: int) -> Iterator[slice]:
+    step = max(1, PIECE_BYTES // (4 * size))
+    for start in range(0, samples, step):
+        yield slice(start, min(start + step, samples))
+
+
+class _PerSampleLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        weight: torch.Tensor,
+        bias: torch.Tensor | None,
+        token: torch.Tensor,
+        target: tuple[Recorder, str],
+    ) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.target = target
+        return functional.linear(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None, None]:
+        (gy,) = outputs
+        x, weight = ctx.saved_tensors
+        recorder, layer = ctx.target
+        # Under autocast the output may be in half precision while the saved input and weight are not.
+        gx = (gy @ weight.to(gy.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
+        with torch.autocast(gy.device.type, enabled=False):
+            recorder.receive(layer, x, gy)
+        return gx, None, None, None, None

@@ -1,0 +1,54 @@
+"""Checks that several plugins make of a run before anything loads. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dataflex.runs import Problem, RunPlan
+
+PAIRED_STAGES = ("dpo", "rm", "kto")
+"""Stages whose objective is not the next-token loss of single answers."""
+
+ADAM_FAMILY = ("adamw", "adam")
+_DEFAULT_OPTIMIZER = "adamw_torch"
+
+
+def needs_single_answers(plan: RunPlan) -> Iterator[Problem]:
+    """A problem if the stage has no next-token loss of single answers to score."""
+    if plan.stage in PAIRED_STAGES:
+        yield Problem(
+            f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
+            f"(from {plan.source}) has another objective.",
+            "Use stage: sft or pt, or component_name: random.",
+        )
+
+
+def fills_a_stage(plan: RunPlan) -> Iterator[Problem]:
+    """A problem if ``max_candidates`` is less than what one stage draws without replacement."""
+    candidates = plan.params.get("max_candidates")
+    if candidates is None or plan.params.get("replacement"):
+        return
+    steps = plan.steps.update
+    if plan.steps.train > 0:
+        steps = min(steps, plan.steps.train - plan.steps.warmup)
+    needed = steps * plan.samples_per_step  # of one process: a lower bound
+    if candidates < needed:
+        draws_again = ", or set component_params.replacement: true" if "replacement" in plan.params else ""
+        yield Problem(
+            f"max_candidates={candidates} cannot fill a stage, which draws at least {needed} samples: {steps} steps of "
+            f"{plan.samples_per_step} (from {plan.source}).",
+            f"Raise max_candidates to {needed} times the number of processes or more, or lower update_step"
+            f"{draws_again}.",
+        )
+
+
+def needs_adam(plan: RunPlan) -> Iterator[Problem]:
+    """Problems if the optimizer will hold no Adam moments at the first boundary."""
+    title = f"{plan.component.kind} {plan.component.name!r}"
+    if plan.steps.warmup == 0:
+        yield Problem(
+            f"{title} reads the optimizer's state, which is empty at warmup_step: 0.", "Set warmup_step above 0."
+        )
+    optimizer = str(plan.arguments.get("optim", _DEFAULT_OPTIMIZER))
+    if not optimizer.startswith(ADAM_FAMILY) or "8bit" in optimizer or "4bit" in optimizer:
+        yield Problem(f"{title} needs Adam's moments; optim: {optimizer} has none.", "Set optim: adamw_torch.")
