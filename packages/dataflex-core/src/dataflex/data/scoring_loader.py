@@ -41,6 +41,7 @@ class ScoringLoader:
         rank: Index of this process.
         world_size: Number of processes.
         device: Where batches are moved; ``None`` leaves them where the collator put them.
+        skipped: Rows scored already: batches that hold no others are left out. How the rest is grouped stays the same.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class ScoringLoader:
         rank: int = 0,
         world_size: int = 1,
         device: Any = None,
+        skipped: npt.ArrayLike = (),
     ) -> None:
         if token_budget < 1 or max_batch < 1 or not 0 <= rank < world_size:
             raise ValueError(f"{token_budget=}, {max_batch=} must be positive and {rank=} below {world_size=}")
@@ -64,6 +66,8 @@ class ScoringLoader:
         if getattr(collator, "neat_packing", False):
             max_batch = 1  # LlamaFactory's collator takes packed rows one at a time
         batches = _buckets(chosen, padded, token_budget, max_batch)
+        if len(done := np.asarray(skipped, dtype=np.int64)):
+            batches = [batch for batch in batches if not np.isin(batch, done).all()]
         self._batches = list(_share(batches, rank, world_size))
 
     def __len__(self) -> int:

@@ -1,0 +1,79 @@
+"""Parameters of the selector ``less``. ``gradient_type`` and ``proj_dim`` are names of dataflex 1.x files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from dataflex.spec import param
+
+
+@dataclass(frozen=True)
+class LessParams:
+    """What a run file may set under ``component_params``.
+
+    Raises:
+        ValueError: for a value out of range, or two that do not go together.
+    """
+
+    preconditioner: Literal["official", "adam", "sgd"] = param(
+        "official",
+        "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
+        "run's optimizer would take (its betas, bias correction, eps outside the root); sgd: the gradient itself.",
+        aliases=("gradient_type",),
+    )
+    aggregate: Literal["max", "mean", "round_robin"] = param(
+        "max",
+        "How scores of several subtasks (eval sets) become one ranking: the highest, the mean, or each subtask's best "
+        "in turn.",
+    )
+    mode: Literal["top_k", "sample"] = param(
+        "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."
+    )
+    temperature: float = param(
+        0.5, "Of mode: sample, in standard deviations of the scores; lower stays closer to top_k."
+    )
+    parameters: Literal["all", "linear"] = param(
+        "all",
+        "Whose gradients count. all: every trainable parameter, one sample at a time where some are not in linear "
+        "layers; linear: weights and biases of linear layers only, so that batches stay possible.",
+    )
+    projection: Literal["none", "sjlt"] = param(
+        "none",
+        "none: exact inner products; sjlt: a sparse random projection to proj_dim numbers, for full fine-tuning of "
+        "models whose validation directions do not fit into memory.",
+    )
+    proj_dim: int = param(8192, "Width of the projection; only with projection: sjlt.")
+    direction_memory_gb: float = param(
+        4.0, "Most memory for the validation directions: 4 bytes x subtasks x parameters; above it, an error says so."
+    )
+    history: bool = param(
+        False, "Add up the scores of all boundaries so far, weighted by learning rate, as the paper does over epochs."
+    )
+    max_candidates: int | None = param(
+        None, "Score only so many rows, a fresh random part of the pool at each boundary; null scores all."
+    )
+    token_budget: int = param(
+        8192, "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory."
+    )
+    subtask_column: str | None = param(
+        None, "A column of the eval set whose values name the subtasks; null makes each eval set one subtask."
+    )
+    shard_seconds: float = param(
+        60.0, "How often finished scores are written to cache_dir, so that an interrupted pass can go on; 0 never."
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("proj_dim", "token_budget", "max_candidates"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        for name in ("temperature", "direction_memory_gb"):
+            value = getattr(self, name)
+            if not 0 < value < math.inf:
+                raise ValueError(f"{name} must be above 0, not {value}")
+        if not 0 <= self.shard_seconds < math.inf:
+            raise ValueError(f"shard_seconds must be 0 or more, not {self.shard_seconds}")
+        if self.mode == "sample" and self.aggregate == "round_robin":
+            raise ValueError("aggregate: round_robin takes the best in turn; mode: sample needs max or mean")

@@ -1,0 +1,73 @@
+"""What this distribution hands to DataFlex. Imported to list components: no torch, no NumPy."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from dataflex import hookimpl
+from dataflex.run_checks import fills_a_stage, needs_adam, needs_single_answers
+from dataflex.runs import Problem, RunPlan
+from dataflex.spec import ComponentSpec, Kind, Need
+
+TARGET = "dataflex_selectors_less.selector:LessSelector"
+
+
+@hookimpl
+def dataflex_components() -> list[ComponentSpec]:
+    """The selector ``less``.
+
+    It needs the optimizer's state too, but not with ``preconditioner: sgd``: see :func:`dataflex_check_run`.
+    """
+    return [
+        ComponentSpec(
+            kind=Kind.SELECTOR,
+            name="less",
+            target=TARGET,
+            params="dataflex_selectors_less.params:LessParams",
+            api=1,
+            summary="Prefer samples whose gradient points where the eval set's does.",
+            needs=frozenset({Need.EVAL_SET}),
+            stochastic=True,
+            paper="Xia et al. 2024, arXiv 2402.04333",
+        )
+    ]
+
+
+@hookimpl
+def dataflex_check_run(plan: RunPlan) -> list[Problem]:
+    """Refuse runs whose per-sample gradients, Adam moments or subtasks would not be what LESS means."""
+    if plan.component.kind is not Kind.SELECTOR or plan.component.target != TARGET:
+        return []
+    found = [*needs_single_answers(plan), *fills_a_stage(plan), *_subtasks(plan), *_sharded(plan.arguments)]
+    return found if plan.params.get("preconditioner") == "sgd" else [*found, *needs_adam(plan)]
+
+
+def _subtasks(plan: RunPlan) -> Iterator[Problem]:
+    given = plan.arguments.get("eval_dataset")
+    names = given if isinstance(given, list) else str(given or "").split(",")
+    if len(names) > 1 and not plan.arguments.get("eval_on_each_dataset"):
+        yield Problem(
+            f"eval_dataset names {len(names)} data sets (from {plan.source}), which LlamaFactory merges into one, so "
+            "LESS could not tell its subtasks apart.",
+            "Set eval_on_each_dataset: true, or name one data set.",
+        )
+
+
+def _sharded(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    if arguments.get("fsdp"):
+        yield Problem("LESS reads whole parameters and moments, which fsdp spreads over ranks.", "Use DDP.")
+    if arguments.get("deepspeed"):
+        stage = _zero_stage(arguments["deepspeed"])
+        name = "deepspeed" if stage is None else f"deepspeed with ZeRO stage {stage}"
+        yield Problem(f"LESS reads whole parameters and moments, which {name} keeps to itself.", "Use DDP.")
+
+
+def _zero_stage(given: Any) -> int | None:
+    try:
+        config = given if isinstance(given, Mapping) else json.loads(Path(str(given)).read_text(encoding="utf-8"))
+        return int(config["zero_optimization"]["stage"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # LlamaFactory will say what is wrong with it

@@ -1,0 +1,66 @@
+"""From a sample's gradient to the step Adam would take for it.
+
+Shapes: C samples, n numbers of one parameter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+
+from dataflex.gradients.moments import AdamMoments
+from dataflex.gradients.sink import GradientSink
+
+OFFICIAL_BETA1, OFFICIAL_BETA2, OFFICIAL_EPS = 0.9, 0.999, 1e-8
+"""Constants of the paper's released code, whatever the run's optimizer has."""
+
+
+def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal["official", "adam"]) -> torch.Tensor:
+    """Turn gradients into Adam steps, in place and up to a positive factor that a cosine does not see.
+
+    ``official``: ``(b1 m + (1-b1) g) / sqrt(b2 v + (1-b2) g^2 + eps)`` with .9, .999 and 1e-8, as in the released code
+    of Xia et al. 2024; divided by ``(1-b1) / sqrt(1-b2)``.
+    ``adam``: ``(b1 m + (1-b1) g) / (1-b1^t) / (sqrt((b2 v + (1-b2) g^2) / (1-b2^t)) + eps)`` for step t, the next one,
+    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1); divided by the same and
+    ``sqrt(1-b2^t) / (1-b1^t)``.
+
+    Args:
+        grads_Cn: Gradients of C samples; overwritten.
+        moments: The optimizer's moments of this parameter.
+        kind: Which formula.
+    """
+    official = kind == "official"
+    beta1, beta2 = (OFFICIAL_BETA1, OFFICIAL_BETA2) if official else (moments.beta1, moments.beta2)
+    first_n = moments.first.detach().reshape(-1).float() * (beta1 / (1 - beta1))
+    second_n = moments.second.detach().reshape(-1).float() * (beta2 / (1 - beta2))
+    if official:
+        second_n += OFFICIAL_EPS / (1 - beta2)
+        scale_Cn = torch.addcmul(second_n, grads_Cn, grads_Cn).rsqrt_()
+        return grads_Cn.add_(first_n).mul_(scale_Cn)
+    eps = moments.eps * math.sqrt((1 - beta2 ** (moments.step + 1)) / (1 - beta2))
+    scale_Cn = torch.addcmul(second_n, grads_Cn, grads_Cn).sqrt_().add_(eps)
+    return grads_Cn.add_(first_n).div_(scale_Cn)
+
+
+class PreconditioningSink:
+    """Hands Adam steps instead of gradients to another sink."""
+
+    def __init__(
+        self, inner: GradientSink, moments: Mapping[str, AdamMoments], kind: Literal["official", "adam"]
+    ) -> None:
+        self._inner, self._moments, self._kind = inner, moments, kind
+
+    def begin(self, samples: int, device: torch.device) -> None:
+        """Pass on."""
+        self._inner.begin(samples, device)
+
+    def take(self, name: str, samples: slice, grads_Cn: torch.Tensor) -> None:
+        """Precondition, then pass on."""
+        self._inner.take(name, samples, adam_direction_(grads_Cn, self._moments[name], self._kind))
+
+    def finish(self) -> None:
+        """Pass on."""
+        self._inner.finish()

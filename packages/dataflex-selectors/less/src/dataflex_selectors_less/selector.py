@@ -1,0 +1,268 @@
+"""The selector ``less``."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex import Selection, Selector
+from dataflex.components.context import RunContext, logger
+from dataflex.errors import ComponentError, ConfigError
+from dataflex.scoring.candidates import check_enough, draw_candidates
+from dataflex_selectors_less.history import History
+from dataflex_selectors_less.params import LessParams
+from dataflex_selectors_less.ranking import choose, combine
+from dataflex_selectors_less.subtasks import Subtask, subtasks_of
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from dataflex.gradients.coverage import Coverage
+    from dataflex.gradients.moments import AdamMoments
+    from dataflex_selectors_less.scoring import LessScorer, PoolCosines
+    from dataflex_selectors_less.shards import ShardStore
+
+Scores = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Metrics = dict[str, float | list[float]]
+
+_QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+
+
+class LessSelector(Selector):
+    """Prefer samples whose gradient points where the gradients of the eval set do.
+
+    Score of a candidate: the highest, over subtasks, of the mean cosine between its Adam step and the gradients of
+    the subtask's validation samples, all under the current weights. Exact by default: gradients are compared whole,
+    without a projection, and none is stored (see :mod:`dataflex_selectors_less.scoring`).
+
+    Paper: Xia et al. 2024, "LESS: Selecting Influential Data for Targeted Instruction Tuning", arXiv 2402.04333.
+    """
+
+    params: LessParams
+    context: RunContext
+
+    def __init__(self, params: LessParams, context: RunContext) -> None:
+        super().__init__(params, context)
+        self._last_rows: Rows = np.zeros(0, np.int64)
+        self._history = History()
+
+    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
+        """Score the candidates with the current weights and choose among them.
+
+        Raises:
+            ConfigError: when there are fewer candidates than samples to draw, no eval set, or no memory for the
+                validation directions.
+            ComponentError: when too few candidates have a finite score, or the optimizer holds no moments.
+        """
+        from dataflex.rng import rng_scope
+
+        began, context = time.monotonic(), self.context
+        rng = context.rng(step_id)
+        pool_size, limit = len(self.dataset), self.params.max_candidates
+        rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
+        check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit)
+        subtasks = subtasks_of(context.eval_datasets, self.params.subtask_column)
+        with rng_scope(devices=True):
+            pool, facts = self._score(model, rows, subtasks, step_id)
+        history = self._history
+        if self.params.history:
+            history = history.plus(step_id, self._learning_rate(), pool.cosines)
+        cosines = history.mean(rows) if self.params.history else pool.cosines[rows]
+        self._check_scored(pool, rows, cosines, num_samples, step_id)
+        chosen = rows[choose(cosines, num_samples, self.params, rng)]
+        scores = np.full(pool_size, np.nan)
+        scores[rows] = combine(cosines, self.params)
+        metrics = facts | self._metrics(pool, rows, scores, chosen)
+        metrics["seconds"] = time.monotonic() - began
+        self._report(metrics, subtasks, step_id)
+        self._history, self._last_rows = history, chosen
+        return Selection(chosen, metrics, scores)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The last selection, and with ``history`` the weighted sums of all scores so far."""
+        return {"last_rows": self._last_rows, **self._history.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self._last_rows = np.asarray(state["last_rows"], dtype=np.int64)
+        self._history = History.from_state(state)
+
+    def _score(
+        self, model: nn.Module, rows: Rows, subtasks: Sequence[Subtask], step: int
+    ) -> tuple[PoolCosines, Metrics]:
+        from dataflex.gradients.coverage import Scope, cover
+        from dataflex.scoring.progress import ScoringProgress
+
+        context = self.context
+        self._refuse_shards()
+        coverage = cover(model, Scope(self.params.parameters))
+        moments = self._moments(coverage)
+        total = len(rows) + sum(len(subtask.rows) for subtask in subtasks)
+        with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
+            scorer = self._scorer(model, coverage, moments, progress)
+            self._check_memory(scorer.sizes, len(subtasks))
+            began = time.monotonic()
+            goals = scorer.directions(subtasks, next(iter(coverage.parameters.values())).device)
+            validated = time.monotonic()
+            store = self._store(model, moments, subtasks, step)
+            pool = scorer.candidates(rows, len(self.dataset), self.dataset, goals, store)
+            if context.rank == 0:
+                store.drop_others()
+        spent = time.monotonic() - validated
+        facts: Metrics = {
+            "scored": float(len(rows)),
+            "resumed": float(pool.resumed),
+            "validation": float(sum(len(subtask.rows) for subtask in subtasks)),
+            "validation_seconds": validated - began,
+            "samples_per_second": (len(rows) - pool.resumed) / max(spent, 1e-9),
+            "gradient_size": float(coverage.size),
+            "excluded_parameters": float(len(coverage.excluded)),
+            "one_by_one": float(bool(scorer.engine.reason)),
+        }
+        if coverage.excluded and context.rank == 0:
+            logger.info(
+                "parameters: linear leaves %d trainable parameters out of the gradients: %s",
+                len(coverage.excluded),
+                ", ".join(coverage.excluded),
+            )
+        return pool, facts
+
+    def _scorer(
+        self, model: nn.Module, coverage: Coverage, moments: dict[str, AdamMoments], progress: Any
+    ) -> LessScorer:
+        from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader
+        from dataflex.gradients.engine import GradientEngine
+        from dataflex_selectors_less.scoring import LessScorer
+
+        context = self.context
+        device = next(iter(coverage.parameters.values())).device
+
+        def make_loader(dataset: Any, chosen: Rows, max_batch: int | None, skipped: Rows) -> ScoringLoader:
+            return ScoringLoader(
+                dataset,
+                self.data_collator,
+                chosen,
+                token_budget=self.params.token_budget,
+                max_batch=max_batch or MAX_BATCH,
+                rank=context.rank,
+                world_size=context.world_size,
+                device=context.accelerator.device if context.accelerator is not None else device,
+                skipped=skipped,
+            )
+
+        return LessScorer(
+            GradientEngine(model, coverage, context.accelerator, quiet_log=context.rank > 0),
+            self.params,
+            make_loader,
+            moments=moments,
+            accelerator=context.accelerator,
+            seed=context.seed,
+            progress=progress,
+        )
+
+    def _moments(self, coverage: Coverage) -> dict[str, AdamMoments]:
+        from dataflex.gradients.moments import adam_moments
+
+        if self.params.preconditioner == "sgd":
+            return {}
+        optimizer = self.context.optimizer()
+        if optimizer is None:
+            raise ComponentError("the run has no optimizer yet. Without one, set component_params.preconditioner: sgd.")
+        return adam_moments(optimizer, coverage.parameters)
+
+    def _store(
+        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], step: int
+    ) -> ShardStore:
+        from dataflex.data.fingerprint import fingerprint
+        from dataflex.distributed import all_gather
+        from dataflex_selectors_less.shards import ShardStore, pass_fingerprint
+
+        context = self.context
+        settings = {**dataclasses.asdict(self.params), "shard_seconds": 0, "seed": context.seed, "step": step}
+        settings["precision"] = str(getattr(context.accelerator, "mixed_precision", "no"))
+        data = [fingerprint(self.dataset), *(f"{goal.name} {fingerprint(goal.dataset)}" for goal in subtasks)]
+        key = pass_fingerprint(model, moments, data, settings) if self.params.shard_seconds else "none"
+        key = all_gather(key, context.accelerator)[0]
+        folder = context.cache_dir / f"scores-{step:08d}-{key}"
+        return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=self.params.shard_seconds)
+
+    def _refuse_shards(self) -> None:
+        kind = str(getattr(getattr(self.context.accelerator, "distributed_type", ""), "value", ""))
+        if kind in _SHARDED:
+            raise ConfigError(f"LESS reads whole parameters and moments, which {kind} spreads over ranks. Use DDP.")
+
+    def _check_memory(self, sizes: Mapping[str, int], subtasks: int) -> None:
+        needed = 4e-9 * subtasks * sum(sizes.values())
+        if needed > self.params.direction_memory_gb:
+            raise ConfigError(
+                f"the validation directions take {needed:.1f} GB ({subtasks} subtasks x {sum(sizes.values())} numbers "
+                f"x 4 bytes), above direction_memory_gb={self.params.direction_memory_gb}. Set "
+                "component_params.projection: sjlt, or raise it."
+            )
+
+    def _check_scored(self, pool: PoolCosines, rows: Rows, cosines: Scores, num_samples: int, step: int) -> None:
+        usable = int(np.isfinite(cosines).all(axis=1).sum())
+        if usable < num_samples:
+            broken, without = _counts(pool, rows)
+            raise ComponentError(
+                f"only {usable} of {len(rows)} candidates at step {step} have a score and {num_samples} are needed "
+                f"({broken} have a gradient that is zero or not finite, {without} no target token). Look at the "
+                "training loss: lower the learning rate if the model has diverged, raise cutoff_len if the answers "
+                "were cut off; or lower update_step."
+            )
+
+    def _metrics(self, pool: PoolCosines, rows: Rows, scores: Scores, chosen: Rows) -> Metrics:
+        broken, without = _counts(pool, rows)
+        finite = scores[np.isfinite(scores)]
+        best = np.nan_to_num(pool.cosines[chosen], nan=-np.inf).argmax(axis=1)
+        subtasks = pool.cosines.shape[1]
+        metrics: Metrics = {
+            "non_finite": float(broken),
+            "without_targets": float(without),
+            "score_quantiles": np.quantile(finite, _QUANTILES).tolist(),
+            "subtask_maxima": np.nanmax(pool.cosines, axis=0).tolist(),
+            "subtask_shares": (np.bincount(best, minlength=subtasks) / len(chosen)).tolist(),
+        }
+        if len(self._last_rows):
+            metrics["overlap"] = float(np.isin(chosen, self._last_rows).mean())
+        if self.params.max_candidates is not None:
+            metrics["max_candidates"] = float(self.params.max_candidates)
+        return metrics
+
+    def _report(self, metrics: Metrics, subtasks: Sequence[Subtask], step: int) -> None:
+        if self.context.rank:
+            return
+        logger.info(
+            "less at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
+            step,
+            metrics["scored"],
+            ", ".join(f"{subtask.name} ({len(subtask.rows)})" for subtask in subtasks),
+            metrics["seconds"],
+            metrics["samples_per_second"],
+        )
+        if metrics["non_finite"] or metrics["without_targets"]:
+            logger.warning(
+                "%d samples have a gradient that is zero or not finite and %d have no target token; none is chosen.",
+                metrics["non_finite"],
+                metrics["without_targets"],
+            )
+
+    def _learning_rate(self) -> float:
+        scheduler, optimizer = self.context.scheduler(), self.context.optimizer()
+        if scheduler is not None:
+            return float(scheduler.get_last_lr()[0])
+        return float(optimizer.param_groups[0]["lr"]) if optimizer is not None else 1.0
+
+
+def _counts(pool: PoolCosines, rows: Rows) -> tuple[int, int]:
+    """Candidates whose gradient is zero or not finite, and those without a target token."""
+    targets, cosines = pool.targets[rows], pool.cosines[rows]
+    broken = ~np.isfinite(cosines).all(axis=1) & (targets > 0)
+    return int(broken.sum()), int((targets == 0).sum())

@@ -1,0 +1,122 @@
+"""Scores on disk while a pass is under way, so that an interrupted pass can go on where it stopped.
+
+A folder belongs to one fingerprint of everything the scores depend on; a pass that differs in any of it does not see
+them. What is kept is 8 bytes per row and subtask, never a gradient.
+
+Shapes: n rows, S subtasks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from dataflex.gradients.moments import AdamMoments
+from dataflex.state import write_atomically
+
+logger = logging.getLogger("dataflex")
+
+_SAMPLED = 64  # numbers of a frozen weight that are hashed: training does not change it
+
+Rows = npt.NDArray[np.int64]
+Table = npt.NDArray[np.float64]
+
+
+class ShardStore:
+    """The finished part of one scoring pass.
+
+    Args:
+        folder: Where its files are.
+        width: Columns of a table of results.
+        rank: Index of this process; each writes files of its own.
+        seconds: How often to write; 0 never.
+    """
+
+    def __init__(self, folder: Path, width: int, *, rank: int = 0, seconds: float = 60.0) -> None:
+        self.folder, self._width, self._rank, self._seconds = folder, width, rank, seconds
+        self._pending: list[tuple[Rows, Table]] = []
+        self._written = time.monotonic()
+
+    def load(self) -> tuple[Rows, Table]:
+        """What earlier attempts finished: rows [n], results [n, width]; files that cannot be read are passed over."""
+        tables = [np.zeros((0, 1 + self._width))]
+        for path in sorted(self.folder.glob("*.npy")):
+            try:
+                table = np.load(path, allow_pickle=False)
+                if table.ndim != 2 or table.shape[1] != 1 + self._width:
+                    raise ValueError(f"shape {table.shape}")
+            except (OSError, ValueError, EOFError) as error:
+                logger.warning("%s is damaged (%s): its rows are scored again.", path, error)
+            else:
+                tables.append(table)
+        whole = np.concatenate(tables)
+        return whole[:, 0].astype(np.int64), whole[:, 1:]
+
+    def add(self, rows: Rows, results: Table) -> None:
+        """Keep a finished batch; written with others when it is time."""
+        if not self._seconds:
+            return
+        self._pending.append((rows, results))
+        if time.monotonic() - self._written >= self._seconds:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending."""
+        if not self._pending:
+            return
+        table = np.concatenate([np.column_stack([rows, results]) for rows, results in self._pending])
+        self.folder.mkdir(parents=True, exist_ok=True)
+        data = io.BytesIO()
+        np.save(data, table.astype(np.float64), allow_pickle=False)
+        number = len(list(self.folder.glob(f"{self._rank:04d}-*.npy")))
+        write_atomically(self.folder / f"{self._rank:04d}-{number:06d}.npy", data.getvalue())
+        self._pending, self._written = [], time.monotonic()
+
+    def drop_others(self) -> None:
+        """Delete the folders of other passes beside this one."""
+        for path in self.folder.parent.glob("scores-*"):
+            if path != self.folder:
+                shutil.rmtree(path, ignore_errors=True)
+
+
+def pass_fingerprint(
+    model: nn.Module, moments: Mapping[str, AdamMoments], data: Iterable[str], settings: Mapping[str, Any]
+) -> str:
+    """Hash everything the scores of a pass depend on.
+
+    Trainable weights and moments are hashed whole; of a frozen weight the shape and some numbers.
+
+    Args:
+        model: The unwrapped model.
+        moments: Adam's moments by parameter; empty without preconditioning.
+        data: Fingerprints of pool and eval sets.
+        settings: Parameters, seed and step, JSON values.
+    """
+    digest = hashlib.blake2b(json.dumps([list(data), dict(settings)], sort_keys=True).encode(), digest_size=12)
+    for name, parameter in model.named_parameters():
+        digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
+        flat = parameter.detach().reshape(-1)
+        if not parameter.requires_grad:
+            flat = flat[:: max(1, flat.numel() // _SAMPLED)]
+        digest.update(_bytes(flat))
+    for name, memory in moments.items():
+        digest.update(f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps};".encode())
+        digest.update(_bytes(memory.first.detach().reshape(-1)))
+        digest.update(_bytes(memory.second.detach().reshape(-1)))
+    return digest.hexdigest()
+
+
+def _bytes(flat: torch.Tensor) -> bytes:
+    return flat.contiguous().cpu().view(torch.uint8).numpy().tobytes()

@@ -1,0 +1,64 @@
+"""What LESS aims at: the validation samples, in groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Subtask:
+    """Validation samples that belong together: a candidate is scored against their mean.
+
+    Attributes:
+        name: Name of the eval set, or the value of the subtask column.
+        dataset: Where the samples are.
+        rows: Which rows of it, at least one.
+    """
+
+    name: str
+    dataset: Any
+    rows: npt.NDArray[np.int64]
+
+
+def subtasks_of(eval_datasets: Mapping[str, Any], column: str | None) -> list[Subtask]:
+    """Make each eval set a subtask, or each value of a column.
+
+    Args:
+        eval_datasets: The run's eval sets by name.
+        column: Name of a column of each eval set whose values name the subtasks, or ``None``.
+
+    Raises:
+        ConfigError: when there is no eval set, one is empty or streamed, or lacks the column.
+    """
+    if not eval_datasets:
+        raise ConfigError("LESS aims at an eval set and the run has none. Set eval_dataset or val_size.")
+    found: list[Subtask] = []
+    for name, dataset in eval_datasets.items():
+        if not hasattr(dataset, "__len__") or not len(dataset):
+            raise ConfigError(f"the eval set {name!r} is empty or streamed, so LESS cannot aim at it.")
+        if column is None:
+            found.append(Subtask(name, dataset, np.arange(len(dataset), dtype=np.int64)))
+        else:
+            found += _by_column(name, dataset, column)
+    return found
+
+
+def _by_column(name: str, dataset: Any, column: str) -> list[Subtask]:
+    rows: dict[str, list[int]] = {}
+    for row in range(len(dataset)):
+        features = dataset[row]
+        if column not in features:
+            raise ConfigError(
+                f"the eval set {name!r} has no column {column!r} (it has: {', '.join(features)}); LlamaFactory drops "
+                "columns it does not know. Make each subtask an eval set of its own, with eval_on_each_dataset: true, "
+                "and leave component_params.subtask_column out."
+            )
+        rows.setdefault(str(features[column]), []).append(row)
+    return [Subtask(value, dataset, np.asarray(those, dtype=np.int64)) for value, those in rows.items()]
