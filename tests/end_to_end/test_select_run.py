@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -127,8 +128,6 @@ def test_resuming_in_the_middle_of_a_stage_gives_the_same_model(workshop, train)
     again = workshop.run_file("again", **keys)
     train(again)
     for step in (8, 7, 6, 5):  # leave checkpoint-4, in the middle of the stage from 2 to 5
-        import shutil
-
         shutil.rmtree(workshop.out / "again" / f"checkpoint-{step}")
     before = [rows.tolist() for _, rows in decisions(workshop.out / "again")]
     (workshop.out / "again" / "adapter_model.safetensors").unlink()
@@ -179,3 +178,45 @@ def test_automatic_resume_passes_over_a_damaged_checkpoint_and_says_so(workshop,
         train(run)
     assert "not resuming from" in caplog.text and "checkpoint-6/dataflex/COMPLETE is missing" in caplog.text
     assert weights_digest(workshop.out / "again") == weights_digest(workshop.out / "whole")
+
+
+LESS = {"component_name": "less", "val_size": 8}
+
+
+def test_less_trains_with_the_notes_yaml_and_nothing_but_an_eval_set(workshop):
+    run = workshop.run_file(**NOTE_SELECT | LESS)
+    done = call(script("dataflex-cli"), "train", str(run))
+    assert done.returncode == 0
+    assert logged_steps(workshop.out / "run") == 8
+    first, second = DecisionLog(workshop.out / "run")
+    assert (first.step, second.step) == (2, 5)
+    assert first.metrics["scored"] == POOL - 8 and first.metrics["validation"] == 8
+    assert first.metrics["one_by_one"] == 0 and first.metrics["non_finite"] == 0
+    assert 0 <= second.metrics["overlap"] <= 1
+    assert (workshop.out / "run" / "adapter_model.safetensors").is_file()
+
+
+def test_less_aims_at_each_eval_set_and_resumes_to_the_same_model(workshop, train):
+    keys = NOTE_SELECT | {
+        "component_name": "less",
+        "eval_dataset": "tiny,val",
+        "eval_on_each_dataset": True,
+        "save_strategy": "steps",
+        "save_steps": 1,
+        "component_params": {"history": True},
+    }
+    train(workshop.run_file("whole", **keys))
+    again = workshop.run_file("again", **keys)
+    train(again)
+    for step in (8, 7, 6, 5):  # leave checkpoint-4: the history of the boundary at 2 has to come from it
+        shutil.rmtree(workshop.out / "again" / f"checkpoint-{step}")
+    before = [rows.tolist() for _, rows in decisions(workshop.out / "again")]
+    train(again)
+    assert weights_digest(workshop.out / "again") == weights_digest(workshop.out / "whole")
+    assert [rows.tolist() for _, rows in decisions(workshop.out / "again")] == before
+    assert all(len(record.metrics["subtask_maxima"]) == 2 for record in DecisionLog(workshop.out / "again"))
+
+
+def test_less_without_an_eval_set_is_refused_before_anything_loads(workshop, train):
+    with pytest.raises(ConfigError, match=r"'less' needs an eval set and run.yaml names none"):
+        train(workshop.run_file(**NOTE_SELECT | {"component_name": "less"}))

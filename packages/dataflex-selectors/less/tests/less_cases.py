@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dataflex import Selection
 from dataflex.components.context import RunContext
 from dataflex_selectors_less.params import LessParams
 from dataflex_selectors_less.selector import LessSelector
@@ -21,7 +22,14 @@ VOCABULARY = 120
 Row = dict[str, list[int]]
 
 
-def tiny_qwen(seed: int = 0, *, hidden: int = 32, tied: bool = False) -> nn.Module:
+def tiny_qwen(
+    seed: int = 0,
+    *,
+    hidden: int = 32,
+    tied: bool = False,
+    initializer_range: float = 0.2,
+    attention_dropout: float = 0.3,
+) -> nn.Module:
     """A random Qwen2 with attention dropout."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -35,8 +43,8 @@ def tiny_qwen(seed: int = 0, *, hidden: int = 32, tied: bool = False) -> nn.Modu
             num_attention_heads=4,
             num_key_value_heads=2,
             max_position_embeddings=128,
-            attention_dropout=0.3,
-            initializer_range=0.2,
+            attention_dropout=attention_dropout,
+            initializer_range=initializer_range,
             tie_word_embeddings=tied,
         )
         model: nn.Module = Qwen2ForCausalLM(config)
@@ -213,28 +221,31 @@ def joined(rank: int, world_size: int, folder: str) -> Iterator[Any]:
 
 
 def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:
-    """Under DDP, in the middle of an accumulation: select, then finish the step; once more without selecting."""
-    weights = {}
-    for selecting in (True, False):
-        with joined(rank, world_size, folder) if selecting else contextlib.nullcontext() as accelerator:
-            if not selecting:
-                break
-            for name, chooses in (("with", True), ("without", False)):
-                model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"] if folder.endswith("loop") else None)
-                optimizer = warmed_up(model)
-                wrapped = torch.nn.parallel.DistributedDataParallel(model)
-                rows = rows_of([10, 12, 14, 16], seed=5)
-                torch.manual_seed(rank)
-                with wrapped.no_sync():
-                    backward(wrapped, [rows[rank]])
-                if chooses:
-                    pool, goals = pool_and_goals()
-                    less = selector(pool, goals, optimizer, accelerator=accelerator, token_budget=64)
-                    chosen = less.select(accelerator.unwrap_model(wrapped), 6, 5)
-                    np.save(Path(folder, f"rows{rank}.npy"), np.asarray(chosen.rows), allow_pickle=False)
-                    np.save(Path(folder, f"scores{rank}.npy"), chosen.scores, allow_pickle=False)
-                backward(wrapped, [rows[2 + rank]])
-                optimizer.step()
-                weights[name] = torch.cat([value.detach().flatten() for value in model.parameters()])
-            same = torch.equal(weights["with"], weights["without"])
-            Path(folder, f"same{rank}.txt").write_text(str(same), encoding="utf-8")
+    """Under DDP, in the middle of an accumulation: select and finish the step; then the same without selecting."""
+    with joined(rank, world_size, folder) as accelerator:
+        chosen, weights = _step_with(accelerator, rank, one_by_one=folder.endswith("loop"), selecting=True)
+        assert chosen is not None and chosen.scores is not None
+        np.save(Path(folder, f"rows{rank}.npy"), np.asarray(chosen.rows), allow_pickle=False)
+        np.save(Path(folder, f"scores{rank}.npy"), chosen.scores, allow_pickle=False)
+        _, undisturbed = _step_with(accelerator, rank, one_by_one=folder.endswith("loop"), selecting=False)
+        Path(folder, f"same{rank}.txt").write_text(str(torch.equal(weights, undisturbed)), encoding="utf-8")
+
+
+def _step_with(
+    accelerator: Any, rank: int, *, one_by_one: bool, selecting: bool
+) -> tuple[Selection | None, torch.Tensor]:
+    """A step of two micro-batches, and what was selected between them."""
+    model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"] if one_by_one else None)
+    optimizer = warmed_up(model)
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    rows, chosen = rows_of([10, 12, 14, 16], seed=5), None
+    torch.manual_seed(rank)
+    with wrapped.no_sync():
+        backward(wrapped, [rows[rank]])
+    if selecting:
+        pool, goals = pool_and_goals()
+        less = selector(pool, goals, optimizer, accelerator=accelerator, token_budget=64)
+        chosen = less.select(accelerator.unwrap_model(wrapped), 6, 5)
+    backward(wrapped, [rows[2 + rank]])
+    optimizer.step()
+    return chosen, torch.cat([value.detach().flatten() for value in model.parameters()])

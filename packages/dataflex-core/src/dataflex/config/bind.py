@@ -55,8 +55,8 @@ LEGACY_NAMES = frozenset(
 )
 """Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them.
 
-One that means the same as a parameter of ours is an alias of it instead (``param(aliases=...)``); the selectors of this
-release have none.
+One that means the same as a parameter of ours is an alias of it instead (``param(aliases=...)``), as ``gradient_type``
+is in the selector ``less``.
 """
 
 

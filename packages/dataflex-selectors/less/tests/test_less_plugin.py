@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from importlib_metadata import entry_points
+from pydantic import TypeAdapter, ValidationError
+
+from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.spec import API
+from dataflex_selectors_less import plugin
+from dataflex_selectors_less.params import LessParams
+
+SPEC = plugin.dataflex_components()[0]
+
+
+def plan(
+    *, stage: str = "sft", steps: Steps | None = None, arguments: dict[str, Any] | None = None, **params: Any
+) -> RunPlan:
+    return RunPlan(
+        train_type=TrainType.SELECT,
+        stage=stage,
+        component=SPEC,
+        dist="dataflex-selectors-less",
+        version="0.1.0",
+        params=dataclasses.asdict(LessParams(**params)),
+        steps=steps or Steps(warmup=5, update=10, times=3),
+        output_dir=Path("out"),
+        arguments={"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, **(arguments or {})},
+        source="run.yaml",
+    )
+
+
+def test_the_entry_point_names_the_plugin() -> None:
+    points = [point for point in entry_points(group="dataflex.components") if point.value == plugin.__name__]
+    assert [point.load() for point in points] == [plugin]
+
+
+def test_plugin_and_params_import_neither_torch_nor_numpy() -> None:
+    code = (
+        "import sys, dataflex_selectors_less.plugin as p, dataflex_selectors_less.params\n"
+        "p.dataflex_components()\n"
+        "print(sorted({'torch', 'numpy', 'rich', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_spec_names_what_exists() -> None:
+    assert SPEC.api == API
+    for reference in (SPEC.target, SPEC.params):
+        assert reference is not None
+        module, name = reference.split(":")
+        assert hasattr(importlib.import_module(module), name)
+
+
+@pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
+def test_stages_without_a_next_token_loss_are_refused(stage: str) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(stage=stage))
+    assert f"stage: {stage} (from run.yaml)" in problem.message
+    assert "sft or pt" in problem.fix
+    assert "random" in problem.fix
+
+
+@pytest.mark.parametrize("stage", ["sft", "pt"])
+def test_stages_with_a_next_token_loss_are_not(stage: str) -> None:
+    assert plugin.dataflex_check_run(plan(stage=stage)) == []
+
+
+def test_a_part_of_the_pool_that_cannot_fill_a_stage_is_refused() -> None:
+    # 10 steps of batch 2 x accumulation 2
+    (problem,) = plugin.dataflex_check_run(plan(max_candidates=39))
+    assert "max_candidates=39" in problem.message
+    assert "at least 40 samples" in problem.message
+    assert plugin.dataflex_check_run(plan(max_candidates=40)) == []
+    assert "replacement" not in problem.fix
+    short = Steps(warmup=5, update=10, train=8)  # the only stage has 3 steps
+    assert plugin.dataflex_check_run(plan(max_candidates=12, steps=short)) == []
+    assert len(plugin.dataflex_check_run(plan(max_candidates=11, steps=short))) == 1
+
+
+def test_runs_of_other_components_are_left_alone() -> None:
+    other = dataclasses.replace(SPEC, target="mine.selector:Mine")
+    assert plugin.dataflex_check_run(dataclasses.replace(plan(stage="dpo"), component=other)) == []
+
+
+@pytest.mark.parametrize(
+    ("steps", "arguments", "message"),
+    [
+        (Steps(warmup=0, update=10, times=3), {}, "empty at warmup_step: 0"),
+        (None, {"optim": "adafactor"}, "optim: adafactor has none"),
+        (None, {"optim": "adamw_8bit"}, "optim: adamw_8bit has none"),
+    ],
+)
+def test_adams_moments_are_needed_unless_plain_gradients_were_asked_for(
+    steps: Steps | None, arguments: dict[str, Any], message: str
+) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(steps=steps, arguments=arguments))
+    assert message in problem.message
+    assert plugin.dataflex_check_run(plan(steps=steps, arguments=arguments, preconditioner="sgd")) == []
+
+
+@pytest.mark.parametrize("names", ["a,b", ["a", "b"]])
+def test_eval_sets_that_would_be_merged_are_refused(names: Any) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(arguments={"eval_dataset": names}))
+    assert "names 2 data sets (from run.yaml)" in problem.message and "eval_on_each_dataset: true" in problem.fix
+    assert plugin.dataflex_check_run(plan(arguments={"eval_dataset": names, "eval_on_each_dataset": True})) == []
+    assert plugin.dataflex_check_run(plan(arguments={"eval_dataset": "a"})) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"fsdp": "full_shard"}, "fsdp spreads over ranks"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "deepspeed with ZeRO stage 3"),
+        ({"deepspeed": "missing.json"}, "which deepspeed keeps"),
+    ],
+)
+def test_parameters_spread_over_ranks_are_refused(arguments: dict[str, Any], message: str) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(arguments=arguments))
+    assert message in problem.message and problem.fix == "Use DDP."
+
+
+def test_the_zero_stage_is_read_from_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    (problem,) = plugin.dataflex_check_run(plan(arguments={"deepspeed": str(path)}))
+    assert "ZeRO stage 2" in problem.message
+
+
+def test_names_of_dataflex_1_files_mean_the_same() -> None:
+    aliases = {field.name: field.metadata["aliases"] for field in dataclasses.fields(LessParams)}
+    assert aliases["preconditioner"] == ("gradient_type",) and "proj_dim" in aliases
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"preconditioner": "rmsprop"}, "'official', 'adam' or 'sgd'"),
+        ({"temperature": 0}, "temperature must be above 0"),
+        ({"direction_memory_gb": float("inf")}, "direction_memory_gb must be above 0"),
+        ({"max_candidates": 0}, "max_candidates must be at least 1"),
+        ({"token_budget": 0}, "token_budget must be at least 1"),
+        ({"proj_dim": 0}, "proj_dim must be at least 1"),
+        ({"shard_seconds": -1}, "shard_seconds must be 0 or more"),
+        ({"mode": "sample", "aggregate": "round_robin"}, "needs max or mean"),
+    ],
+)
+def test_parameters_out_of_range_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(LessParams).validate_python(given)
+
+
+def test_every_parameter_has_a_help_text() -> None:
+    assert all(field.metadata["help"] for field in dataclasses.fields(LessParams))
