@@ -83,6 +83,22 @@ def bench(session: nox.Session) -> None:
         session.run(python, str(script), *session.posargs, env=QUIET)
 
 
+@nox.session(python=False)
+def bench_peers(session: nox.Session) -> None:
+    """Compare with other implementations, each in an environment of its own on top of the shared one."""
+    python = shared_environment(session)
+    peer = ROOT / ".nox" / "peer-dataflex-1.1.0"
+    session.run(python, "-m", "venv", str(peer))
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    library = str(session.run(python, "-c", code, silent=True, log=False)).strip()
+    own = str(session.run(str(peer / "bin" / "python"), "-c", code, silent=True, log=False)).strip()
+    # A path from a .pth file: the shared libraries are found, its editable packages (of the same import name) are not.
+    Path(own, "shared.pth").write_text(library + "\n", encoding="utf-8")
+    session.run(str(peer / "bin" / "pip"), "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
+    script = str(ROOT / "benchmarks" / "peers" / "less.py")
+    session.run(python, script, "--peer", str(peer / "bin" / "python"), *session.posargs, env=QUIET)
+
+
 def shared_environment(session: nox.Session) -> str:
     """Return the Python of the shared environment, after installing what is missing or out of date."""
     given = os.environ.get("DATAFLEX_ENV")

@@ -88,7 +88,12 @@ def quick_demo(tmp_path_factory):
 def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
     summary = json.loads((quick_demo / "summary.json").read_text())
     assert summary["quick"] is True
-    assert {run["name"]: run["steps"] for run in summary["runs"]} == {"random": 6, "loss": 6, "random_long": 24}
+    assert {run["name"]: run["steps"] for run in summary["runs"]} == {
+        "random": 6,
+        "loss": 6,
+        "less": 6,
+        "random_long": 24,
+    }
     for run in summary["runs"]:
         results = json.loads((quick_demo / "runs" / run["name"] / "all_results.json").read_text())
         assert run["target_loss"] == results["eval_docstrings_loss"]

@@ -113,6 +113,13 @@ def test_eval_sets_that_would_be_merged_are_refused(names: Any) -> None:
     assert plugin.dataflex_check_run(plan(arguments={"eval_dataset": "a"})) == []
 
 
+def test_a_target_that_is_no_eval_set_is_refused() -> None:
+    arguments = {"eval_dataset": "a, b", "eval_on_each_dataset": True}
+    assert plugin.dataflex_check_run(plan(arguments=arguments, targets=("b",))) == []
+    (problem,) = plugin.dataflex_check_run(plan(arguments=arguments, targets=("b", "c")))
+    assert "targets names c, which eval_dataset (from run.yaml) does not" in problem.message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -147,6 +154,7 @@ def test_names_of_dataflex_1_files_mean_the_same() -> None:
         ({"max_candidates": 0}, "max_candidates must be at least 1"),
         ({"token_budget": 0}, "token_budget must be at least 1"),
         ({"proj_dim": 0}, "proj_dim must be at least 1"),
+        ({"targets": []}, "targets names no eval set"),
         ({"shard_seconds": -1}, "shard_seconds must be 0 or more"),
         ({"mode": "sample", "aggregate": "round_robin"}, "needs max or mean"),
     ],

@@ -269,6 +269,13 @@ def test_each_value_of_a_column_is_a_subtask() -> None:
         subtasks_of({"eval": rows}, "kind")
 
 
+def test_only_the_targets_among_the_eval_sets_are_aimed_at() -> None:
+    evals = {"a": [{"input_ids": [1]}], "b": [{"input_ids": [2]}]}
+    assert [subtask.name for subtask in subtasks_of(evals, None, ("b",))] == ["b"]
+    with pytest.raises(ConfigError, match=r"targets names c, but the eval sets are a, b"):
+        subtasks_of(evals, None, ("c",))
+
+
 @pytest.mark.parametrize(("goals", "message"), [({}, "run has none"), ({"eval": []}, "'eval' is empty")])
 def test_there_has_to_be_something_to_aim_at(goals: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

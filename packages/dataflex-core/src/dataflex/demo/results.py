@@ -42,7 +42,7 @@ class RunResult:
         others_loss: Eval loss on the other domains.
         training_seconds: Inside ``Trainer.train``, scoring left out.
         scoring_seconds: Sum over all decisions.
-        evaluation_seconds: Both eval sets.
+        evaluation_seconds: All eval sets.
         starting_seconds: The rest of the process: imports, tokenising, loading, saving.
         choices: One per boundary.
         run_file: Its YAML.
@@ -99,7 +99,7 @@ def read(run: DemoRun, paths: Paths, domains: Sequence[Domain], wall_seconds: fl
     results = _json(folder / "all_results.json")
     steps = _json(folder / "trainer_state.json")
     try:
-        runtimes = [results[f"eval_{name}_runtime"] for name in (TARGET, OTHER_DOMAINS)]
+        runtimes = [results[f"eval_{name}_runtime"] for name in run.eval_sets]
         decisions = list(DecisionLog(folder))
         scoring = sum(decision.seconds for decision in decisions)
         return RunResult(

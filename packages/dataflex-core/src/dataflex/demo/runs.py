@@ -19,6 +19,9 @@ from dataflex.runs import TrainType
 TARGET, OTHER_DOMAINS = "docstrings", "others"
 """Names of the two eval sets, as in :class:`dataflex.demo.corpus.Corpus`."""
 
+VALIDATION = "validation"
+"""Docstrings to aim at: none of them is in the pool, nor in the eval set that measures."""
+
 LOGGED_EVERY = 5
 
 
@@ -30,13 +33,20 @@ class DemoRun:
         name: Name of its run file and of its folders.
         component: The selector.
         params: Its ``component_params``.
+        aims_at: A further eval set, for a component that aims at one; ``""`` if it does not.
         times_steps: Length of the run in ordinary runs: 4 gives it four times the optimizer steps.
     """
 
     name: str
     component: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    aims_at: str = ""
     times_steps: int = 1
+
+    @property
+    def eval_sets(self) -> list[str]:
+        """Names of all eval sets of the run."""
+        return [TARGET, OTHER_DOMAINS, *([self.aims_at] if self.aims_at else [])]
 
     def settings(self, settings: Settings) -> Settings:
         """The demo's settings with this run's number of boundaries: the stages themselves are the same in all runs."""
@@ -49,6 +59,12 @@ BASELINE = DemoRun(name="random", component="random")
 RUNS = (
     BASELINE,
     DemoRun(name="loss", component="loss", params={"mode": "top"}),
+    DemoRun(
+        name="less",
+        component="less",
+        params={"targets": [VALIDATION], "parameters": "linear"},
+        aims_at=VALIDATION,
+    ),
     DemoRun(name="random_long", component="random", times_steps=4),
 )
 """What the demo runs, in this order. A further component is one further entry."""
@@ -114,7 +130,7 @@ def run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool) -> di
         "finetuning_type": "full",
         "dataset_dir": str(paths.data),
         "dataset": POOL,
-        "eval_dataset": f"{TARGET},{OTHER_DOMAINS}",
+        "eval_dataset": ",".join(run.eval_sets),
         "eval_on_each_dataset": True,
         "do_eval": True,
         "template": TEMPLATE,

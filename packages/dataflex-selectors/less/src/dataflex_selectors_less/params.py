@@ -57,6 +57,9 @@ class LessParams:
     token_budget: int = param(
         8192, "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory."
     )
+    targets: tuple[str, ...] | None = param(
+        None, "Names of the eval sets to aim at, so that others may only be evaluated; null aims at all."
+    )
     subtask_column: str | None = param(
         None, "A column of the eval set whose values name the subtasks; null makes each eval set one subtask."
     )
@@ -75,5 +78,7 @@ class LessParams:
                 raise ValueError(f"{name} must be above 0, not {value}")
         if not 0 <= self.shard_seconds < math.inf:
             raise ValueError(f"shard_seconds must be 0 or more, not {self.shard_seconds}")
+        if self.targets is not None and not self.targets:
+            raise ValueError("targets names no eval set; null aims at all of them")
         if self.mode == "sample" and self.aggregate == "round_robin":
             raise ValueError("aggregate: round_robin takes the best in turn; mode: sample needs max or mean")

@@ -47,12 +47,19 @@ def dataflex_check_run(plan: RunPlan) -> list[Problem]:
 
 def _subtasks(plan: RunPlan) -> Iterator[Problem]:
     given = plan.arguments.get("eval_dataset")
-    names = given if isinstance(given, list) else str(given or "").split(",")
+    listed = given if isinstance(given, list) else str(given or "").split(",")
+    names = [str(name).strip() for name in listed]
+    unknown = [name for name in plan.params.get("targets") or () if given and name not in names]
     if len(names) > 1 and not plan.arguments.get("eval_on_each_dataset"):
         yield Problem(
             f"eval_dataset names {len(names)} data sets (from {plan.source}), which LlamaFactory merges into one, so "
             "LESS could not tell its subtasks apart.",
             "Set eval_on_each_dataset: true, or name one data set.",
+        )
+    if unknown:
+        yield Problem(
+            f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {plan.source}) does not.",
+            "Correct the name, or add it to eval_dataset.",
         )
 
 

@@ -68,7 +68,7 @@ class LessSelector(Selector):
         pool_size, limit = len(self.dataset), self.params.max_candidates
         rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
         check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit)
-        subtasks = subtasks_of(context.eval_datasets, self.params.subtask_column)
+        subtasks = subtasks_of(context.eval_datasets, self.params.subtask_column, self.params.targets)
         with rng_scope(devices=True):
             pool, facts = self._score(model, rows, subtasks, step_id)
         history = self._history

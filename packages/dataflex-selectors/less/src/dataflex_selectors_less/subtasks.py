@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,20 +27,30 @@ class Subtask:
     rows: npt.NDArray[np.int64]
 
 
-def subtasks_of(eval_datasets: Mapping[str, Any], column: str | None) -> list[Subtask]:
+def subtasks_of(
+    eval_datasets: Mapping[str, Any], column: str | None, targets: Sequence[str] | None = None
+) -> list[Subtask]:
     """Make each eval set a subtask, or each value of a column.
 
     Args:
         eval_datasets: The run's eval sets by name.
         column: Name of a column of each eval set whose values name the subtasks, or ``None``.
+        targets: Names of the eval sets to use, or ``None`` for all.
 
     Raises:
-        ConfigError: when there is no eval set, one is empty or streamed, or lacks the column.
+        ConfigError: when there is no eval set, one is empty or streamed, or lacks the column, or a target is none.
     """
     if not eval_datasets:
         raise ConfigError("LESS aims at an eval set and the run has none. Set eval_dataset or val_size.")
+    unknown = [name for name in targets or () if name not in eval_datasets]
+    if unknown:
+        raise ConfigError(
+            f"component_params.targets names {', '.join(unknown)}, but the eval sets are {', '.join(eval_datasets)} "
+            "(a single one is called eval). Set eval_on_each_dataset: true, or correct the name."
+        )
     found: list[Subtask] = []
-    for name, dataset in eval_datasets.items():
+    for name in targets or eval_datasets:
+        dataset = eval_datasets[name]
         if not hasattr(dataset, "__len__") or not len(dataset):
             raise ConfigError(f"the eval set {name!r} is empty or streamed, so LESS cannot aim at it.")
         if column is None:
