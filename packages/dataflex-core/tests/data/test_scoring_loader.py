@@ -188,3 +188,23 @@ def test_a_llamafactory_batch_is_what_its_collator_makes_of_the_same_rows(tmp_pa
             kept = batch["attention_mask"][place].bool()
             served[row] = (batch["input_ids"][place][kept].tolist(), batch["labels"][place][kept].tolist())
     assert served == {row: (features["input_ids"], features["labels"]) for row, features in enumerate(rows)}
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_batches_that_are_done_are_left_out_and_the_others_stay_as_they_were(world_size):
+    dataset = [{"input_ids": [0] * length} for length in (9, 8, 7, 6, 5, 4, 3, 2)]
+
+    def batches(skipped=()):
+        found = []
+        for rank in range(world_size):
+            loader = ScoringLoader(
+                dataset, PadCollator(), range(8), token_budget=18, rank=rank, world_size=world_size, skipped=skipped
+            )
+            found += [rows.tolist() for rows, _ in loader if len(rows)]
+        return found
+
+    with_all = batches()
+    first = with_all[0]
+    assert sorted(batches(first)) == sorted(with_all[1:])
+    assert sorted(batches(first[:1])) == sorted(with_all)  # a batch that is partly done is done again
+    assert batches(range(8)) == []

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dataflex.errors import ConfigError
+from dataflex.scoring.candidates import check_enough, draw_candidates
+
+
+@pytest.mark.parametrize("limit", [None, 10, 11])
+def test_the_whole_pool_is_taken_without_a_draw(limit: int | None) -> None:
+    rng = np.random.default_rng(0)
+    assert draw_candidates(10, limit, rng).tolist() == list(range(10))
+    assert rng.random() == np.random.default_rng(0).random()
+
+
+def test_a_part_is_ascending_distinct_and_another_one_each_time() -> None:
+    rng = np.random.default_rng(0)
+    first, second = draw_candidates(100, 20, rng), draw_candidates(100, 20, rng)
+    for rows in (first, second):
+        assert len(rows) == 20 and (np.diff(rows) > 0).all() and rows.max() < 100
+    assert first.tolist() != second.tolist()
+
+
+def test_a_boundary_that_draws_more_than_there_is_says_what_to_change() -> None:
+    check_enough(5, 5, 20, pool_size=5, limit=None)
+    with pytest.raises(ConfigError, match=r"step 20 draws 6 .* 5 candidates \(the whole pool\)\. Lower update_step"):
+        check_enough(5, 6, 20, pool_size=5, limit=None)
+    with pytest.raises(ConfigError, match=r"\(max_candidates=5 of a pool of 9\)\. Raise .*, lower update_step.*, or x"):
+        check_enough(5, 6, 20, pool_size=9, limit=5, advice=", or x")
