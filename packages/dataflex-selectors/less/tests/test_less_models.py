@@ -217,7 +217,7 @@ def test_moments_are_asked_for_only_where_they_are_used() -> None:
     model = with_lora(tiny_qwen())
     rows, goals = pool_and_goals()
     sgd = torch.optim.SGD([value for value in model.parameters() if value.requires_grad], lr=0.1)
-    with pytest.raises(ComponentError, match=r"\(SGD\) holds no Adam moments .*preconditioner: sgd"):
+    with pytest.raises(ComponentError, match=r"\(SGD\) holds no Adam moments .*not stepped.*preconditioner: sgd"):
         selector(rows, goals, sgd).select(model, 6, 5)
     adam = torch.optim.AdamW(sgd.param_groups[0]["params"])
     with pytest.raises(ComponentError, match="has not stepped yet"):
@@ -225,6 +225,16 @@ def test_moments_are_asked_for_only_where_they_are_used() -> None:
     found = selector(rows, goals, sgd, preconditioner="sgd").select(model, 6, 5).scores
     expected = reference_cosines(model, None, rows, goals, "sgd").max(axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("other", [{"momentum_buffer": 0}, {"state1": 0, "state2": 0}, {"exp_avg": torch.zeros(2)}])
+def test_moments_of_another_kind_are_not_taken_for_zeros(other: dict[str, Any]) -> None:
+    model = with_lora(tiny_qwen())
+    optimizer = warmed_up(model)
+    optimizer.state[next(value for value in model.parameters() if value.requires_grad)] = other
+    rows, goals = pool_and_goals()
+    with pytest.raises(ComponentError, match=r"keeps .*of another kind or shape for .*lora_A"):
+        selector(rows, goals, optimizer).select(model, 6, 5)
 
 
 def test_moments_of_another_model_are_refused() -> None:

@@ -254,6 +254,16 @@ def test_a_damaged_shard_is_scored_again(trained: Any, tmp_path: Path, caplog: p
     np.testing.assert_array_equal(again.scores, whole.scores)
 
 
+def test_a_disk_that_fails_does_not_end_the_run(trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model, optimizer = trained
+    rows, goals = pool_and_goals()
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        less = selector(rows, goals, optimizer, cache_dir=tmp_path / "file", shard_seconds=1e-9)
+        assert np.isfinite(less.select(model, 6, 5).scores).all()
+    assert "scores could not be kept" in caplog.text
+
+
 def test_nothing_is_written_when_shards_are_off(trained: Any, tmp_path: Path) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals()

@@ -43,7 +43,7 @@ def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict
         parameters: By name; the very objects the optimizer steps.
 
     Raises:
-        ComponentError: when the optimizer keeps no moments (another kind, 8 bits), or has not stepped yet.
+        ComponentError: when the optimizer keeps no such moments (8 bits, GaLore, SGD), or has not stepped yet.
     """
     bare = optimizer
     while hasattr(bare, "optimizer"):
@@ -56,20 +56,26 @@ def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict
             "it holds shards or copies of the parameters (FSDP, DeepSpeed). Run under DDP, or set "
             "component_params.preconditioner: sgd."
         )
-    found = {name: _of(bare.state.get(value, {}), groups[id(value)], value) for name, value in parameters.items()}
+    found = {name: _of(name, value, bare, groups[id(value)]) for name, value in parameters.items()}
     if all(moments.step == 0 for moments in found.values()):
-        raise ComponentError(
-            f"the optimizer ({type(bare).__name__}) holds no Adam moments (exp_avg, exp_avg_sq): it has not stepped "
-            "yet, or is of another kind (8 bits, Adafactor, SGD). Set warmup_step above 0 and optim: adamw_torch, or "
-            "component_params.preconditioner: sgd."
-        )
+        raise _without_moments(bare, "has not stepped yet")
     return found
 
 
-def _of(state: Mapping[str, Any], group: Mapping[str, Any], parameter: nn.Parameter) -> AdamMoments:
+def _of(name: str, parameter: nn.Parameter, optimizer: Any, group: Mapping[str, Any]) -> AdamMoments:
+    state = optimizer.state.get(parameter, {})
     beta1, beta2 = group.get("betas", (0.9, 0.999))
     first, second = state.get("exp_avg"), state.get("exp_avg_sq")
-    if first is None or second is None or first.shape != parameter.shape:
+    if not state:
         zeros = torch.zeros((), device=parameter.device).expand(parameter.shape)
         return AdamMoments(zeros, zeros, 0, beta1, beta2, group.get("eps", 1e-8))
+    if first is None or second is None or first.shape != parameter.shape:
+        raise _without_moments(optimizer, f"keeps {', '.join(state)} of another kind or shape for {name}")
     return AdamMoments(first, second, int(state.get("step", 1)), beta1, beta2, group.get("eps", 1e-8))
+
+
+def _without_moments(optimizer: Any, reason: str) -> ComponentError:
+    return ComponentError(
+        f"the optimizer ({type(optimizer).__name__}) holds no Adam moments (exp_avg, exp_avg_sq): it {reason}. Set "
+        "warmup_step above 0 and optim: adamw_torch, or component_params.preconditioner: sgd."
+    )

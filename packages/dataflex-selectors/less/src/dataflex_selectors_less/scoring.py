@@ -129,6 +129,7 @@ class LessScorer:
         everywhere = all_gather(len(done_rows), self.accelerator)
         if len(set(everywhere)) > 1:  # a cache_dir that is not shared: each rank would leave out other rows
             done_rows, done = done_rows[:0], done[:0]
+        self.progress.total -= len(done_rows)
         scored_rows, results = self._together(lambda: self._local_candidates(rows, dataset, goals, done_rows, store))
         subtasks = len(next(iter(goals.values())))
         table = np.full((pool_size, subtasks + 1), np.nan)

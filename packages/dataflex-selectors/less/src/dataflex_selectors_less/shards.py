@@ -73,16 +73,19 @@ class ShardStore:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write what is pending. A disk that fails costs the chance to go on from here, not the run."""
         if not self._pending:
             return
         table = np.concatenate([np.column_stack([rows, results]) for rows, results in self._pending])
-        self.folder.mkdir(parents=True, exist_ok=True)
         data = io.BytesIO()
         np.save(data, table.astype(np.float64), allow_pickle=False)
-        number = len(list(self.folder.glob(f"{self._rank:04d}-*.npy")))
-        write_atomically(self.folder / f"{self._rank:04d}-{number:06d}.npy", data.getvalue())
         self._pending, self._written = [], time.monotonic()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            number = len(list(self.folder.glob(f"{self._rank:04d}-*.npy")))
+            write_atomically(self.folder / f"{self._rank:04d}-{number:06d}.npy", data.getvalue())
+        except OSError as error:
+            logger.warning("scores could not be kept in %s: %s", self.folder, error)
 
     def drop_others(self) -> None:
         """Delete the folders of other passes beside this one."""
