@@ -133,6 +133,7 @@ def run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool) -> di
         "eval_dataset": ",".join(run.eval_sets),
         "eval_on_each_dataset": True,
         "do_eval": True,
+        "disable_gradient_checkpointing": True,
         "template": TEMPLATE,
         "cutoff_len": CUTOFF,
         "cache_dir": str(paths.cache),
