@@ -35,7 +35,9 @@ class Package:
 
     @property
     def requirements(self) -> dict[str, Requirement]:
-        parsed = [Requirement(item) for item in self.project.get("dependencies", ())]
+        extras = self.project.get("optional-dependencies", {}).values()
+        listed = [*self.project.get("dependencies", ()), *(item for extra in extras for item in extra)]
+        parsed = [Requirement(item) for item in listed]
         return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
     def imported_modules(self) -> set[str]:

@@ -135,7 +135,17 @@ def load(checkpoint: Path) -> Saved:
     record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
     names = EngineState.__dataclass_fields__
     state = EngineState(**{name: record[name] for name in names if name in record})
-    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(folder, record["sha256"]))
+    files = {name: (folder / name).read_bytes() for name in record["sha256"] if name != _PLAN}
+    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(files))
+
+
+def round_trip(component: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What becomes of a component's ``state_dict`` on its way through a checkpoint.
+
+    Raises:
+        ComponentError: if it holds something that is neither a tensor, an array nor JSON.
+    """
+    return _read_component(_component_files(component))
 
 
 def damage(checkpoint: Path) -> str:
@@ -236,13 +246,13 @@ def _check_json(name: str, value: Any) -> None:
         )
 
 
-def _read_component(folder: Path, digests: Mapping[str, str]) -> Mapping[str, Any]:
-    if _VALUES not in digests:
+def _read_component(files: Mapping[str, bytes]) -> Mapping[str, Any]:
+    if _VALUES not in files:
         return {}
     from safetensors.torch import load as load_tensors
 
-    tensors = load_tensors((folder / _TENSORS).read_bytes())
-    record = json.loads((folder / _VALUES).read_text(encoding="utf-8"))
+    tensors = load_tensors(files[_TENSORS])
+    record = json.loads(files[_VALUES])
     arrays = set(record["arrays"])
     restored = {name: tensor.numpy() if name in arrays else tensor for name, tensor in tensors.items()}
     return {**record["values"], **restored}

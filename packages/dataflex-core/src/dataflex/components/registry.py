@@ -14,22 +14,22 @@ from dataflex.spec import API, MARK, ComponentSpec, Kind, Need
 Class = TypeVar("Class", bound=type)
 
 
-def register_selector(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
-    """Mark a class as the selector ``name``; ``needs`` is what the run must offer."""
-    return _register(Kind.SELECTOR, name, needs)
+def register_selector(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+    """Mark a class as the selector ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
+    return _register(Kind.SELECTOR, name, needs, stochastic)
 
 
-def register_mixer(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
-    """Mark a class as the mixer ``name``; ``needs`` is what the run must offer."""
-    return _register(Kind.MIXER, name, needs)
+def register_mixer(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+    """Mark a class as the mixer ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
+    return _register(Kind.MIXER, name, needs, stochastic)
 
 
-def register_weighter(name: str, *, needs: Iterable[Need] = ()) -> Callable[[Class], Class]:
-    """Mark a class as the weighter ``name``; ``needs`` is what the run must offer."""
-    return _register(Kind.WEIGHTER, name, needs)
+def register_weighter(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+    """Mark a class as the weighter ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
+    return _register(Kind.WEIGHTER, name, needs, stochastic)
 
 
-def _register(kind: Kind, name: str, needs: Iterable[Need]) -> Callable[[Class], Class]:
+def _register(kind: Kind, name: str, needs: Iterable[Need], stochastic: bool) -> Callable[[Class], Class]:
     def mark(cls: Class) -> Class:
         doc = (cls.__doc__ or "").strip().splitlines()
         spec = ComponentSpec(
@@ -39,6 +39,7 @@ def _register(kind: Kind, name: str, needs: Iterable[Need]) -> Callable[[Class],
             api=API,
             summary=doc[0] if doc else "",
             needs=frozenset(needs),
+            stochastic=stochastic,
         )
         setattr(cls, MARK, spec)
         return cls

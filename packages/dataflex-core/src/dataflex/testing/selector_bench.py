@@ -1,0 +1,31 @@
+"""The bench for selectors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from dataflex.components.selector import Selection
+from dataflex.testing.bench import Bench
+from dataflex.trainers.select import valid_rows
+
+SAMPLES = 6
+
+
+class SelectorBench(Bench):
+    """Asks for :data:`SAMPLES` rows."""
+
+    def ask(self, component: Any, step: int, num_samples: int = SAMPLES) -> Any:
+        """Ask for rows."""
+        return self.call(component.select, step, num_samples=num_samples)
+
+    def flat(self, answer: Any) -> Any:
+        """The rows, in order."""
+        rows = answer.rows if isinstance(answer, Selection) else answer
+        return rows.detach().cpu().numpy() if hasattr(rows, "detach") else np.asarray(rows)
+
+    def validate(self, answer: Any, num_samples: int = SAMPLES, pool_size: int | None = None) -> None:
+        """Count, type and range, as the Select Trainer checks them."""
+        rows = answer.rows if isinstance(answer, Selection) else answer
+        valid_rows(rows, num_samples, len(self.rows()) if pool_size is None else pool_size)
