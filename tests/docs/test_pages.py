@@ -18,6 +18,7 @@ from dataflex.decisions import Decision
 from dataflex.plugins import hookspecs
 from dataflex.runs import TrainType
 from dataflex.spec import Kind
+from dataflex.testing.checks import checks_for
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = (ROOT / "docs/plugins.md").read_text(encoding="utf-8")
@@ -37,6 +38,13 @@ def test_no_hook_is_documented_that_does_not_exist() -> None:
 
 def test_every_key_of_a_run_file_has_a_section_and_no_section_is_left_over() -> None:
     assert sorted(re.findall(r"^### `(\w+)`$", CONFIGURATION, re.MULTILINE)) == sorted(OUR_KEYS)
+
+
+def test_every_check_of_the_conformance_kit_is_documented_and_no_other() -> None:
+    section = PLUGINS.partition("## Checking a component")[2].partition("\n## ")[0]
+    documented = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)))
+    checks = {check.name for kind in (Kind.SELECTOR, Kind.MIXER) for check in checks_for(kind)}
+    assert sorted(documented) == sorted(checks)
 
 
 def test_every_train_type_is_documented() -> None:

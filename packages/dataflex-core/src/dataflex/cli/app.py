@@ -21,7 +21,7 @@ from dataflex.spec import Kind
 EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
 
-_TAKE_PLUGINS = frozenset({"train", "list-components", "show-component", "doctor"})
+_TAKE_PLUGINS = frozenset({"train", "list-components", "show-component", "check-component", "doctor"})
 
 app = typer.Typer(
     name="dataflex",
@@ -134,6 +134,29 @@ def show_component(
     from dataflex.cli import components
 
     components.show_component(name, _plugin_values(ctx, plugin), kind, as_json)
+
+
+@app.command("check-component")
+def check_component(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a component, or DIST/NAME.")],
+    param: Annotated[
+        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of it. May be repeated.")
+    ] = None,
+    kind: KindOption = None,
+    as_json: JsonOption = False,
+    plugin: PluginValues = None,
+) -> None:
+    """Examine a component on a tiny run: its decisions, its traces, two ranks; exit code 1 if a check fails.
+
+    `dataflex -p ./mine.py check-component mine --param share=0.5`
+
+    Parameters that name domains have to name those of the tiny run: web, code and books.
+    """
+    from dataflex.cli.check import check_component as examine
+
+    if not examine(name, list(param or ()), _plugin_values(ctx, plugin), kind, as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

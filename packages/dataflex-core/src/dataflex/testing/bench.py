@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import abc
 import inspect
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +78,9 @@ class Bench(abc.ABC):
 
         return self._given if self._given is not None else Accelerator(cpu=True)
 
-    def rows(self, domains: Mapping[str, int] = DOMAINS) -> list[Row]:
-        """The pool, domain after domain."""
-        return [row for name, count in domains.items() for row in make_rows(count, name)]
+    def rows(self) -> list[Row]:
+        """The pool in ordinary circumstances, domain after domain."""
+        return _rows(DOMAINS.items())
 
     def build(self, *, seed: int = SEED, domains: Mapping[str, int] = DOMAINS) -> Any:
         """Construct the component.
@@ -183,11 +183,9 @@ class Bench(abc.ABC):
 
     def facts(self, seed: int, domains: Mapping[str, int]) -> dict[str, Any]:
         """What every context holds."""
-        from datasets import Dataset
-
         trainee = self.trainee
         return {
-            "dataset": Dataset.from_list(self.rows(domains)),
+            "dataset": _dataset(tuple(domains.items())),
             "data_collator": trainee.collator,
             "accelerator": self.accelerator,
             "output_dir": self.folder / "output",
@@ -195,7 +193,7 @@ class Bench(abc.ABC):
             "seed": seed,
             "global_batch": 2,
             "stage": "sft",
-            "eval_datasets": {"eval": Dataset.from_list(make_rows(_EVAL_ROWS, "eval"))},
+            "eval_datasets": {"eval": _dataset((("eval", _EVAL_ROWS),))},
             "tokenizer": trainee.tokenizer,
             "optimizer": lambda: trainee.optimizer,
             "scheduler": lambda: trainee.scheduler,
@@ -215,3 +213,15 @@ class Bench(abc.ABC):
             **more,
         }
         return method(**call_by_name(inspect.signature(method), available))
+
+
+def _rows(domains: Iterable[tuple[str, int]]) -> list[Row]:
+    return [row for name, count in domains for row in make_rows(count, name)]
+
+
+@cache
+def _dataset(domains: tuple[tuple[str, int], ...]) -> Any:
+    """Rows of some domains as a data set, which cannot be changed; made once, since its fingerprint takes a while."""
+    from datasets import Dataset
+
+    return Dataset.from_list(_rows(domains))
