@@ -12,9 +12,11 @@ import pytest
 from dataflex.cli.app import main
 from dataflex.errors import ConfigError
 
-OWN = ["train", "demo", "list-components", "show-component", "doctor", "version"]
+OWN = [
+    *("train", "demo", "list-components", "show-component", "check-component", "new-component", "doctor", "version"),
+]
 THEIRS = ["export", "chat", "api", "webui", "webchat", "env"]
-WITH_PLUGINS = ["train run.yaml", "list-components", "show-component x", "doctor"]
+WITH_PLUGINS = ["train run.yaml", "list-components", "show-component x", "check-component x", "doctor"]
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def started(monkeypatch):
     components = SimpleNamespace(list_components=record("list"), show_component=record("show"))
     monkeypatch.setattr("dataflex.cli.components.list_components", components.list_components)
     monkeypatch.setattr("dataflex.cli.components.show_component", components.show_component)
+    monkeypatch.setattr("dataflex.cli.check.check_component", record("check", result=True))
     monkeypatch.setattr("dataflex.cli.doctor.doctor", record("doctor", result=True))
     return calls
 

@@ -159,6 +159,18 @@ def check_component(
         raise typer.Exit(1)
 
 
+@app.command("new-component")
+def new_component(
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="selector or mixer.", case_sensitive=False)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
+) -> None:
+    """Write a complete package with a small working component, its tests, an example and a CI file."""
+    from dataflex.cli.scaffold import new_component as write
+
+    write(kind, name, out)
+
+
 @app.command()
 def doctor(ctx: typer.Context, as_json: JsonOption = False, plugin: PluginValues = None) -> None:
     """Check versions, plugins, the seams to LlamaFactory and devices; exit code 1 if something is broken."""

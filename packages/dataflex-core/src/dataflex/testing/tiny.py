@@ -1,9 +1,13 @@
-"""A model, a tokenizer and a data set small enough for a test, made on the spot: nothing is downloaded."""
+"""A model, a tokenizer and data sets small enough for a test, made on the spot: nothing is downloaded.
+
+``python -m dataflex.testing.tiny DIR`` writes ``DIR/model``, and the data sets web, code and val in ``DIR/data``.
+"""
 
 from __future__ import annotations
 
 import json
 import random
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,3 +75,16 @@ def write_model(folder: Path, *, hidden: int = 32, layers: int = 2, dropout: flo
     finally:
         torch.set_rng_state(generator_state)
     return folder
+
+
+def write_tiny(folder: Path) -> Path:
+    """Write a model and data sets to try a run with; returns ``folder``."""
+    write_model(folder / "model")
+    write_dataset(folder / "data", web=tiny_rows(64), code=tiny_rows(24, seed=1, longest=4), val=tiny_rows(16, seed=2))
+    return folder
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m dataflex.testing.tiny DIR")
+    write_tiny(Path(sys.argv[1]))
