@@ -56,3 +56,13 @@ def test_the_notes_class_in_a_package_of_its_own_is_listed_and_trains(workshop, 
     records = list(DecisionLog(workshop.out / "run"))
     assert [(record.dist, record.version) for record in records] == [("acme-selector", "3.2.1")] * 2
     assert np.load(workshop.out / "run" / records[0].result_ref).tolist() == list(range(12))
+
+
+def test_a_file_that_the_run_file_names_reaches_both_ranks(workshop):
+    (workshop.out / "mine.py").write_text(NOTE_SELECTOR)
+    keys = NOTE_SELECT | {"component_name": "custom", "plugins": ["./mine.py"]}
+    run = workshop.run_file(**keys)
+    done = call(script("dataflex"), "train", str(run), FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
+    assert done.returncode == 0
+    records = list(DecisionLog(workshop.out / "run"))
+    assert [record.dist for record in records] == [str(workshop.out / "mine.py")] * 2

@@ -148,3 +148,37 @@ def test_a_missing_run_file_is_named(tmp_path):
 def test_a_run_file_without_keys_is_refused(write):
     with pytest.raises(ConfigError, match="holds a list, not keys and values"):
         read_run_file(write("- 1\n- 2\n"))
+
+
+def test_plugins_are_found_beside_the_run_file_then_in_the_working_directory(write, tmp_path, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/beside.py", "here.py", "runs/both.py", "both.py"):
+        (tmp_path / place).write_text("")
+    run = read_run_file(write("plugins: [./beside.py, here.py, both.py, no:acme]", "runs/run.yaml"))
+    assert run.plugins() == [
+        *(str(tmp_path / name) for name in ("runs/beside.py", "here.py", "runs/both.py")),
+        "no:acme",
+    ]
+    assert "plugins" not in run.llamafactory
+
+
+def test_plugins_may_be_one_file_or_none_at_all(write, tmp_path):
+    (tmp_path / "mine.py").write_text("")
+    assert read_run_file(write("plugins: mine.py")).plugins() == [str(tmp_path / "mine.py")]
+    assert read_run_file(write("stage: sft")).plugins() == []
+    assert read_run_file(write("plugins:")).plugins() == []
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("[./gone.py]", r"plugins: \./gone\.py \(from run\.yaml\) is not a file; looked for .*gone\.py"),
+        ("[acme-tools]", "Installed plugins load by themselves"),
+        ("{a: 1}", r"plugins: \{'a': 1\} \(from run\.yaml\) must be a list of files"),
+        ("[1]", "must be a list of files"),
+    ],
+)
+def test_plugins_that_are_not_files_are_refused(write, value, message):
+    with pytest.raises(ConfigError, match=message):
+        read_run_file(write(f"plugins: {value}")).plugins()

@@ -32,8 +32,8 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     run = read_run_file(run_file, overrides)
     for warning in checks.warnings(run):
         logger.warning(warning)
-    options = PluginOptions.gather(plugin_values, os.environ)
     dynamic = run.train_type is not TrainType.STATIC
+    options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
     prepared = prepare(run, PluginManager.load(options)) if dynamic else None
     _check_keys(run)
     if _restarts_under_torchrun(run_file, overrides, options):

@@ -23,6 +23,7 @@ OUR_KEYS = (
     "component_name",
     "components_cfg_file",
     "component_params",
+    "plugins",
     "warmup_step",
     "update_step",
     "update_times",
@@ -108,6 +109,32 @@ class RunFile:
         if not isinstance(name, str) or not name:
             raise ConfigError(self._missing("component_name"))
         return name
+
+    def plugins(self) -> list[str]:
+        """The values of the key ``plugins``, ready for ``-p``: files are absolute.
+
+        Raises:
+            ConfigError: for a value that is neither a file nor ``no:DIST``; it says where files were looked for.
+        """
+        given = self.ours.get("plugins")
+        values = [] if given is None else [given] if isinstance(given, str) else given
+        if not isinstance(values, list) or not all(isinstance(value, str) and value for value in values):
+            raise ConfigError(
+                f"plugins: {given!r} (from {self.origin('plugins')}) must be a list of files (./mine.py) and no:DIST."
+            )
+        return [value if value.startswith("no:") else self._file(value) for value in values]
+
+    def _file(self, value: str) -> str:
+        wanted = Path(value).expanduser()
+        places = [self.path.parent / wanted, wanted]
+        for place in places:
+            if place.is_file():
+                return str(place.absolute())
+        tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
+        raise ConfigError(
+            f"plugins: {value} (from {self.origin('plugins')}) is not a file; looked for {tried}. Name a Python file, "
+            "or no:DIST to switch an installed plugin off. Installed plugins load by themselves."
+        )
 
     def _missing(self, key: str) -> str:
         near = did_you_mean(key, self.llamafactory)

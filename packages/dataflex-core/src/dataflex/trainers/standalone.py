@@ -66,7 +66,8 @@ def dynamic_trainer(
     run = RunFile(path=SOURCE, ours=dict(config), llamafactory={}, overridden=frozenset())
     if run.train_type is TrainType.STATIC:
         raise ConfigError(f"{SOURCE} names no dynamic train_type, so {base.__name__} can be used as it is.")
-    loaded = PluginManager.load(PluginOptions.gather([str(plugin) for plugin in plugins], os.environ))
+    values = [*run.plugins(), *map(str, plugins)]
+    loaded = PluginManager.load(PluginOptions.gather(values, os.environ))
     attributes = {"keys": run.ours, "domain_rows": dict(domains or {}), "plugins": loaded}
     return type(f"Dynamic{base.__name__}", (StandaloneMixin, DynamicMixin, base), attributes)
 
