@@ -39,7 +39,8 @@ class Selector(Stateful):
 
     A native class keeps the inherited constructor, ``(params, context)``, and finds both as attributes. A class in
     the style of the design note calls ``super().__init__(dataset, accelerator, data_collator, cache_dir)``. Either
-    way ``dataset``, ``accelerator``, ``data_collator`` and ``cache_dir`` are attributes.
+    way ``dataset``, ``accelerator``, ``data_collator``, ``cache_dir`` and ``seed`` are attributes; in the note's style
+    the seed is 42 unless the class sets it.
     """
 
     params: Any
@@ -48,6 +49,7 @@ class Selector(Stateful):
     accelerator: Any
     data_collator: Any
     cache_dir: str | Path
+    seed: int
 
     @overload
     def __init__(self, params: Any, context: RunContext) -> None: ...
@@ -63,9 +65,9 @@ class Selector(Stateful):
         given = dict(zip(names, args, strict=False)) | kwargs
         self.params = given.get("params")
         self.context = given.get("context")
-        origin = self.context if self.context is not None else None
+        self.seed = self.context.seed if self.context is not None else _NOTE_SEED
         for name in _NOTE_ARGUMENTS:
-            setattr(self, name, getattr(origin, name) if origin is not None else given.get(name))
+            setattr(self, name, getattr(self.context, name) if self.context is not None else given.get(name))
 
     def warmup(self, num_samples: int, replacement: bool = False) -> Sequence[int] | npt.NDArray[np.int64]:
         """Choose the samples of the warm-up stage: by default at random.
@@ -74,8 +76,9 @@ class Selector(Stateful):
             num_samples: Samples of the whole stage, over all ranks.
             replacement: Draw each sample independently. Otherwise no row repeats before all have been drawn.
         """
-        seed = self.context.seed if self.context is not None else 42
-        return random_rows(np.random.default_rng([seed, 0]), len(self.dataset), num_samples, replacement=replacement)
+        return random_rows(
+            np.random.default_rng([self.seed, 0]), len(self.dataset), num_samples, replacement=replacement
+        )
 
     def select(
         self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any
@@ -99,6 +102,7 @@ class Selector(Stateful):
         raise NotImplementedError(f"{type(self).__name__} must define select()")
 
 
+_NOTE_SEED = 42  # of dataflex 1.x
 _NOTE_ARGUMENTS = ("dataset", "accelerator", "data_collator", "cache_dir")
 
 
