@@ -17,8 +17,6 @@ from dataflex.scaffold.names import Names
 from dataflex.scaffold.package import write_package
 from dataflex.spec import Kind
 
-KINDS = (Kind.SELECTOR, Kind.MIXER)
-
 
 def write(kind: Kind, folder: Path, name: str = "two-words") -> Path:
     names = Names(kind, name)
@@ -38,7 +36,7 @@ def test_a_name_that_cannot_be_a_module_is_refused(name: str) -> None:
         Names(Kind.SELECTOR, name)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", Kind)
 def test_a_package_holds_everything_and_no_place_is_left_open(kind: Kind, tmp_path: Path) -> None:
     names = Names(kind, "two-words")
     written = {str(path) for path in write_package(names, tmp_path)}
@@ -60,7 +58,7 @@ def test_a_package_holds_everything_and_no_place_is_left_open(kind: Kind, tmp_pa
             assert yaml.safe_load(text)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", Kind)
 def test_its_metadata_names_the_plugin_and_this_core(kind: Kind, tmp_path: Path) -> None:
     project = tomllib.loads((write(kind, tmp_path) / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["entry-points"]["dataflex.components"] == {"two-words": f"two_words_{kind}.plugin"}

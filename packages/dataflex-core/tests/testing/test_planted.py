@@ -16,7 +16,7 @@ from dataflex.testing.runner import check_named, run_check
 from dataflex.testing.subject import Subject
 
 HERE = Path(__file__).parent
-FILES = {Kind.SELECTOR: HERE / "planted_selectors.py", Kind.MIXER: HERE / "planted_mixers.py"}
+FILES = {kind: HERE / f"planted_{kind.plural}.py" for kind in Kind}
 ON_RANKS = "ranks_agree"
 SOUND = "sound"
 
@@ -72,7 +72,7 @@ def dataflex_components():
 
 
 def planted() -> list[Subject]:
-    """Every component of the two files."""
+    """Every component of the planted files."""
     return [
         Subject(name=name, kind=kind, plugins=(str(path),))
         for kind, path in FILES.items()
@@ -126,7 +126,7 @@ def on_ranks(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RankAnswers]
 
 def test_ranks_that_disagree_are_found_and_all_others_agree(on_ranks: dict[str, RankAnswers]) -> None:
     assert {name: found.failure for name, found in on_ranks.items() if found.failure} == {}
-    assert {name for name, found in on_ranks.items() if found.differ} == {f"selector-{ON_RANKS}", f"mixer-{ON_RANKS}"}
+    assert {name for name, found in on_ranks.items() if found.differ} == {f"{kind}-{ON_RANKS}" for kind in Kind}
 
 
 @pytest.mark.parametrize("kind", FILES)

@@ -161,7 +161,7 @@ def check_component(
 
 @app.command("new-component")
 def new_component(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="selector or mixer.", case_sensitive=False)],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="selector, mixer or weighter.", case_sensitive=False)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
 ) -> None:

@@ -106,6 +106,8 @@ class Bench(abc.ABC):
         """Ask for a decision in ordinary circumstances, for a check of something else than the decision."""
         try:
             return self.ask(component, step)
+        except NotApplicable:
+            raise
         except Exception as error:
             raise NotApplicable("it does not decide: see decides") from error
 
@@ -168,6 +170,8 @@ class Bench(abc.ABC):
         self.ordinary()
         try:
             answer = ask()
+        except NotApplicable:
+            raise
         except DataFlexError:
             return
         except Exception as error:

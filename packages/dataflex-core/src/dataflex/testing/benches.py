@@ -10,8 +10,9 @@ from dataflex.testing.bench import Bench
 from dataflex.testing.mixer_bench import MixerBench
 from dataflex.testing.selector_bench import SelectorBench
 from dataflex.testing.subject import Subject
+from dataflex.testing.weighter_bench import WeighterBench
 
-_BENCHES: dict[Kind, type[Bench]] = {Kind.SELECTOR: SelectorBench, Kind.MIXER: MixerBench}
+_BENCHES: dict[Kind, type[Bench]] = {Kind.SELECTOR: SelectorBench, Kind.MIXER: MixerBench, Kind.WEIGHTER: WeighterBench}
 
 
 def make_bench(subject: Subject, folder: Path, accelerator: Any = None, cache_dir: Path | None = None) -> Bench:

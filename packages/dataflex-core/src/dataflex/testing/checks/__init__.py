@@ -9,8 +9,9 @@ from dataflex.testing.checks.declarations import DECLARATIONS
 from dataflex.testing.checks.mixers import MIXERS
 from dataflex.testing.checks.selectors import SELECTORS
 from dataflex.testing.checks.side_effects import SIDE_EFFECTS
+from dataflex.testing.checks.weighters import WEIGHTERS
 
-_OF_A_KIND = {Kind.SELECTOR: SELECTORS, Kind.MIXER: MIXERS}
+_OF_A_KIND = {Kind.SELECTOR: SELECTORS, Kind.MIXER: MIXERS, Kind.WEIGHTER: WEIGHTERS}
 
 
 def checks_for(kind: Kind) -> tuple[Check, ...]:

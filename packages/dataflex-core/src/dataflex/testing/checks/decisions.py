@@ -10,7 +10,7 @@ import numpy as np
 from dataflex import state
 from dataflex.errors import ComponentError
 from dataflex.testing.bench import SEED, STEPS, Bench
-from dataflex.testing.check import CheckFailed
+from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.ranks import ask_on_ranks
 from dataflex.testing.subject import Subject
 
@@ -24,6 +24,8 @@ def decides(bench: Bench) -> None:
     for step in STEPS:
         try:
             bench.ask(component, step)
+        except NotApplicable:
+            raise
         except Exception as error:
             raise CheckFailed(f"at step {step} it raised {type(error).__name__}: {error}") from error
 

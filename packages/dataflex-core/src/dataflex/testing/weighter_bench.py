@@ -1,0 +1,124 @@
+"""The bench for weighters.
+
+Shapes: B samples of a micro-batch, T tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.math.losses import output_logits, sample_losses
+from dataflex.scoring.inputs import model_inputs
+from dataflex.scoring.quiet import evaluating
+from dataflex.testing.bench import Bench
+from dataflex.testing.check import NotApplicable
+from dataflex.testing.trainee import Row
+from dataflex.trainers.weight import overrides_weights
+from dataflex.trainers.weight_seam import valid_weights
+
+SAMPLES = 6
+_WATCHED = 2  # optimizer steps shown to on_step before a decision
+_OF_A_STEP = 12  # samples of each
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Samples to weigh.
+
+    Attributes:
+        losses_B: Mean loss per target token.
+        tokens_B: Target tokens.
+        inputs: The batch, labels included.
+    """
+
+    losses_B: torch.Tensor
+    tokens_B: torch.Tensor
+    inputs: Mapping[str, Any]
+
+
+class WeighterBench(Bench):
+    """Shows the samples of a few steps, then asks for the weights of a micro-batch."""
+
+    @cached_property
+    def batch(self) -> MicroBatch:
+        """An ordinary micro-batch, with the losses the model has on it."""
+        return self.micro_batch(self.rows()[:SAMPLES])
+
+    def micro_batch(self, rows: list[Row], padding: int = 0) -> MicroBatch:
+        """Collate rows, ``padding`` columns longer than need be, and compute their losses."""
+        trainee = self.trainee
+        inputs = trainee.collator([dict(row) for row in rows])
+        with evaluating(trainee.model):
+            logits = output_logits(
+                trainee.model(**model_inputs(trainee.model, inputs)), inputs["labels"], trainee.model
+            )
+            losses = sample_losses(logits, inputs["labels"])
+        fill = {"input_ids": 0, "attention_mask": 0, "labels": -100}
+        padded = {
+            name: torch.nn.functional.pad(value_BT, (0, padding), value=fill.get(name, 0))
+            for name, value_BT in inputs.items()
+        }
+        return MicroBatch(losses.means.detach().float(), losses.counts_B, padded)
+
+    def ask(self, component: Any, step: int, batch: MicroBatch | None = None) -> Any:
+        """Ask for weights after steps with losses that are a function of the step.
+
+        Of a class with ``get_weighted_loss``, the weights are the gradient of its scalar, times the number of samples.
+        """
+        batch = batch or self.batch
+        for before in range(step - _WATCHED, step):
+            if overrides_weights(component) and hasattr(component, "on_step"):
+                component.on_step(_observed(before + 1))
+        if overrides_weights(component):
+            context = WeightContext(
+                step=step, tokens_B=batch.tokens_B, model=self.trainee.model, inputs=dict(batch.inputs)
+            )
+            return component.weights(batch.losses_B.clone(), context)
+        losses_B, loss = self.reduce(component, step, batch)
+        if not loss.requires_grad:
+            return torch.zeros_like(losses_B)
+        return torch.autograd.grad(loss, losses_B)[0] * len(losses_B)
+
+    def reduce(self, component: Any, step: int, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """The losses, with gradient, and the scalar that ``get_weighted_loss`` makes of them."""
+        if not hasattr(component, "get_weighted_loss"):
+            raise NotApplicable("its training_step does everything itself")
+        losses_B = batch.losses_B.clone().requires_grad_()
+        trainer = SimpleNamespace(state=SimpleNamespace(global_step=step), accelerator=self.accelerator)
+        loss = component.get_weighted_loss(losses_B, ctx=trainer, model=self.trainee.model, inputs=dict(batch.inputs))
+        return losses_B, loss
+
+    def weights(self, component: Any, batch: MicroBatch) -> Any:
+        """Weights of a micro-batch as an array, for a check of something else than the decision."""
+        try:
+            return self.flat(self.ask(component, 10, batch))
+        except NotApplicable:
+            raise
+        except Exception as error:
+            raise NotApplicable("it does not decide: see decides") from error
+
+    def flat(self, answer: Any) -> Any:
+        """The weights, in order."""
+        return answer.detach().cpu().numpy() if hasattr(answer, "detach") else np.asarray(answer)
+
+    def validate(self, answer: Any, samples: int = SAMPLES) -> None:
+        """Type, shape and values, as the Weight Trainer checks them."""
+        valid_weights(answer, torch.zeros(samples))
+
+
+def _observed(step: int) -> WeightedStep:
+    rng = np.random.default_rng([7, step])
+    return WeightedStep(
+        step=step,
+        losses=rng.uniform(1.0, 6.0, _OF_A_STEP),
+        tokens=rng.integers(2, 20, _OF_A_STEP).astype(np.float64),
+        weights=np.ones(_OF_A_STEP),
+    )

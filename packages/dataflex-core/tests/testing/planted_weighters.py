@@ -1,0 +1,148 @@
+"""Weighters with one fault each, named like planted_selectors.py."""
+
+from __future__ import annotations
+
+import torch
+
+from dataflex import Weighter, register_weighter
+
+
+class Sound(Weighter):
+    """Weighs a sample by its loss."""
+
+    def weights(self, losses_B, context):
+        return torch.where(torch.isfinite(losses_B), losses_B, torch.ones_like(losses_B))
+
+
+@register_weighter("sound")
+class TheSoundOne(Sound):
+    """A weighter without a fault: compares losses with the mean of the step before."""
+
+    mean = 1.0
+
+    def weights(self, losses_B, context):
+        return super().weights(losses_B, context) / self.mean
+
+    def on_step(self, stats):
+        self.mean = float(stats.losses.mean())
+
+    def state_dict(self):
+        return {"mean": self.mean}
+
+    def load_state_dict(self, state):
+        self.mean = state["mean"]
+
+
+@register_weighter("sound:old")
+class SoundOldStyle:
+    """A class of the design note's style without a fault."""
+
+    def __init__(self, strategy: str = "uniform"):
+        self.strategy = strategy
+
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        weights = losses.detach() / losses.detach().sum()
+        return (weights * losses).sum()
+
+
+@register_weighter("gives_one_weight_per_sample")
+class Scalar(Sound):
+    """Reduces the weights to one."""
+
+    def weights(self, losses_B, context):
+        return super().weights(losses_B, context).mean()
+
+
+@register_weighter("weights_are_finite_and_not_negative")
+class Negative(Sound):
+    """Turns some weights around."""
+
+    def weights(self, losses_B, context):
+        return -super().weights(losses_B, context)
+
+
+@register_weighter("loss_has_a_gradient")
+class Detached:
+    """Weighs a copy of the losses."""
+
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        return torch.tensor(losses.detach().mean().item())
+
+
+@register_weighter("identical_samples_weigh_the_same")
+class Summed:
+    """Adds up the losses of a micro-batch."""
+
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        return losses.sum()
+
+
+@register_weighter("padding_is_irrelevant")
+class ByWidth(Sound):
+    """Divides by the width of the batch."""
+
+    def weights(self, losses_B, context):
+        return losses_B.nan_to_num(1) * 0 + 1 / (context.inputs["input_ids"].shape[1] // 100 + 1)
+
+
+@register_weighter("order_of_samples_is_irrelevant")
+class FirstIsLongest(Sound):
+    """Compares each sample's length with that of the first."""
+
+    def weights(self, losses_B, context):
+        return torch.where(context.tokens_B > context.tokens_B[0], 2.0, 1.0)
+
+
+@register_weighter("other_samples_are_irrelevant")
+class Softmax(Sound):
+    """Normalises within the micro-batch."""
+
+    def weights(self, losses_B, context):
+        return torch.softmax(super().weights(losses_B, context), 0)
+
+
+@register_weighter("copes_with_a_single_sample")
+class NeedsTwo(Sound):
+    """Takes the second sample for granted."""
+
+    def weights(self, losses_B, context):
+        assert losses_B[1] is not None
+        return super().weights(losses_B, context)
+
+
+@register_weighter("copes_with_losses_that_are_nan")
+class Plain(Sound):
+    """Hands NaN on."""
+
+    def weights(self, losses_B, context):
+        return losses_B
+
+
+@register_weighter("ranks_agree")
+class Selfish(Sound):
+    """Weighs by rank."""
+
+    def weights(self, losses_B, context):
+        return super().weights(losses_B, context) * (1 + self.context.rank)
+
+
+@register_weighter("gradients_are_untouched")
+class Backward(Sound):
+    """Goes backward through the model."""
+
+    def weights(self, losses_B, context):
+        sum(value.sum() for value in context.model.parameters()).backward()
+        return super().weights(losses_B, context)
+
+
+@register_weighter("state_gives_the_same_next_decision")
+class Forgetful(Sound):
+    """Counts steps, and begins anew after a resume."""
+
+    steps = 1
+
+    def on_step(self, stats):
+        self.steps += 1
+
+    def weights(self, losses_B, context):
+        return super().weights(losses_B, context) ** (1 / self.steps)
