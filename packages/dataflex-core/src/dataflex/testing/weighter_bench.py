@@ -97,13 +97,16 @@ class WeighterBench(Bench):
         return losses_B, loss
 
     def weights(self, component: Any, batch: MicroBatch) -> Any:
-        """Weights of a micro-batch as an array, for a check of something else than the decision."""
+        """Weights of a micro-batch as an array, shape ``[B]``, for a check of something else than the decision."""
         try:
-            return self.flat(self.ask(component, 10, batch))
+            weights = self.flat(self.ask(component, 10, batch))
         except NotApplicable:
             raise
         except Exception as error:
             raise NotApplicable("it does not decide: see decides") from error
+        if weights.shape != tuple(batch.losses_B.shape):
+            raise NotApplicable("it does not give one weight for each: see gives_one_weight_per_sample")
+        return weights
 
     def flat(self, answer: Any) -> Any:
         """The weights, in order."""
