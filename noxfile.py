@@ -31,7 +31,7 @@ nox.options.error_on_external_run = False
 ROOT = Path(__file__).parent
 CONSTRAINTS = ROOT / "constraints.txt"
 TOOLS = (
-    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis"),
+    *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorboard", "playwright"),
     *("ruff", "mypy", "import-linter", "types-PyYAML"),
     *("hatchling", "editables", "build", "towncrier"),
 )

@@ -7,13 +7,12 @@ beside the log and is named by ``result_ref``.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflex.errors import ConfigError
+from dataflex import files
 from dataflex.spec import Kind
 
 SCHEMA = 1
@@ -36,6 +35,11 @@ class Decision:
         seed: The run's seed.
         result_ref: Path of the result, relative to the log's folder; ``""`` if there is none.
         metrics: Numbers the component or the framework reports.
+        plan_ref: Path of the stage's rows in training order, relative to the log's folder; ``""`` in older records.
+        timing: Parts of ``seconds``: ``component_seconds`` (inside its ``select`` or ``mix``, scoring included) and
+            ``planning_seconds`` (all else).
+        scores: Summary of the scores the component gave, see :func:`dataflex.math.score_summary.score_summary`;
+            empty if it gave none.
         schema: Version of this record.
     """
 
@@ -50,6 +54,9 @@ class Decision:
     seed: int
     result_ref: str = ""
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    plan_ref: str = ""
+    timing: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float | list[float]] = field(default_factory=dict)
     schema: int = SCHEMA
 
     def to_json(self) -> str:
@@ -73,40 +80,15 @@ class DecisionLog:
 
     def append(self, decision: Decision) -> None:
         """Add one record and force it to disk."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(decision.to_json() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        files.append_line(self.path, decision.to_json())
 
     def truncate(self, step: int) -> None:
         """Drop the records of boundaries at or after ``step``: the resumed run takes those again.
 
         A last line cut short by a kill is dropped as well.
         """
-        if not self.path.exists():
-            return
-        kept = [decision.to_json() for decision in self._read() if decision.step < step]
-        temporary = self.path.with_suffix(".jsonl.tmp")
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(line + "\n" for line in kept)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
+        if self.path.exists():
+            files.replace_lines(self.path, [record.to_json() for record in self if record.step < step])
 
     def __iter__(self) -> Iterator[Decision]:
-        return self._read()
-
-    def _read(self) -> Iterator[Decision]:
-        if not self.path.exists():
-            return
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield Decision.from_json(line)
-            except (ValueError, KeyError, TypeError) as error:
-                if number == len(lines):
-                    return
-                raise ConfigError(
-                    f"{self.path}, line {number} is not a decision record ({error}). Move the file away."
-                ) from error
+        return files.read_lines(self.path, Decision.from_json, "a decision record")

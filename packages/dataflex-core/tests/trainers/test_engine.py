@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -80,6 +81,9 @@ def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out"
             planner.trainer = self
             return Engine(self, schedule, planner, "test/planner")
 
+        def _make_recorder(self):
+            return MagicMock()
+
         def training_step(self, model, inputs, *args, **kwargs):
             rows.append((self.state.global_step, inputs["x"][:, 0].int().tolist()))
             return super().training_step(model, inputs, *args, **kwargs)
@@ -101,7 +105,6 @@ def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out"
     recorder = Recorder()
     trainer = Dynamic(model=Line(), args=args, train_dataset=Pool(), callbacks=[recorder])
     trainer.session = SimpleNamespace(
-        log=SimpleNamespace(truncate=lambda step: None),
         finished=lambda **kwargs: None,
         names_checkpoint=lambda path: True,
     )

@@ -126,4 +126,5 @@ def test_memory_does_not_grow_with_the_number_of_boundaries(train, only_new_obje
         sizes = train(kept)
     finally:
         tracemalloc.stop()
-    assert (sizes[-1] - sizes[9]) / (BOUNDARIES - 10) < 1024  # bytes; a loader and its iterator take several times that
+    # Bytes. The Trainer's log keeps an entry for each; a loader and its iterator take several times that.
+    assert (sizes[-1] - sizes[9]) / (BOUNDARIES - 10) < 2048

@@ -21,6 +21,7 @@ from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.weight import WeightPlanner
@@ -40,6 +41,7 @@ class DynamicMixin:
 
     session: Session
     engine: Engine | None = None
+    recorder: Recorder
     component: Any = None
     loss_seam: LossSeam | WeightSeam | None = None
     weighing: WeightPlanner | None = None
@@ -53,9 +55,10 @@ class DynamicMixin:
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
-        if self.is_world_process_zero():
-            self.session.log.truncate(checkpoints.step_of(checkpoint) if checkpoint is not None else 0)
+        self.recorder = self._make_recorder()
+        self.recorder.begin(checkpoint)
         output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+        self.recorder.end(self.state.global_step, output.metrics)
         if self.is_world_process_zero():
             self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
         return output
@@ -117,6 +120,10 @@ class DynamicMixin:
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
             return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        with self.recorder.checkpointing():
+            return self._save_whole_checkpoint(model, trial, *args, **kwargs)
+
+    def _save_whole_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         folder: Path = self._checkpoint_folder()
         engine_state = self.engine.state()
         if self.args.should_save:
@@ -166,6 +173,12 @@ class DynamicMixin:
         session = self.session
         return Engine(self, schedule, planner, session.identity, session.versions, session.run.plan.params)
 
+    def _make_recorder(self: Any) -> Recorder:
+        recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
+        self.remove_callback(_Logs)  # of an earlier train()
+        self.add_callback(_Logs(recorder))
+        return recorder
+
     def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
         self.remove_callback(_StepEnds)  # of an earlier train()
         self.loss_seam = planner.loss_seam
@@ -178,6 +191,16 @@ class DynamicMixin:
         self.engine.restore(saved, str(checkpoint))
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
+
+
+class _Logs(TrainerCallback):
+    """Writes the Trainer's log down as it grows."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        self._recorder.logged(int(state.global_step), dict(logs or {}))
 
 
 class _StepEnds(TrainerCallback):

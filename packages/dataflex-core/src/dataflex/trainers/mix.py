@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dataflex.components.build import call_by_name
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
 from dataflex.config.mixture import Unit
@@ -133,7 +131,7 @@ class MixPlanner(ComponentPlanner):
     def _mix(self, stage: int, step: int) -> Proportions:
         self.view.update(step=step)
         available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
-        answer = self.component.mix(**call_by_name(inspect.signature(self.component.mix), available))
+        answer = self.ask(self.component.mix, available)
         try:
             return check_proportions(answer, self.view.names, "what its mix() returned")
         except ConfigError as error:  # the mixer's fault, not the run file's

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import abc
-import logging
+import inspect
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.distributed import AnotherRankFailed, assert_same_on_all_ranks, first_failure
+from dataflex.components.build import call_by_name
+from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.schedule import Schedule
+from dataflex.trainers.announce import announce
 from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.metrics import decision_metrics, log_metrics
 from dataflex.trainers.session import Session
-
-logger = logging.getLogger("dataflex")
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class Outcome:
         rows: The plan of the stage: row indices in training order, over all ranks; shape ``[num_samples]``.
         result: What was decided, for the record (the rows, or the proportions).
         metrics: Numbers for the record.
-        decided: Whether the component was asked; otherwise there is nothing to record.
+        decided: Whether the component was asked; otherwise there is no decision to record.
+        scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; ``None`` if the
+            component gave none.
     """
 
     rows: npt.NDArray[np.int64]
     result: npt.NDArray[np.generic]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     decided: bool = True
+    scores: npt.NDArray[np.float64] | None = None
 
 
 class ComponentPlanner(abc.ABC):
@@ -59,6 +63,7 @@ class ComponentPlanner(abc.ABC):
 
     def __init__(self, trainer: Any, session: Session, schedule: Schedule, component: Any) -> None:
         self.trainer, self.session, self.schedule, self.component = trainer, session, schedule, component
+        self._asked_seconds = 0.0
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Make the plan of a stage; the same on all ranks.
@@ -68,6 +73,7 @@ class ComponentPlanner(abc.ABC):
                 between ranks. A checkpoint of the current step has been written by then.
         """
         started, before = time.perf_counter(), self.state_dict()
+        self._asked_seconds = 0.0
         outcome, failure = None, ""
         cause: Exception | None = None
         try:
@@ -83,17 +89,30 @@ class ComponentPlanner(abc.ABC):
             assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.trainer.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.session.title}: {error}{self._keep_progress(before)}") from error
-        if stage > 0 and outcome.decided and self.trainer.is_world_process_zero():
-            decision = self.session.record(
-                step=step,
-                stage=stage,
-                seed=int(self.trainer.args.seed),
-                seconds=time.perf_counter() - started,
-                metrics=outcome.metrics,
-                result=outcome.result,
-            )
-            logger.info("step %d: %s, in %.1f s", step, self.describe(outcome), decision.seconds)
+        self._record(stage, step, outcome, time.perf_counter() - started)
         return outcome.rows
+
+    def _record(self, stage: int, step: int, outcome: Outcome, seconds: float) -> None:
+        """Write the plan down and, where the component decided, what it was. Called on every rank."""
+        recorder, entries = self.trainer.recorder, {}
+        decided = stage > 0 and outcome.decided
+        if recorder.writes and not decided:
+            recorder.undecided(step, outcome)
+        elif recorder.writes:
+            decision = recorder.boundary(
+                stage=stage, step=step, outcome=outcome, seconds=seconds, component_seconds=self._asked_seconds
+            )
+            announce(decision, self.describe(outcome))
+            entries = decision_metrics(decision)
+        if decided:
+            log_metrics(self.trainer, all_gather(entries, self.trainer.accelerator)[0])
+
+    def ask(self, method: Callable[..., Any], available: Mapping[str, Any]) -> Any:
+        """Call a method of the component with those arguments that it names, and take the time."""
+        started = time.perf_counter()
+        answer = method(**call_by_name(inspect.signature(method), available))
+        self._asked_seconds = time.perf_counter() - started
+        return answer
 
     @abc.abstractmethod
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.build import call_by_name
 from dataflex.components.context import RunContext
 from dataflex.components.selector import Selection
 from dataflex.errors import ComponentError
@@ -37,7 +35,8 @@ class SelectPlanner(ComponentPlanner):
         pool_size = len(self.trainer.train_dataset)
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
-        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics})
+        scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
+        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores)
 
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""
@@ -57,7 +56,29 @@ class SelectPlanner(ComponentPlanner):
             "num_samples": num_samples,
             **self.runtime_arguments(stage),
         }
-        return self.component.select(**call_by_name(inspect.signature(self.component.select), available))
+        return self.ask(self.component.select, available)
+
+
+def valid_scores(answer: Any, pool_size: int) -> npt.NDArray[np.float64]:
+    """Check the scores a selector reports with its rows.
+
+    Args:
+        answer: Any sequence or array of numbers.
+        pool_size: Rows of the pool.
+
+    Returns:
+        The scores, shape ``[pool_size]``.
+
+    Raises:
+        ComponentError: for another shape.
+    """
+    scores = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, np.float64)
+    if scores.shape != (pool_size,):
+        raise ComponentError(
+            f"it returned scores of shape {list(scores.shape)}; there must be one for each of the {pool_size} rows of "
+            "the pool, NaN for a row that was not scored"
+        )
+    return scores
 
 
 def valid_rows(answer: Any, num_samples: int, pool_size: int) -> npt.NDArray[np.int64]:

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from dataflex import __version__, checkpoints
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
@@ -30,7 +27,6 @@ from dataflex.spec import Kind
 from dataflex.trainers.mixture import Mixture, open_mixture
 
 logger = logging.getLogger("dataflex")
-RESULTS_FOLDER = "decisions"
 _NOT_RESUMABLE = "rm"  # the one stage of ours whose checkpoints LlamaFactory itself cannot go on from
 
 
@@ -239,15 +235,10 @@ class Session:
         stage: int,
         seed: int,
         seconds: float,
-        metrics: Mapping[str, float | list[float]],
-        result: npt.NDArray[np.generic],
+        **results: Any,
     ) -> Decision:
-        """Write a decision and its result to the output directory, then tell the plugins. Rank 0 only."""
+        """Append a decision to the log, then tell the plugins. Rank 0 only; ``results`` are fields of the record."""
         plan = self.run.plan
-        reference = f"{RESULTS_FOLDER}/step-{step:08d}.npy"
-        path = plan.output_dir / reference
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, result, allow_pickle=False)
         decision = Decision(
             step=step,
             stage=stage,
@@ -258,8 +249,7 @@ class Session:
             params=json.loads(json.dumps(dict(plan.params), default=str)),
             seconds=seconds,
             seed=seed,
-            result_ref=reference,
-            metrics=metrics,
+            **results,
         )
         self.log.append(decision)
         self.run.plugins.call("dataflex_decision", decision=decision)

@@ -39,8 +39,8 @@ def dynamic_trainer(
         base: ``transformers.Trainer`` or a class derived from it, e.g. TRL's ``SFTTrainer``.
         config: The keys a run file would have: ``train_type``, ``component_name``, ``component_params``,
             ``warmup_step``, ``update_step``, ...
-        domains: For mixing: rows of each domain by name. The pool holds the domains one after another, as
-            ``datasets.concatenate_datasets`` joins them.
+        domains: Rows of each domain by name: for mixing, and for a selector so that its share of each is recorded.
+            The pool holds the domains one after another, as ``datasets.concatenate_datasets`` joins them.
         plugins: Python files with components of yours, and ``no:DIST``, as after ``-p`` on the command line.
 
     Returns:
@@ -87,7 +87,7 @@ class StandaloneMixin:
             raise ConfigError("train_dataset is streamed: it has no rows to choose from. Give a map-style data set.")
         run = RunFile(path=SOURCE, ours=self.keys, llamafactory=self._arguments(), overridden=frozenset())
         self.session = Session(prepare(run, self.plugins))
-        if self.session.run.mixture is not None:
+        if self.session.run.mixture is not None or self.domain_rows:
             self.session.check_domain_names(list(self.domain_rows))
             self.session.domains = self._domains()
         self.session.check(self.train_dataset, self.args)

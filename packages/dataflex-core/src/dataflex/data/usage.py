@@ -1,0 +1,75 @@
+"""How often each row of the pool was trained on, from the plans that a run left in its output directory."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+FOLDER = "decisions"
+"""Where results and plans lie in the output directory."""
+
+_NAME = re.compile(r"(step|plan)-(\d{8})\.npy")
+
+
+def plan_name(step: int) -> str:
+    """Path of the plan made at ``step``, relative to the output directory."""
+    return f"{FOLDER}/plan-{step:08d}.npy"
+
+
+def result_name(step: int) -> str:
+    """Path of what was decided at ``step``, relative to the output directory. A selector's is its plan as well."""
+    return f"{FOLDER}/step-{step:08d}.npy"
+
+
+def forget_from(output_dir: Path, step: int) -> None:
+    """Delete results and plans made at or after ``step``, left there by an earlier run or part of one."""
+    for path in (output_dir / FOLDER).glob("*.npy"):
+        match = _NAME.fullmatch(path.name)
+        if match is not None and int(match.group(2)) >= step:
+            path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, eq=False)
+class ServedPlan:
+    """The part of a plan that was trained on.
+
+    Attributes:
+        step: Optimizer steps done when it was made.
+        rows: Rows in training order, all ranks; shape ``[samples]``.
+    """
+
+    step: int
+    rows: npt.NDArray[np.int64]
+
+
+def served_plans(output_dir: Path, plans: dict[int, str], *, end: int, global_batch: int) -> Iterator[ServedPlan]:
+    """Read plans in the order of steps, each cut where the next begins or where the run has come to.
+
+    Args:
+        output_dir: The run's output directory.
+        plans: Path of each plan, relative to it, by the step at which it was made.
+        end: Optimizer steps done.
+        global_batch: Samples of one optimizer step over all ranks.
+    """
+    steps = sorted(step for step in plans if step < end)
+    for step, until in itertools.pairwise([*steps, end]):
+        path = output_dir / plans[step]
+        if path.is_file():
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+            yield ServedPlan(step, np.array(rows[: (until - step) * global_batch], np.int64))
+
+
+def find_plans(output_dir: Path, recorded: dict[int, str]) -> dict[int, str]:
+    """Paths of all plans by step: those that records name, and the warm-up's, which no record does."""
+    found = {
+        int(match.group(2)): f"{FOLDER}/{path.name}"
+        for path in (output_dir / FOLDER).glob("plan-*.npy")
+        if (match := _NAME.fullmatch(path.name)) is not None
+    }
+    return found | recorded

@@ -1,0 +1,76 @@
+"""Files that a kill leaves old or new, and files of lines that it leaves whole but for the last."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from dataflex.errors import ConfigError
+
+Record = TypeVar("Record")
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole: under a temporary name, forced to disk, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def append_line(path: Path, line: str, *, sync: bool = True) -> None:
+    """Add a line to a file.
+
+    Args:
+        path: The file; it and its folder are made if need be.
+        line: Without the line break.
+        sync: Force it to disk, which costs milliseconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(line + "\n")
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+
+
+def read_lines(path: Path, parse: Callable[[str], Record], what: str) -> Iterator[Record]:
+    """Records of a file of lines; none if there is no file. A last line cut short by a kill is left out.
+
+    Args:
+        path: The file.
+        parse: From a line to a record.
+        what: What a line should be, for the message.
+
+    Raises:
+        ConfigError: for a damaged line that is not the last.
+    """
+    if not path.exists():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            yield parse(line)
+        except (ValueError, KeyError, TypeError) as error:
+            if number == len(lines):
+                return
+            raise ConfigError(f"{path}, line {number} is not {what} ({error}). Move the file away.") from error
+
+
+def replace_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a file of lines whole, see :func:`replace_text`."""
+    replace_text(path, "".join(line + "\n" for line in lines))
+
+
+def parse_object(line: str) -> dict[str, Any]:
+    """A JSON object on one line; raises ``ValueError`` for anything else."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise ValueError("not an object")
+    return record

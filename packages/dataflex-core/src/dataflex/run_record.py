@@ -1,0 +1,198 @@
+"""What a run writes down of itself beside its decisions, in ``dataflex/`` of its output directory.
+
+    run.json        what runs: component, parameters, schedule, pool, versions; and how it ended
+    log.jsonl       the Trainer's log, a line an entry, with the seconds spent so far
+    samples.jsonl   text of the rows chosen most and least, brought up to date at each boundary
+
+Everything :mod:`dataflex.report` shows comes from here and from ``decisions.jsonl``: it needs neither model nor data.
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dataflex import files
+
+SCHEMA = 1
+FOLDER = "dataflex"
+_SECRET = re.compile(r"token$|secret|password|api_key", re.IGNORECASE)
+_HIDDEN = "(hidden)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How a run ended by itself.
+
+    Attributes:
+        steps: Optimizer steps done.
+        metrics: The Trainer's closing metrics.
+    """
+
+    steps: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """What runs (schema 1; later schemas only add fields).
+
+    Attributes:
+        train_type: The key of the run file.
+        stage: LlamaFactory's training stage; ``""`` under another front end.
+        kind: Kind of the component.
+        component: Its name.
+        dist: Who provides it.
+        params: Its parameters.
+        arguments: LlamaFactory's keys or the Trainer's arguments; what looks like a secret is hidden.
+        seed: The run's seed.
+        global_batch: Samples of one optimizer step over all ranks.
+        ranks: Number of processes.
+        pool: Rows of the pool.
+        domains: Names of the domains, if they are known.
+        domain_sizes: Rows of each.
+        warmup: Steps before the first boundary.
+        update: Steps between boundaries.
+        total: Steps of the whole run.
+        versions: Version by distribution, Python's included.
+        started: When the run (or the part of it that was resumed last) began, ISO 8601 with zone.
+        ending: How it ended; ``None`` while it has not, or was killed.
+        schema: Version of this record.
+    """
+
+    train_type: str
+    stage: str
+    kind: str
+    component: str
+    dist: str
+    params: Mapping[str, Any]
+    arguments: Mapping[str, Any]
+    seed: int
+    global_batch: int
+    ranks: int
+    pool: int
+    domains: Sequence[str]
+    domain_sizes: Sequence[int]
+    warmup: int
+    update: int
+    total: int
+    versions: Mapping[str, str]
+    started: str
+    ending: Ending | None = None
+    schema: int = SCHEMA
+
+    @classmethod
+    def from_json(cls, text: str) -> RunInfo:
+        """Read it back; fields of a later schema are ignored."""
+        raw = files.parse_object(text)
+        known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
+        if known.get("ending") is not None:
+            known["ending"] = Ending(**known["ending"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logged:
+    """One entry of the Trainer's log.
+
+    Attributes:
+        step: Optimizer steps done.
+        values: What was logged.
+        seconds: Seconds since the run began, all its parts together: ``elapsed``, and of these ``decisions`` and
+            ``checkpoints``.
+    """
+
+    step: int
+    values: Mapping[str, Any]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, line: str) -> Logged:
+        """Read one line."""
+        raw = files.parse_object(line)
+        return cls(step=int(raw["step"]), values=dict(raw["values"]), seconds=dict(raw.get("seconds", {})))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """A row of the pool, to look at.
+
+    Attributes:
+        row: Its index.
+        chosen: How often the plans made so far hold it.
+        text: Its decoded text, cut to a few thousand characters; ``None`` if it cannot be decoded.
+        score: Its score at the last boundary; ``None`` if it has none.
+        domain: Its domain; ``""`` if that is not known.
+        most: Whether it is one of those chosen most often; otherwise of the least.
+    """
+
+    row: int
+    chosen: int
+    text: str | None
+    score: float | None
+    domain: str
+    most: bool
+
+    @classmethod
+    def from_json(cls, line: str) -> Sample:
+        """Read one line."""
+        raw = files.parse_object(line)
+        return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+
+
+class RunRecord:
+    """The files of one output directory. Only rank 0 writes them.
+
+    Args:
+        output_dir: The run's output directory.
+    """
+
+    def __init__(self, output_dir: str | Path) -> None:
+        self.output_dir = Path(output_dir)
+        folder = self.output_dir / FOLDER
+        self.info_path, self.log_path = folder / "run.json", folder / "log.jsonl"
+        self.samples_path = folder / "samples.jsonl"
+
+    def write_info(self, info: RunInfo) -> None:
+        """Write what runs."""
+        files.replace_text(self.info_path, json.dumps(asdict(info), indent=1, default=str) + "\n")
+
+    def info(self) -> RunInfo | None:
+        """What runs; ``None`` if no run has written it."""
+        if not self.info_path.is_file():
+            return None
+        return RunInfo.from_json(self.info_path.read_text(encoding="utf-8"))
+
+    def append(self, entry: Logged) -> None:
+        """Add an entry of the log."""
+        files.append_line(self.log_path, json.dumps(asdict(entry), default=str), sync=False)
+
+    def log(self) -> Iterator[Logged]:
+        """The log."""
+        return files.read_lines(self.log_path, Logged.from_json, "an entry of the log")
+
+    def truncate(self, entries: int) -> None:
+        """Keep the first ``entries`` of the log: as many as the checkpoint has seen from which a run goes on."""
+        if self.log_path.exists():
+            kept = itertools.islice(self.log(), entries)
+            files.replace_lines(self.log_path, [json.dumps(asdict(entry), default=str) for entry in kept])
+
+    def write_samples(self, samples: Iterable[Sample]) -> None:
+        """Replace the samples."""
+        files.replace_lines(self.samples_path, [json.dumps(asdict(sample)) for sample in samples])
+
+    def samples(self) -> list[Sample]:
+        """The samples, those chosen most first."""
+        return list(files.read_lines(self.samples_path, Sample.from_json, "a sample"))
+
+
+def hide_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments as JSON values, with what looks like a secret hidden."""
+    hidden = {name: _HIDDEN if value and _SECRET.search(name) else value for name, value in arguments.items()}
+    return dict(json.loads(json.dumps(hidden, default=str)))

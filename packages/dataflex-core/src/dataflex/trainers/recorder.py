@@ -1,0 +1,196 @@
+"""Writes what a run does, on rank 0: what runs, each plan and decision, the Trainer's log, samples to look at."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import importlib_metadata
+import numpy as np
+import numpy.typing as npt
+
+from dataflex import checkpoints
+from dataflex.data.domains import domain_of
+from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
+from dataflex.decisions import Decision
+from dataflex.math.score_summary import score_summary
+from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
+from dataflex.schedule import Schedule
+from dataflex.trainers.planner import Outcome
+from dataflex.trainers.samples import pick_samples
+from dataflex.trainers.session import Session
+
+logger = logging.getLogger("dataflex")
+Rows = npt.NDArray[np.int64]
+_RECORDED = ("torch", "transformers", "llamafactory", "accelerate", "peft", "datasets", "numpy")
+
+
+class Recorder:
+    """The record of one call of ``train``. Made on every rank; each method says which ranks write.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+        session: The run.
+        schedule: Its stages.
+        global_batch: Samples of one optimizer step over all ranks.
+    """
+
+    def __init__(self, trainer: Any, session: Session, schedule: Schedule, global_batch: int) -> None:
+        self.trainer, self.session, self.schedule, self.global_batch = trainer, session, schedule, global_batch
+        self.files = RunRecord(session.run.plan.output_dir)
+        self.writes = bool(trainer.is_world_process_zero())
+        self._seconds = {"decisions": 0.0, "checkpoints": 0.0}
+        self._before = 0.0  # seconds of earlier parts of the run
+        self._began = time.perf_counter()
+        self._counts: npt.NDArray[np.int64] | None = None  # how often the plans so far hold each row
+
+    def begin(self, checkpoint: Path | None) -> None:
+        """Drop what an earlier part of the run wrote past ``checkpoint``, and write what runs. Rank 0 writes."""
+        if not self.writes:
+            return
+        step, entries = 0, 0
+        if checkpoint is not None:
+            step = checkpoints.step_of(checkpoint)
+            state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
+            entries = len(state["log_history"])
+        self.session.log.truncate(step)
+        self.files.truncate(entries)
+        forget_from(self.files.output_dir, step)
+        for entry in self.files.log():
+            self._seconds |= {name: entry.seconds.get(name, 0.0) for name in self._seconds}
+            self._before = entry.seconds.get("elapsed", 0.0)
+        self.files.write_info(self._info())
+
+    def end(self, steps: int, metrics: dict[str, float]) -> None:
+        """Note that the run has ended by itself. Rank 0 writes."""
+        info = self.files.info() if self.writes else None
+        if info is not None:
+            self.files.write_info(replace(info, ending=Ending(steps=steps, metrics=metrics)))
+
+    @contextmanager
+    def checkpointing(self) -> Iterator[None]:
+        """Count the time of the body as spent on checkpoints."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._seconds["checkpoints"] += time.perf_counter() - started
+
+    def logged(self, step: int, values: dict[str, Any]) -> None:
+        """Add an entry of the Trainer's log. Rank 0 writes."""
+        if self.writes:
+            elapsed = self._before + time.perf_counter() - self._began
+            self.files.append(Logged(step=step, values=values, seconds={"elapsed": elapsed, **self._seconds}))
+
+    def undecided(self, step: int, outcome: Outcome) -> None:
+        """Keep a plan that is no decision: the warm-up's, or that of a stage that became longer. Rank 0 writes."""
+        self._save(plan_name(step), outcome.rows)
+        self._note(step, outcome)
+
+    def boundary(
+        self, *, stage: int, step: int, outcome: Outcome, seconds: float, component_seconds: float
+    ) -> Decision:
+        """Write the result, the plan and the decision; then tell the plugins. Rank 0 writes.
+
+        Returns:
+            The decision.
+        """
+        is_plan = outcome.result is outcome.rows
+        result_ref, plan_ref = result_name(step), result_name(step) if is_plan else plan_name(step)
+        self._save(result_ref, outcome.result)
+        if not is_plan:
+            self._save(plan_ref, outcome.rows)
+        decision = self.session.record(
+            step=step,
+            stage=stage,
+            seed=int(self.trainer.args.seed),
+            seconds=seconds,
+            result_ref=result_ref,
+            plan_ref=plan_ref,
+            timing={"component_seconds": component_seconds, "planning_seconds": seconds - component_seconds},
+            scores={} if outcome.scores is None else score_summary(outcome.scores, outcome.rows),
+            metrics={**(self._overlap(outcome.rows) if is_plan else {}), **self._shares(outcome.rows), **outcome.metrics},
+        )
+        self._seconds["decisions"] += seconds
+        self._note(step, outcome)
+        return decision
+
+    def _overlap(self, rows: Rows) -> dict[str, Any]:
+        """Share of the distinct rows that the selection before held too; nothing after the warm-up."""
+        engine = self.trainer.engine
+        if engine.stage < 1:
+            return {}
+        return {"overlap": float(np.isin(np.unique(rows), np.unique(engine.plan), assume_unique=True).mean())}
+
+    def _shares(self, rows: Rows) -> dict[str, Any]:
+        """Share of each domain, where domains are known."""
+        domains = self.session.domains
+        if domains is None:
+            return {}
+        samples = np.bincount(domain_of(rows, domains.sizes), minlength=len(domains.names))
+        shares = (samples / max(len(rows), 1)).tolist()
+        return {"domains": list(domains.names), "samples": samples.tolist(), "realised_samples": shares}
+
+    def _note(self, step: int, outcome: Outcome) -> None:
+        if self._counts is None:
+            self._counts = self._counts_before(step)
+        self._counts += np.bincount(outcome.rows, minlength=len(self._counts))
+        try:
+            self.files.write_samples(pick_samples(self.trainer, self._counts, outcome.scores, self.session.domains))
+        except Exception as error:  # a look at the data must not end a run
+            logger.warning("the samples to look at could not be written: %s: %s", type(error).__name__, error)
+
+    def _counts_before(self, step: int) -> Rows:
+        """How often the plans before ``step`` hold each row, as far as they are in the output directory."""
+        counts = np.zeros(len(self.trainer.train_dataset), np.int64)
+        folder, recorded = self.files.output_dir, {record.step: record.plan_ref for record in self.session.log}
+        for plan in served_plans(folder, find_plans(folder, recorded), end=step, global_batch=self.global_batch):
+            counts += np.bincount(plan.rows, minlength=len(counts))
+        return counts
+
+    def _save(self, reference: str, values: npt.NDArray[np.generic]) -> None:
+        path = self.files.output_dir / reference
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, values, allow_pickle=False)
+
+    def _info(self) -> RunInfo:
+        plan, domains = self.session.run.plan, self.session.domains
+        return RunInfo(
+            train_type=plan.train_type.value,
+            stage=plan.stage,
+            kind=plan.component.kind.value,
+            component=plan.component.name,
+            dist=plan.dist,
+            params=hide_secrets(plan.params),
+            arguments=hide_secrets(plan.arguments),
+            seed=int(self.trainer.args.seed),
+            global_batch=self.global_batch,
+            ranks=int(self.trainer.args.world_size),
+            pool=len(self.trainer.train_dataset),
+            domains=domains.names if domains is not None else (),
+            domain_sizes=domains.sizes if domains is not None else (),
+            warmup=self.schedule.warmup,
+            update=self.schedule.update,
+            total=self.schedule.total,
+            versions={**_versions(), **self.session.versions},
+            started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+        )
+
+
+def _versions() -> dict[str, str]:
+    """Versions of what a run stands on."""
+    found = {"python": platform.python_version()}
+    for name in _RECORDED:
+        try:
+            found[name] = importlib_metadata.version(name)
+        except importlib_metadata.PackageNotFoundError:
+            continue
+    return found
