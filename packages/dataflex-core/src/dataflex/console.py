@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.text import Text
 
+from dataflex.errors import ConfigError
+
 if TYPE_CHECKING:
     from rich.table import Table
+
+VERBOSITY = "DATAFLEX_VERBOSITY"
+"""Environment variable that tells ranks how much to show: ``quiet`` or ``verbose``."""
 
 stdout = Console(highlight=False)
 """For results: tables and JSON."""
@@ -41,10 +47,10 @@ def configure_logging(rank: int = 0) -> None:
     """Send the logger ``dataflex`` to standard error; calling it again changes the level only.
 
     Args:
-        rank: Index of this process. Rank 0 shows INFO, all others WARNING.
+        rank: Index of this process. Rank 0 shows INFO unless :func:`set_verbosity` said otherwise, all others WARNING.
     """
     logger = logging.getLogger("dataflex")
-    logger.setLevel(logging.INFO if rank == 0 else logging.WARNING)
+    logger.setLevel(_LEVELS.get(os.environ.get(VERBOSITY, ""), logging.INFO) if rank == 0 else logging.WARNING)
     if any(handler.get_name() == _HANDLER for handler in logger.handlers):
         return
     handler: logging.Handler
@@ -59,7 +65,23 @@ def configure_logging(rank: int = 0) -> None:
     logger.addHandler(handler)
 
 
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Show less or more, here and in the ranks this process starts. ``quiet`` also hides progress bars.
+
+    Raises:
+        ConfigError: if both are asked for.
+    """
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose were both given. Use one of them.")
+    if quiet:
+        os.environ[VERBOSITY] = "quiet"
+        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    elif verbose:
+        os.environ[VERBOSITY] = "verbose"
+
+
 _HANDLER = "dataflex-console"
+_LEVELS = {"quiet": logging.WARNING, "verbose": logging.DEBUG}
 
 
 class _PlainHandler(logging.Handler):

@@ -14,7 +14,7 @@ import typer
 
 from dataflex import __version__
 from dataflex.cli import passthrough
-from dataflex.console import configure_logging, print_error, stderr, stdout
+from dataflex.console import configure_logging, print_error, set_verbosity, stderr, stdout
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.spec import Kind
 
@@ -82,6 +82,8 @@ def train(
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
     plugin: PluginValues = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all numbers of each decision.")] = False,
 ) -> None:
     """Train a model as a run file says.
 
@@ -95,7 +97,23 @@ def train(
     """
     from dataflex.cli.train import run_train
 
+    set_verbosity(quiet=quiet, verbose=verbose)
     run_train(run_file, list(overrides or ()), _plugin_values(ctx, plugin))
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Output directories of runs.")],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Write each plot as a PNG, too.")] = None,
+) -> None:
+    """Show what runs did: one HTML file with losses, decisions, samples and times. Several runs are compared.
+
+    A run may still be going, or may have been killed. Neither model nor data is needed.
+    """
+    from dataflex.cli.report import run_report
+
+    run_report(runs, out, png)
 
 
 @app.command()

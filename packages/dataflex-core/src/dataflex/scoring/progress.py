@@ -46,7 +46,7 @@ class ScoringProgress:
         """Count samples scored by this rank."""
         self.done = min(self.total, self.done + samples * self.share)
         now = time.monotonic()
-        if not self.enabled or now - self._started < QUIET_SECONDS:
+        if not self.enabled or not logger.isEnabledFor(logging.INFO) or now - self._started < QUIET_SECONDS:
             return
         rate = self.done / (now - self._started)
         if self.console.is_terminal:

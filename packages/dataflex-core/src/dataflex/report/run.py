@@ -1,0 +1,120 @@
+"""A run as the report sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.decisions import Decision
+from dataflex.run_record import RunInfo, Sample
+
+Floats = npt.NDArray[np.float64]
+Whole = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """One number over a run.
+
+    Attributes:
+        steps: Optimizer steps done, rising; shape ``[n]``.
+        values: The number; shape ``[n]``.
+    """
+
+    steps: Floats
+    values: Floats
+
+    @property
+    def last(self) -> float:
+        """The newest value."""
+        return float(self.values[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class Usage:
+    """How much of the pool was trained on.
+
+    Attributes:
+        rows_by_times: Rows that were trained on 0, 1, 2, ... times; the last entry holds all above.
+        coverage: Share of the pool that was trained on at least once, at the end of each plan.
+    """
+
+    rows_by_times: Whole
+    coverage: Series
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunData:
+    """A run, read from its output directory; whatever it did not write is empty.
+
+    Attributes:
+        name: What it is called in the report; different for all runs of one report.
+        folder: Its output directory.
+        info: What ran; ``None`` for a static run or one of an older version.
+        decisions: Its decisions, in the order of steps.
+        series: Numbers over the run by name; ``dataflex/`` is taken off.
+        seconds: Where the time went, by activity.
+        samples: Rows to look at, those chosen most first.
+        usage: How much of the pool was used, if plans were recorded.
+        step: Optimizer steps done, as far as is known.
+    """
+
+    name: str
+    folder: Path
+    info: RunInfo | None
+    decisions: Sequence[Decision]
+    series: Mapping[str, Series]
+    seconds: Mapping[str, float]
+    samples: Sequence[Sample]
+    usage: Usage | None
+    step: int
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains; empty if they are not known."""
+        recorded = self.decisions[-1].metrics.get("domains") if self.decisions else None
+        if isinstance(recorded, list):
+            return tuple(str(name) for name in recorded)
+        return tuple(self.info.domains) if self.info is not None else ()
+
+    @property
+    def state(self) -> str:
+        """Whether it has ended, in words."""
+        if self.info is None:
+            return f"step {self.step}"
+        if self.info.ending is not None:
+            return f"ended after {self.info.ending.steps} steps"
+        return f"step {self.step} of {self.info.total}: still running, or stopped early"
+
+    def over_decisions(self, name: str) -> Series | None:
+        """A metric of the decisions that is one number; ``None`` if none has it."""
+        pairs = [
+            (each.step, value) for each in self.decisions if not isinstance(value := each.metrics.get(name, []), list)
+        ]
+        return series(pairs) if pairs else None
+
+    def over_domains(self, name: str) -> tuple[Floats, Floats] | None:
+        """A metric that has one number for each domain.
+
+        Returns:
+            Steps, shape ``[n]``, and values, shape ``[n, domains]``, NaN where unknown; ``None`` if none has it.
+        """
+        found = [
+            (each.step, values)
+            for each in self.decisions
+            if isinstance(values := each.metrics.get(name), list) and len(values) == len(self.domains)
+        ]
+        if not found or not self.domains:
+            return None
+        steps, shares = zip(*found, strict=True)
+        return np.array(steps, np.float64), np.array(shares, np.float64)
+
+
+def series(pairs: Sequence[tuple[int, float]]) -> Series:
+    """A series from (step, value)."""
+    steps, values = zip(*pairs, strict=True)
+    return Series(np.array(steps, np.float64), np.array(values, np.float64))
