@@ -66,7 +66,10 @@ def configure_logging(rank: int = 0) -> None:
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:
-    """Show less or more, here and in the ranks this process starts. ``quiet`` also hides progress bars.
+    """Show less or more, here and in the ranks this process starts.
+
+    ``quiet`` also hides progress bars and what LlamaFactory and transformers say along the way; the Trainer's own log
+    lines stay. To be called before those are imported.
 
     Raises:
         ConfigError: if both are asked for.
@@ -75,12 +78,14 @@ def set_verbosity(*, quiet: bool, verbose: bool) -> None:
         raise ConfigError("--quiet and --verbose were both given. Use one of them.")
     if quiet:
         os.environ[VERBOSITY] = "quiet"
-        os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+        for name, value in _QUIET.items():
+            os.environ.setdefault(name, value)
     elif verbose:
         os.environ[VERBOSITY] = "verbose"
 
 
 _HANDLER = "dataflex-console"
+_QUIET = {"TQDM_DISABLE": "1", "LLAMAFACTORY_VERBOSITY": "WARN", "TRANSFORMERS_VERBOSITY": "warning"}
 _LEVELS = {"quiet": logging.WARNING, "verbose": logging.DEBUG}
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import pytest
 
-from dataflex.console import configure_logging
+from dataflex.console import VERBOSITY, configure_logging, set_verbosity
+from dataflex.errors import ConfigError
 
 
 @pytest.fixture
@@ -32,3 +34,19 @@ def test_configuring_twice_prints_a_message_once(logger, capsys):
     logger.info("once [red]only[/red] " + "x" * 300)
     written = capsys.readouterr().err
     assert written.count("once [red]only[/red] " + "x" * 300 + "\n") == 1
+
+
+@pytest.mark.parametrize(("asked", "level"), [("quiet", logging.WARNING), ("verbose", logging.DEBUG)])
+def test_how_much_is_shown_reaches_the_ranks_through_the_environment(logger, monkeypatch, asked, level):
+    for name in (VERBOSITY, "TQDM_DISABLE", "LLAMAFACTORY_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        monkeypatch.setenv(name, "before")
+        monkeypatch.delenv(name)
+    set_verbosity(quiet=asked == "quiet", verbose=asked == "verbose")
+    configure_logging(0)
+    assert logger.level == level and os.environ[VERBOSITY] == asked
+    assert ("TQDM_DISABLE" in os.environ) is (asked == "quiet")
+
+
+def test_quiet_and_verbose_at_once_are_refused():
+    with pytest.raises(ConfigError, match="--quiet and --verbose were both given"):
+        set_verbosity(quiet=True, verbose=True)

@@ -103,6 +103,13 @@ def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("quick_demo")
+def test_it_ends_with_a_report_of_all_runs(quick_demo):
+    page = (quick_demo / "report.html").read_text()
+    for run in ("random", "loss", "random_long"):
+        assert f"<h2>{run}</h2>" in page
+    assert "Scores of the pool over time" in page
+
+
 def test_the_shares_shown_are_those_of_the_rows_that_were_chosen(quick_demo):
     lines = (quick_demo / "data" / "pool.jsonl").read_text().splitlines()
     of_answer = {

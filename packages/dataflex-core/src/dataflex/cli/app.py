@@ -82,7 +82,7 @@ def train(
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
     plugin: PluginValues = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings, errors and the losses only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show all numbers of each decision.")] = False,
 ) -> None:
     """Train a model as a run file says.

@@ -28,7 +28,7 @@ def prepare(out: Path) -> Path:
         for name in _OWN_FOLDERS:
             if (root / name).is_dir():
                 shutil.rmtree(root / name)
-        for file in (*root.glob("*.yaml"), root / "summary.json"):
+        for file in (*root.glob("*.yaml"), root / "summary.json", root / "report.html"):
             file.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: the folder cannot be used ({error}). Name another with --out.") from error

@@ -100,6 +100,11 @@ class Paths:
         """Everything the tables show, as JSON."""
         return self.root / "summary.json"
 
+    @property
+    def report(self) -> Path:
+        """What the runs did, side by side."""
+        return self.root / "report.html"
+
     def run_file(self, run: DemoRun) -> Path:
         """The YAML of a run."""
         return self.root / f"{run.name}.yaml"

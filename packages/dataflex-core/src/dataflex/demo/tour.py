@@ -22,13 +22,14 @@ from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
+from dataflex.report.page import write_report
 from dataflex.spec import Kind
 
 SUMMARY_SCHEMA = 1
 
 
 def tour(out: Path, settings: Settings, *, quick: bool) -> None:
-    """Build, train, compare, print; leaves ``summary.json`` with everything that was printed.
+    """Build, train, compare, print; leaves ``summary.json`` with everything that was printed, and a report.
 
     Args:
         out: Where everything goes.
@@ -64,6 +65,8 @@ def tour(out: Path, settings: Settings, *, quick: bool) -> None:
         "findings": sentences,
     }
     paths.summary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    with phase("Report"):
+        write_report([paths.output(run) for run in runs], paths.report)
     _print(finished, pool, sentences, paths, quick=quick)
 
 
@@ -117,6 +120,7 @@ def _print(
         "results": str(paths.root / "runs"),
         "logs": str(paths.root / "logs"),
         "all figures": str(paths.summary),
+        "report": str(paths.report),
     }
     for table in (tables.places(entries), tables.selections(finished, pool), tables.losses(finished)):
         stdout.print()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from dataflex import __version__, files
 from dataflex.report import plots, tables
@@ -69,4 +68,4 @@ def render(runs: Sequence[RunData], shared: Sequence[Plot], own: Sequence[Sequen
 
 
 def _figure(plot: Plot) -> dict[str, str]:
-    return {"title": plot.title, "caption": plot.caption, "svg": Markup(plot.svg()), "name": plot.name}
+    return {"title": plot.title, "caption": plot.caption, "svg": plot.svg(), "name": plot.name}
