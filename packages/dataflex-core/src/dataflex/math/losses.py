@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from dataflex.errors import ComponentError
@@ -44,15 +45,66 @@ class SampleLosses:
         return torch.where(self.counts_B > 0, self.sums_B / self.counts_B.clamp(min=1), torch.nan)
 
 
+class _ChunkedCrossEntropy(torch.autograd.Function):
+    """Cross entropy of chosen rows of the logits; a chunk's fp32 copy is made again in backward, never kept.
+
+    Indexing and checkpointing chunk by chunk would leave the sum of the chunks' gradients to autograd, which makes a
+    buffer of the logits' full size for each of them. Here all chunks are written into one.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        logits_NV: torch.Tensor,
+        rows_M: torch.Tensor,
+        targets_M: torch.Tensor,
+        chunk_tokens: int,
+        label_smoothing: float,
+    ) -> torch.Tensor:
+        ctx.save_for_backward(logits_NV, rows_M, targets_M)
+        ctx.chunk_tokens, ctx.label_smoothing = chunk_tokens, label_smoothing
+        losses = [
+            _cross_entropy(logits_NV[rows], targets, label_smoothing)
+            for rows, targets in zip(rows_M.split(chunk_tokens), targets_M.split(chunk_tokens), strict=True)
+        ]
+        return torch.cat(losses)  # of no targets, too: split() gives one empty chunk
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grads_M: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        logits_NV, rows_M, targets_M = ctx.saved_tensors
+        grads_NV = torch.zeros_like(logits_NV)
+        parts = (tensor.split(ctx.chunk_tokens) for tensor in (rows_M, targets_M, grads_M))
+        for rows, targets, grads in zip(*parts, strict=True):
+            with torch.enable_grad():
+                chunk = logits_NV.detach()[rows].requires_grad_()
+                losses = _cross_entropy(chunk, targets, ctx.label_smoothing)
+            grads_NV.index_copy_(0, rows, torch.autograd.grad(losses, chunk, grads)[0])
+        return grads_NV, None, None, None, None
+
+
+def _cross_entropy(logits_NV: torch.Tensor, targets_N: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    dtype = torch.promote_types(logits_NV.dtype, torch.float32)
+    return functional.cross_entropy(logits_NV.to(dtype), targets_N, reduction="none", label_smoothing=label_smoothing)
+
+
 def token_losses(
-    logits_BTV: torch.Tensor, labels_BT: torch.Tensor, *, chunk_tokens: int = CHUNK_TOKENS
+    logits_BTV: torch.Tensor,
+    labels_BT: torch.Tensor,
+    *,
+    chunk_tokens: int = CHUNK_TOKENS,
+    label_smoothing: float = 0.0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross entropy of every target token, with the shift done here.
+
+    With gradient, the memory beyond the logits and their gradient is that of one chunk, in both directions.
 
     Args:
         logits_BTV: Logits as the model returns them, in any floating type.
         labels_BT: Labels as the collator returns them, unshifted; :data:`IGNORE_INDEX` where there is no target.
         chunk_tokens: Target tokens converted to fp32 at one time.
+        label_smoothing: Share of the target's probability that is spread over the vocabulary, as in
+            ``transformers.TrainingArguments.label_smoothing_factor``.
 
     Returns:
         ``losses`` and ``mask``, both of shape [B, T-1]: entry ``[b, t]`` belongs to the prediction of token ``t + 1``.
@@ -60,19 +112,16 @@ def token_losses(
     """
     targets_BT = labels_BT[:, 1:].to(logits_BTV.device)
     mask_BT = targets_BT != IGNORE_INDEX
-    rows_N, columns_N = mask_BT.nonzero(as_tuple=True)
-    targets_N = targets_BT[rows_N, columns_N]
-    dtype = torch.promote_types(logits_BTV.dtype, torch.float32)
-    losses_BT = torch.zeros(mask_BT.shape, dtype=dtype, device=logits_BTV.device)
-    parts = [
-        functional.cross_entropy(logits_BTV[rows, columns].to(dtype), targets, reduction="none")
-        for rows, columns, targets in zip(
-            *(torch.split(part_N, chunk_tokens) for part_N in (rows_N, columns_N, targets_N)), strict=True
-        )
-        if len(rows)
-    ]
-    if parts:
-        losses_BT = losses_BT.index_put((rows_N, columns_N), torch.cat(parts))
+    samples_M, columns_M = mask_BT.nonzero(as_tuple=True)
+    positions, vocabulary = logits_BTV.shape[1:]
+    losses_M = _ChunkedCrossEntropy.apply(
+        logits_BTV.reshape(-1, vocabulary),
+        samples_M * positions + columns_M,
+        targets_BT[samples_M, columns_M],
+        chunk_tokens,
+        label_smoothing,
+    )
+    losses_BT = losses_M.new_zeros(mask_BT.shape).index_put((samples_M, columns_M), losses_M)
     return losses_BT, mask_BT
 
 
