@@ -21,6 +21,7 @@ from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.planner import ComponentPlanner
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
@@ -31,6 +32,9 @@ PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner]] = {
     Kind.SELECTOR: SelectPlanner,
     Kind.MIXER: MixPlanner,
 }
+
+
+_IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
 class DynamicMixin:
@@ -52,6 +56,8 @@ class DynamicMixin:
         if self.is_world_process_zero():
             self.session.log.truncate(checkpoints.step_of(checkpoint) if checkpoint is not None else 0)
         output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+        if self.state.global_step == self.engine.schedule.total:
+            self.engine.planner.finish(self.state.global_step)
         if self.is_world_process_zero():
             self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
         return output
@@ -75,15 +81,23 @@ class DynamicMixin:
             return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The stock loss; shown to the seam while a training step is watched."""
+        """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
         if self.loss_seam is None or not self.loss_seam.watching:
             return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        labels = inputs.get("labels")  # stock code may pop them
-        loss, outputs = super().compute_loss(  # type: ignore[misc]
-            model, inputs, *args, **{**kwargs, "return_outputs": True}
-        )
-        self.loss_seam.observe(labels, outputs, model)
-        return (loss, outputs) if kwargs.get("return_outputs") else loss
+        stock = super().compute_loss  # type: ignore[misc]
+        return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
+
+    def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
+        batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(self.loss_seam, ObjectiveSeam):
+            self.loss_seam.begin_step(batches, list(self.engine.fetched))
+        return batches, count
+
+    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+        """Log; what the component reports stands beside the training loss."""
+        own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
+        super().log({**logs, **own}, *args, **kwargs)  # type: ignore[misc]
 
     def keep_progress(self: Any) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
@@ -156,9 +170,8 @@ class DynamicMixin:
 
     def _watch(self: Any, planner: ComponentPlanner) -> None:
         self.remove_callback(_StepEnds)  # of an earlier train()
-        self.loss_seam = None
-        if planner.tally is not None:
-            self.loss_seam = LossSeam(planner.tally)
+        self.loss_seam = planner.loss_seam
+        if self.loss_seam is not None:
             self.add_callback(_StepEnds(planner))
 
     def _restore(self: Any, checkpoint: Path) -> None:

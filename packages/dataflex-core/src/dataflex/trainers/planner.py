@@ -15,7 +15,7 @@ import numpy.typing as npt
 from dataflex.distributed import assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, DataFlexError
 from dataflex.schedule import Schedule
-from dataflex.trainers.loss_seam import Tally
+from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -47,11 +47,11 @@ class ComponentPlanner(abc.ABC):
 
     Attributes:
         domains: Names of the domains it draws from; empty for a selector.
-        tally: Where the loss seam shows the losses of training steps; ``None`` if the component asked for none.
+        loss_seam: Where it sees the losses of training steps; ``None`` if the component asked for none.
     """
 
     domains: Sequence[str] = ()
-    tally: Tally | None = None
+    loss_seam: LossSeam | None = None
 
     def __init__(self, trainer: Any, session: Session, schedule: Schedule, component: Any) -> None:
         self.trainer, self.session, self.schedule, self.component = trainer, session, schedule, component
@@ -105,6 +105,13 @@ class ComponentPlanner(abc.ABC):
 
     def step_end(self, step: int) -> None:  # noqa: B027 - a default: most do nothing between boundaries
         """Note the end of an optimizer step, on every rank; ``step`` are done."""
+
+    def finish(self, step: int) -> None:  # noqa: B027 - a default: most have nothing to add at the end
+        """Note the end of the run, on every rank, after its last optimizer step ``step``."""
+
+    def log_values(self) -> dict[str, float]:
+        """Numbers that stand beside the training loss in the Trainer's log."""
+        return {}
 
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
