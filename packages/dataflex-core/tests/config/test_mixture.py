@@ -74,7 +74,10 @@ def test_proportions_are_read_from_the_weights_of_an_earlier_run_by_name(read, t
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, r"from:weights.json \(from run.yaml\) names a file that does not exist; looked for .*Run the phase"),
+        (
+            None,
+            r"from:weights.json \(from run.yaml\) names a file that does not exist; looked for .*Run what writes it",
+        ),
         ("{", r"is not a file of weights.*JSONDecodeError"),
         ('{"names": ["web"]}', r"is not a file of weights.*'average'"),
         ('{"names": ["web"], "average": [0.5, 0.5]}', r"is not a file of weights: it needs `names` and `average`"),

@@ -34,7 +34,7 @@ def run(folder: Path, *, ranks: int = 1, accumulation: int = 1, normalizer: str 
         if ranks == 1:
             doremi_runs.main(*arguments)
         else:
-            launch = ["-m", "torch.distributed.run", "--nproc-per-node", str(ranks), "--master-port", "0"]
+            launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
             command = [sys.executable, *launch, doremi_runs.__file__, *arguments]
             subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True, timeout=500)
     return json.loads((out / "seen.json").read_text())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
@@ -16,7 +16,7 @@ from dataflex.errors import ConfigError
 PREFIX = "from:"
 
 
-def names_file(value: Any) -> bool:
+def names_file(value: Any) -> TypeGuard[str]:
     """Whether a value of the key names a file instead of giving proportions."""
     return isinstance(value, str) and value.startswith(PREFIX)
 
@@ -41,9 +41,7 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
-        raise ConfigError(
-            f"{origin} names a file that does not exist; looked for {tried}. Run the phase that writes it."
-        )
+        raise ConfigError(f"{origin} names a file that does not exist; looked for {tried}. Run what writes it.")
     try:
         record = json.loads(found.read_text(encoding="utf-8"))
         names, average = record["names"], record["average"]
