@@ -129,7 +129,7 @@ def test_a_final_phase_whose_weights_have_changed_is_refused(tmp_path: Path) -> 
     record(final)
     kept = json.loads((final.output_dir / "phase.json").read_text())
     (final.output_dir / "phase.json").write_text(json.dumps({**kept, "weights": "0" * 64}))
-    with pytest.raises(ConfigError, match="begun with other weights than .*weights.json has now"):
+    with pytest.raises(ConfigError, match=r"begun with other weights than .*weights.json has now"):
         progress(final)
 
 

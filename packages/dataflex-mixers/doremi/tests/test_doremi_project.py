@@ -26,7 +26,12 @@ KILL = '''
 """Ends each phase once, right after its first checkpoint, as a machine that fails does."""
 import os, signal
 from pathlib import Path
+from dataflex import hookimpl
 from dataflex.trainers.dynamic import DynamicMixin
+
+@hookimpl
+def dataflex_decision(decision):
+    """A file given with -p has to hold a hook or a component."""
 
 save = DynamicMixin._save_checkpoint
 

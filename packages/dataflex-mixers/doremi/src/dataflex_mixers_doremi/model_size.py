@@ -9,12 +9,12 @@ def parameters(name: str) -> int | None:
     Args:
         name: A folder or a name on a hub.
     """
-    from accelerate import init_empty_weights
+    import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     try:
         config = AutoConfig.from_pretrained(name)
-        with init_empty_weights():
+        with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except Exception:  # whatever a hub, a file or a model class has to say; the run itself will say it too
         return None

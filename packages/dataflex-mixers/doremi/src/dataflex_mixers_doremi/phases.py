@@ -132,7 +132,7 @@ def _sections(given: Any, source: str) -> dict[PhaseName, dict[str, Any]]:
         if name not in list(PhaseName):
             raise ConfigError(
                 f"{SECTION}.{name} (from {source}) is no phase; there are {', '.join(PhaseName)}."
-                + did_you_mean(str(name), list(PhaseName))
+                + did_you_mean(str(name), [phase.value for phase in PhaseName])
             )
     return {name: dict(given.get(name.value) or {}) for name in PhaseName}
 
