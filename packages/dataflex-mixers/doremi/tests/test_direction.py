@@ -9,9 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import Trainer
-
-from dataflex.trainers import dynamic_trainer
 
 sys.path.insert(0, str(Path(__file__).parent))
 import doremi_runs
@@ -19,7 +16,6 @@ import doremi_runs
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("doremi")]
 
 DOMAINS = {"counting": 64, "noise": 64}
-EVEN = [0.5, 0.5]
 
 
 class NoReference:
@@ -51,14 +47,14 @@ def average_weight_of_noise(folder: Path, out: str) -> float:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("direction")
-    keys = {"train_type": "static_mix", "init_mixture_proportions": EVEN, "train_step": 150}
-    proxy = doremi_runs.trainer(made / "reference", batch=16, domains=DOMAINS, rows=rows(), learning_rate=3e-3)
-    proxy.args.optim = "adamw_torch"
-    reference = dynamic_trainer(Trainer, keys, domains=DOMAINS)(
-        model=doremi_runs.model(seed=4), args=proxy.args, train_dataset=rows(), data_collator=doremi_runs.collate
-    )
-    reference.train()
-    reference.save_model(str(made / "reference"))
+    reference, draw = doremi_runs.model(seed=4), torch.Generator().manual_seed(5)
+    optimizer, pool = torch.optim.AdamW(reference.parameters(), lr=3e-3), rows()
+    for _ in range(150):
+        chosen = torch.randint(len(pool), (16,), generator=draw).tolist()
+        reference(**doremi_runs.collate([pool[row] for row in chosen])).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    reference.save_pretrained(made / "reference")
     return made
 
 
