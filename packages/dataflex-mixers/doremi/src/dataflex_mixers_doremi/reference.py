@@ -48,10 +48,8 @@ def load_model(name: str, context: RunContext) -> nn.Module:
     Raises:
         ConfigError: when it cannot be loaded. Training without it would be another method with the opposite answer.
     """
-    from transformers import AutoModelForCausalLM
-
     try:
-        model = AutoModelForCausalLM.from_pretrained(name, torch_dtype="auto")
+        model = _load(name)
     except Exception as error:  # whatever a hub, a file or a model class has to say
         raise ConfigError(
             f"the reference model {name} cannot be loaded: {type(error).__name__}: {error}. Name a trained model under "
@@ -60,6 +58,19 @@ def load_model(name: str, context: RunContext) -> nn.Module:
     model.requires_grad_(False)
     model.eval()
     return model.to(context.accelerator.device) if context.accelerator is not None else model
+
+
+def _load(name: str) -> nn.Module:
+    from transformers import AutoModelForCausalLM
+
+    base = _base_of_adapter(Path(name).expanduser())
+    model: nn.Module = AutoModelForCausalLM.from_pretrained(base or name, torch_dtype="auto")
+    if base is None:
+        return model
+    from peft import PeftModel
+
+    adapted: nn.Module = PeftModel.from_pretrained(model, name)
+    return adapted
 
 
 def model_identity(name: str) -> str:
