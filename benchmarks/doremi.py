@@ -204,19 +204,21 @@ def _print_quality(results: Mapping[str, Any]) -> None:
 
 
 class _Clock(TrainerCallback):
-    """CPU seconds of each optimizer step: other programs on the machine do not count."""
+    """CPU seconds from the end of a step to the end of the next: other programs on the machine do not count."""
 
     def __init__(self) -> None:
         self.steps: list[float] = []
         self._last = 0.0
 
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """The first micro-batch is there."""
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Nothing is fetched yet."""
         self._last = time.process_time()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """The optimizer has stepped."""
-        self.steps.append(time.process_time() - self._last)
+        now = time.process_time()
+        self.steps.append(now - self._last)
+        self._last = now
 
 
 def measure_time(folder: Path, rounds: int, steps: int, hidden: int) -> dict[str, Any]:
