@@ -156,8 +156,9 @@ def test_a_domains_generator_depends_on_seed_step_and_name_alone():
 
 def test_by_default_a_mixer_ignores_steps_and_leaves_the_loss_alone():
     mixer = build(Native)
-    assert mixer.on_step(StepStats(1, DomainLosses.zeros(2))) is None
-    assert mixer.objective_weights() is None
+    assert mixer.on_step(StepStats(1, DomainLosses.zeros(2), np.zeros(2))) is None
+    assert mixer.objective_weights(np.ones(2, np.int64)) is None
+    assert mixer.metrics() == {} and mixer.finished(1) is None
     with pytest.raises(NotImplementedError, match=r"Mixer must define mix\(\)"):
         build(Mixer).mix(None, 1)
 

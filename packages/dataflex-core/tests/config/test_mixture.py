@@ -64,3 +64,28 @@ def test_a_wrong_key_is_named(read, text, message):
 def test_an_override_is_named_as_the_origin(read):
     with pytest.raises(ConfigError, match=r"mixture_unit: 'words' \(from the command line\)"):
         read(STATIC + HALVES, "mixture_unit=words")
+
+
+def test_proportions_are_read_from_the_weights_of_an_earlier_run_by_name(read, tmp_path):
+    (tmp_path / "weights.json").write_text('{"names": ["web", "code"], "average": [0.25, 0.75], "steps": 9}')
+    assert read(STATIC + "init_mixture_proportions: from:weights.json\n").initial == {"web": 0.25, "code": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (
+            None,
+            r"from:weights.json \(from run.yaml\) names a file that does not exist; looked for .*Run what writes it",
+        ),
+        ("{", r"is not a file of weights.*JSONDecodeError"),
+        ('{"names": ["web"]}', r"is not a file of weights.*'average'"),
+        ('{"names": ["web"], "average": [0.5, 0.5]}', r"is not a file of weights: it needs `names` and `average`"),
+    ],
+    ids=["missing", "not json", "no average", "lengths"],
+)
+def test_a_file_that_holds_no_weights_is_refused(read, tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "weights.json").write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        read(STATIC + "init_mixture_proportions: from:weights.json\n")

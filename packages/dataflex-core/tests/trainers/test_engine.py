@@ -66,6 +66,12 @@ class RecordingPlanner:
     def load_state_dict(self, state):
         pass
 
+    def finish(self, step):
+        pass
+
+    def log_values(self):
+        return {}
+
     def plan(self, stage, step, num_samples):
         self.seen[step] = digest(self.trainer.accelerator.unwrap_model(self.trainer.model))
         torch.rand(3)  # a selector that draws from the global generator disturbs nobody

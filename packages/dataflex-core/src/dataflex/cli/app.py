@@ -14,6 +14,7 @@ import typer
 
 from dataflex import __version__
 from dataflex.cli import passthrough
+from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.console import configure_logging, print_error, set_verbosity, stderr, stdout
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.spec import Kind
@@ -25,6 +26,7 @@ _TAKE_PLUGINS = frozenset({"train", "list-components", "show-component", "check-
 
 app = typer.Typer(
     name="dataflex",
+    cls=CommandsOfPackages,
     help="Choose, mix and weigh training data while a language model trains. Built on LlamaFactory.",
     pretty_exceptions_enable=False,
     add_completion=False,

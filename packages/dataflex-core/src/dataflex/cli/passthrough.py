@@ -21,7 +21,7 @@ COMMANDS: Mapping[str, str] = {
 def register(app: typer.Typer) -> None:
     """Add LlamaFactory's commands to an application."""
     for name, summary in COMMANDS.items():
-        app.command(name, help=summary, cls=_Verbatim, add_help_option=False, rich_help_panel="LlamaFactory")(_hand_on)
+        app.command(name, help=summary, cls=Verbatim, add_help_option=False, rich_help_panel="LlamaFactory")(_hand_on)
 
 
 _DEAF = ("webui", "env")
@@ -37,9 +37,10 @@ def _hand_on(ctx: typer.Context) -> None:
     run_command([str(ctx.info_name), *ctx.args])
 
 
-class _Verbatim(TyperCommand):
-    """A command that parses nothing, so that ``--help``, ``-p`` and a lone ``--`` reach LlamaFactory."""
+class Verbatim(TyperCommand):
+    """A command that parses nothing, so that ``--help``, ``-p`` and a lone ``--`` reach whoever is called."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Keep every argument for the command."""
         ctx.args = list(args)
         return []

@@ -9,15 +9,18 @@ Torch-free at import time.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.context import RunContext
 from dataflex.errors import ComponentError
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
@@ -58,10 +61,30 @@ class StepStats:
     Attributes:
         step: Optimizer steps done, this one included.
         losses: Its losses per domain. Those of the model before the step's update.
+        scores: Sums of what :meth:`dataflex.Mixer.token_scores` gave for its tokens; shape ``[domains]``. All zero for
+            a mixer without that method.
     """
 
     step: int
     losses: DomainLosses
+    scores: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class MicroBatch:
+    """One training micro-batch of this rank, as :meth:`dataflex.Mixer.token_scores` sees it: B samples, T tokens.
+
+    Attributes:
+        rows_B: Its rows in the pool.
+        inputs: The batch as the model was given it, labels included.
+        losses_BT: Token losses without gradient, fp32, shape [B, T-1]: entry ``t`` belongs to token ``t + 1``.
+        mask_BT: Where there is a target, bool, likewise; losses are 0 elsewhere.
+    """
+
+    rows_B: Whole
+    inputs: Mapping[str, Any]
+    losses_BT: torch.Tensor
+    mask_BT: torch.Tensor
 
 
 class MixtureView:

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.context import RunContext, logger
-from dataflex.components.mix_context import DomainLosses, MixContext, MixtureManager, StepStats
+from dataflex.components.mix_context import DomainLosses, MicroBatch, MixContext, MixtureManager, StepStats
 from dataflex.components.stateful import Stateful
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
-__all__ = ["DomainLosses", "MixContext", "Mixer", "StepStats", "logger"]
+__all__ = ["DomainLosses", "MicroBatch", "MixContext", "Mixer", "StepStats", "logger"]
 
 
 class Mixer(Stateful):
@@ -73,9 +74,35 @@ class Mixer(Stateful):
         Needs ``Need.DOMAIN_LOSSES`` in the spec; without it there are no losses to show and this is not called.
         """
 
-    def objective_weights(self) -> npt.NDArray[np.float64] | None:
-        """Weights of the domains in the loss of the next step, shape ``[domains]``.
+    def token_scores(self, batch: MicroBatch) -> torch.Tensor | None:
+        """Turn the token losses of a micro-batch into what is to be summed over each domain for :meth:`on_step`.
 
-        They are not the sampling proportions. ``None``, the default, leaves the training loss as it is.
+        Called for every micro-batch past the warm-up, without gradient, on the rank that has it.
+
+        Returns:
+            One number per token, shape of ``batch.losses_BT``; those without a target are left out of the sums.
+            ``None``, the default, sums nothing.
         """
         return None
+
+    def objective_weights(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64] | None:
+        """Weights of the domains in the loss of the next step: ``sum_d weight_d * (mean token loss of domain d)``.
+
+        Called once a step past the warm-up, on every rank, before its first forward; means are over the tokens of all
+        its micro-batches and ranks. The weights are not the sampling proportions.
+
+        Args:
+            tokens: Target tokens of each domain in that step; shape ``[domains]``. A class may leave it out.
+
+        Returns:
+            Finite, not negative, shape ``[domains]``. Shares of the tokens, ``tokens / tokens.sum()``, are the stock
+            loss. ``None``, the default, leaves it untouched.
+        """
+        return None
+
+    def metrics(self) -> Mapping[str, Any]:
+        """Numbers for the record and the Trainer's log: a float each, or a list in the order of the domains."""
+        return {}
+
+    def finished(self, step_id: int) -> None:
+        """Note the end of the run, on every rank, after its last optimizer step. Does nothing by default."""

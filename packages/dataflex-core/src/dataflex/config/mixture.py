@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from dataflex.config.run import RunFile
+from dataflex.config.weights_file import names_file, read_weights_file
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.runs import TrainType
@@ -48,7 +49,8 @@ class MixtureSettings:
 
     Attributes:
         rule: Where the first proportions come from.
-        initial: ``init_mixture_proportions``, by position or by domain name; only for the rule ``mixture``.
+        initial: ``init_mixture_proportions``, by position or by domain name, or read from the file it names; only for
+            the rule ``mixture``.
         unit: What the proportions are shares of.
         temperature: tau of the rule ``temperature``: proportions are size^(1/tau).
         max_epochs: How often a domain's rows may be used, for all or by name; ``None`` for any number of times.
@@ -98,7 +100,7 @@ def read_mixture(run: RunFile) -> MixtureSettings:
         )
     return MixtureSettings(
         rule=rule,
-        initial=initial,
+        initial=read_weights_file(initial, run, INITIAL) if names_file(initial) else initial,
         unit=_choice(run, "mixture_unit", Unit, Unit.TOKENS if stage == "pt" else Unit.SAMPLES),
         temperature=_positive(run, "mixture_temperature", run.ours.get("mixture_temperature", 1.0)),
         max_epochs=max_epochs,

@@ -15,7 +15,7 @@ import torch
 
 
 def weighted_loss(
-    sums_U: torch.Tensor, weights_U: torch.Tensor, normaliser: float, target_tokens: torch.Tensor | int
+    sums_U: torch.Tensor, weights_U: torch.Tensor, normaliser: float, target_tokens: torch.Tensor | float
 ) -> torch.Tensor:
     """One micro-batch's part of the step's weighted loss.
 

@@ -43,7 +43,7 @@ class MixerBench(Bench):
         for before in range(step - _WATCHED, step):
             self.view.update(step=before + 1, losses=seen)
             if hasattr(component, "on_step"):
-                component.on_step(StepStats(before + 1, seen))
+                component.on_step(StepStats(before + 1, seen, seen.sums))
         self.view.update(step=step)
         return self.call(component.mix, step)
 

@@ -3,7 +3,7 @@
 session   what a run asked for: component, schedule, hooks
 engine    serves micro-batches, opens stages, saves and restores itself
 planner   turns a component's answer into the plan of a stage (select.py)
-mix       the planner of domains; mixture, domain_tally and loss_seam are its parts
+mix       the planner of domains; mixture, domain_tally, loss_seam and objective_seam are its parts
 weight    the planner of the stock order and of weights; weight_seam and weight_log are its parts
 dynamic   the mixin that puts the engine under any ``transformers.Trainer``
 

@@ -21,6 +21,7 @@ from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
@@ -34,6 +35,9 @@ PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlan
     Kind.MIXER: MixPlanner,
     Kind.WEIGHTER: WeightPlanner,
 }
+
+
+_IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
 class DynamicMixin:
@@ -58,6 +62,8 @@ class DynamicMixin:
         self.recorder = self._make_recorder()
         self.recorder.begin(checkpoint)
         output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+        if self.state.global_step == self.engine.schedule.total:
+            self.engine.planner.finish(self.state.global_step)
         self.recorder.end(self.state.global_step, output.metrics)
         if self.is_world_process_zero():
             self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
@@ -90,10 +96,17 @@ class DynamicMixin:
         stock = super().compute_loss  # type: ignore[misc]
         return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
 
+    def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
+        batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(self.loss_seam, ObjectiveSeam):
+            self.loss_seam.begin_step(batches, list(self.engine.fetched))
+        return batches, count
+
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Log; the weights of the steps since the last time stand beside the training loss."""
-        weights = self.weighing.log.take() if self.weighing is not None and "loss" in logs else {}
-        super().log({**logs, **weights}, *args, **kwargs)  # type: ignore[misc]
+        """Log; what the component reports stands beside the training loss."""
+        own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
+        super().log({**logs, **own}, *args, **kwargs)  # type: ignore[misc]
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""

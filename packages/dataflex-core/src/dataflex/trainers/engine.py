@@ -55,6 +55,12 @@ class Planner(Protocol):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
 
+    def finish(self, step: int) -> None:
+        """Note the end of the run, after its last optimizer step."""
+
+    def log_values(self) -> dict[str, float]:
+        """Numbers that stand beside the training loss in the Trainer's log."""
+
 
 class Engine:
     """Serves the stages of a schedule to one Trainer.

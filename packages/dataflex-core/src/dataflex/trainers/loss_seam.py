@@ -1,32 +1,35 @@
 """Where components see the losses of single samples: inside the Trainer's own forward pass.
 
     training_step ── rows of the micro-batch (engine) ──┐
-    compute_loss  ── stock loss and outputs ────────────┼──> tally.add(rows, losses per sample)
+    compute_loss  ── stock loss and outputs ────────────┼──> tally.add(rows, losses per sample, scores)
                                                         │
     the loss that is trained on is the stock one, untouched
 
 Only while a training step runs, and only for runs whose component asked for it: evaluation and all other runs go
-through stock code.
+through stock code. A mixer with weights of its own for the domains has an :class:`ObjectiveSeam` instead.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from dataflex.components.mix_context import MicroBatch
 from dataflex.errors import ComponentError
-from dataflex.math.losses import SampleLosses, output_logits, sample_losses
+from dataflex.math.losses import SampleLosses, output_logits, token_losses
+
+TokenScores = Callable[[MicroBatch], torch.Tensor | None]
 
 
 class Tally(Protocol):
     """Collects the losses of micro-batches."""
 
-    def add(self, rows_B: npt.NDArray[np.int64], losses: SampleLosses) -> None:
+    def add(self, rows_B: npt.NDArray[np.int64], losses: SampleLosses, scores_B: torch.Tensor | None = None) -> None:
         """Add one micro-batch of this rank."""
 
 
@@ -35,10 +38,11 @@ class LossSeam:
 
     Args:
         tally: Told of every micro-batch.
+        token_scores: Of the component; ``None`` if it has none.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, tally: Tally, token_scores: TokenScores | None = None) -> None:
+        self._tally, self._token_scores = tally, token_scores
         self._rows_B: npt.NDArray[np.int64] | None = None
 
     @property
@@ -57,24 +61,63 @@ class LossSeam:
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the stock ``compute_loss`` and look at what the model returned."""
-        labels = inputs.get("labels")  # stock code may pop them
+        given = dict(inputs)  # stock code may pop the labels
         loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
-        self.observe(labels, outputs, model)
+        self.observe(given, outputs, model)
         return (loss, outputs) if kwargs.get("return_outputs") else loss
 
-    def observe(self, labels_BT: Any, outputs: Any, model: Any) -> None:
+    def observe(self, inputs: Mapping[str, Any], outputs: Any, model: Any) -> None:
         """Take the losses of the current micro-batch from the model's outputs, without gradient.
 
         Raises:
             ComponentError: when there are no labels or logits, or not one row of them for each sample.
         """
-        rows_B = self._rows_B
-        assert rows_B is not None
-        if not isinstance(labels_BT, torch.Tensor):
-            raise ComponentError("the batches hold no labels, so the losses of their samples cannot be told apart.")
-        if len(labels_BT) != len(rows_B):
-            raise ComponentError(
-                f"the collator made {len(labels_BT)} rows of {len(rows_B)} samples; their losses cannot be told apart."
-            )
+        rows_B = self.rows
+        labels_BT = row_labels(inputs, rows_B)
         with torch.no_grad():
-            self._tally.add(rows_B, sample_losses(output_logits(outputs, labels_BT, model), labels_BT))
+            losses_BT, mask_BT = token_losses(output_logits(outputs, labels_BT, model), labels_BT)
+            self.note(rows_B, inputs, losses_BT, mask_BT)
+
+    @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """Rows of the micro-batch under way."""
+        assert self._rows_B is not None
+        return self._rows_B
+
+    def note(
+        self,
+        rows_B: npt.NDArray[np.int64],
+        inputs: Mapping[str, Any],
+        losses_BT: torch.Tensor,
+        mask_BT: torch.Tensor,
+    ) -> None:
+        """Hand a micro-batch's token losses, without gradient, to the component and the tally."""
+        scores_BT = None
+        if self._token_scores is not None:
+            scores_BT = self._token_scores(MicroBatch(rows_B, inputs, losses_BT, mask_BT))
+        scores_B = None if scores_BT is None else _sum_scores(scores_BT, mask_BT)
+        self._tally.add(rows_B, SampleLosses(losses_BT.sum(dim=1), mask_BT.sum(dim=1)), scores_B)
+
+
+def row_labels(inputs: Mapping[str, Any], rows_B: npt.NDArray[np.int64]) -> torch.Tensor:
+    """Labels of a micro-batch, one row for each of the pool's rows.
+
+    Raises:
+        ComponentError: when there are none, or the collator made another number of rows.
+    """
+    labels_BT = inputs.get("labels")
+    if not isinstance(labels_BT, torch.Tensor):
+        raise ComponentError("the batches hold no labels, so the losses of their samples cannot be told apart.")
+    if len(labels_BT) != len(rows_B):
+        raise ComponentError(
+            f"the collator made {len(labels_BT)} rows of {len(rows_B)} samples; their losses cannot be told apart."
+        )
+    return labels_BT
+
+
+def _sum_scores(scores_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    if scores_BT.shape != mask_BT.shape:
+        raise ComponentError(
+            f"token_scores() returned shape {list(scores_BT.shape)} for losses of shape {list(mask_BT.shape)}"
+        )
+    return torch.where(mask_BT, scores_BT, 0).sum(dim=1)

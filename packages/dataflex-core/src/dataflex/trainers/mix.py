@@ -11,6 +11,7 @@ import numpy as np
 
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
+from dataflex.components.mixer import Mixer
 from dataflex.config.mixture import Unit
 from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.data.proportions import Proportions, check_proportions
@@ -23,6 +24,7 @@ from dataflex.scoring.progress import ScoringProgress
 from dataflex.spec import Need
 from dataflex.trainers.domain_tally import DomainTally
 from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.planner import ComponentPlanner, Outcome
 from dataflex.trainers.session import Session
 
@@ -53,9 +55,8 @@ class MixPlanner(ComponentPlanner):
         self._settings = session.mixture_settings()
         self._drawn_from = 0  # optimizer step at which the current plan begins
         self._before = self.sampler.state()  # the sampler there, to draw a longer plan from
-        watched = Need.DOMAIN_LOSSES in session.run.plan.component.needs
-        self.tally: DomainTally | None = DomainTally(self.sampler, trainer.accelerator) if watched else None
-        self.loss_seam = LossSeam(self.tally) if self.tally is not None else None
+        self._tally = DomainTally(self.sampler, trainer.accelerator)
+        self.loss_seam = self._open_seam()
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the mixer, check its proportions and draw.
@@ -70,7 +71,7 @@ class MixPlanner(ComponentPlanner):
             self.sampler.draw(proportions, (step - self._drawn_from) * self.global_batch)
         before = self.sampler.state()
         rows = self.sampler.draw(proportions, num_samples)
-        metrics = self._metrics(rows, proportions, before)
+        metrics = self._metrics(proportions, before)
         self._drawn_from, self._before = step, before
         self.view.update(step=step, proportions=proportions)
         if begins:
@@ -90,12 +91,41 @@ class MixPlanner(ComponentPlanner):
         Args:
             step: Optimizer steps done.
         """
-        if self.tally is None:
+        if self.loss_seam is None:
             return
-        losses = self.tally.take()
+        losses, scores = self._tally.take()
         self.view.update(step=step, losses=self.view.losses + losses)
         if step > self.schedule.warmup and hasattr(self.component, "on_step"):
-            self.component.on_step(StepStats(step, losses))
+            self.component.on_step(StepStats(step, losses, scores))
+
+    def finish(self, step: int) -> None:
+        """Tell the mixer that the run has ended; record the numbers it reports, which the last stage has moved.
+
+        Args:
+            step: Optimizer steps done, all of the schedule's.
+        """
+        if self._reported() and self.trainer.is_world_process_zero():
+            self.session.record(
+                step=step,
+                stage=len(self.schedule.boundaries),
+                seed=self.seed,
+                seconds=0.0,
+                metrics=self._metrics(self.view.proportions, self._before),
+                result=self.view.proportions,
+            )
+        if hasattr(self.component, "finished"):
+            self.component.finished(step)
+
+    def log_values(self) -> dict[str, float]:
+        """What the mixer reports, one number per domain: ``alpha/web``."""
+        values: dict[str, float] = {}
+        for name, value in self._reported().items():
+            if isinstance(value, (list, tuple)):
+                named = zip(self.view.names, value, strict=False)
+                values |= {f"{name}/{domain}": float(one) for domain, one in named if one is not None}
+            else:
+                values[name] = float(value)
+        return values
 
     def state_dict(self) -> dict[str, Any]:
         """The sampler's position now and at the plan's beginning, the proportions and the losses seen."""
@@ -158,24 +188,57 @@ class MixPlanner(ComponentPlanner):
         targets = losses.targets[rows]
         return float(np.nansum(losses.means[rows] * targets) / targets.sum()) if targets.any() else math.nan
 
-    def _metrics(
-        self, rows: np.ndarray[Any, np.dtype[np.int64]], proportions: Proportions, before: MixtureState
-    ) -> dict[str, Any]:
+    def _open_seam(self) -> LossSeam | None:
+        component, session = self.component, self.session
+        scores = component.token_scores if _overrides(component, "token_scores") else None
+        weighs = _overrides(component, "objective_weights")
+        if Need.DOMAIN_LOSSES not in session.run.plan.component.needs:
+            if weighs or scores is not None:
+                method = "objective_weights" if weighs else "token_scores"
+                raise ComponentError(
+                    f"{session.title} defines {method}() but does not declare Need.DOMAIN_LOSSES, without which it "
+                    "would never be called. Add it to the spec's needs."
+                )
+            return None
+        if not weighs:
+            return LossSeam(self._tally, scores)
+        return ObjectiveSeam(
+            self.trainer,
+            self._tally,
+            component.objective_weights,
+            scores,
+            domains=self.view.names,
+            warmup=self.schedule.warmup,
+        )
+
+    def _reported(self) -> Mapping[str, Any]:
+        reported: Mapping[str, Any] = self.component.metrics() if hasattr(self.component, "metrics") else {}
+        return reported
+
+    def _metrics(self, proportions: Proportions, before: MixtureState) -> dict[str, Any]:
         """Numbers for the record: lists are in the order of ``domains``."""
         samples = self.sampler.counts - np.array(before.counts, np.int64)
         tokens = np.array(self.sampler.state().tokens, np.int64) - np.array(before.tokens, np.int64)
         losses = self.view.losses
-        seen = {} if self.tally is None else {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)}
+        watched = self.loss_seam is not None
+        seen = {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)} if watched else {}
         return {
             "domains": list(self.view.names),
             "proportions": proportions.tolist(),
             "samples": samples.tolist(),
-            "realised_samples": (samples / max(len(rows), 1)).tolist(),
+            "realised_samples": (samples / max(int(samples.sum()), 1)).tolist(),
             "realised_tokens": (tokens / max(int(tokens.sum()), 1)).tolist(),
             "realised_so_far": self.sampler.realised(Unit(self.sampler.unit)).tolist(),
             "epochs": (self.sampler.counts / self.sampler.sizes).tolist(),
             **seen,
+            **self._reported(),
         }
+
+
+def _overrides(component: Any, method: str) -> bool:
+    """Whether a class of any style defines a method that :class:`Mixer` only has as a default."""
+    own = getattr(type(component), method, None)
+    return own is not None and own is not getattr(Mixer, method)
 
 
 def _known(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:

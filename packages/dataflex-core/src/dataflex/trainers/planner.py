@@ -132,6 +132,13 @@ class ComponentPlanner(abc.ABC):
     def step_end(self, step: int) -> None:  # noqa: B027 - a default: most do nothing between boundaries
         """Note the end of an optimizer step, on every rank; ``step`` are done."""
 
+    def finish(self, step: int) -> None:  # noqa: B027 - a default: most have nothing to add at the end
+        """Note the end of the run, on every rank, after its last optimizer step ``step``."""
+
+    def log_values(self) -> dict[str, float]:
+        """Numbers that stand beside the training loss in the Trainer's log."""
+        return {}
+
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
         return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)

@@ -117,7 +117,11 @@ class Recorder:
             plan_ref=plan_ref,
             timing={"component_seconds": component_seconds, "planning_seconds": seconds - component_seconds},
             scores={} if outcome.scores is None else score_summary(outcome.scores, outcome.rows),
-            metrics={**(self._overlap(outcome.rows) if is_plan else {}), **self._shares(outcome.rows), **outcome.metrics},
+            metrics={
+                **(self._overlap(outcome.rows) if is_plan else {}),
+                **self._shares(outcome.rows),
+                **outcome.metrics,
+            },
         )
         self._seconds["decisions"] += seconds
         self._note(step, outcome)

@@ -135,6 +135,13 @@ class WeightPlanner:
         if self.loss_seam is not None:
             self.loss_seam.normaliser = self._mean_weight()
 
+    def finish(self, step: int) -> None:
+        """Nothing is left to do after the last step."""
+
+    def log_values(self) -> dict[str, float]:
+        """What the weights of the steps since the last log were."""
+        return self.log.take()
+
     def _mean_weight(self) -> float:
         weights, tokens = self._window.values.T
         return token_mean_weight(weights, tokens)

@@ -1,0 +1,56 @@
+"""Commands that packages bring."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture
+def brought(monkeypatch):
+    """Two commands of one package: one works, one cannot be imported; a third has the name of one of ours."""
+    calls = []
+    module = SimpleNamespace(main=lambda arguments: calls.append(arguments))
+    monkeypatch.setitem(sys.modules, "stirrer", module)
+
+    def point(name, value):
+        dist = SimpleNamespace(name="dataflex-stirrer")
+        return SimpleNamespace(name=name, value=value, dist=dist, load=lambda: _load(value))
+
+    def _load(value):
+        if value != "stirrer:main":
+            raise ImportError("no module named spoon")
+        return module.main
+
+    points = [point("stir", "stirrer:main"), point("break", "spoon:main"), point("train", "stirrer:main")]
+    monkeypatch.setattr("importlib_metadata.entry_points", lambda group: points if group == "dataflex.commands" else [])
+    return calls
+
+
+def test_a_command_of_a_package_gets_its_arguments_as_they_were_typed(run, brought):
+    assert run("stir", "run.yaml", "--dry-run", "-p", "x=1").code == 0
+    assert brought == [["run.yaml", "--dry-run", "-p", "x=1"]]
+
+
+def test_help_lists_it_with_who_brought_it_and_imports_nothing(run, brought):
+    outcome = run("--help")
+    assert "stir" in outcome.out and "Brought by dataflex-stirrer" in outcome.out
+    assert outcome.code == 0 and brought == []
+
+
+def test_a_command_that_cannot_be_loaded_says_why_and_harms_no_other(run, brought):
+    outcome = run("break")
+    assert outcome.code == 2
+    assert "command 'break' of dataflex-stirrer (spoon:main) cannot be loaded" in outcome.err
+    assert run("version").code == 0
+
+
+def test_a_command_of_our_own_is_never_replaced(run, brought):
+    assert "Train a model as a run file says" in run("train", "--help").out
+    assert brought == []
+
+
+def test_an_unknown_command_is_a_usage_error(run, brought):
+    assert run("stirr").code == 2

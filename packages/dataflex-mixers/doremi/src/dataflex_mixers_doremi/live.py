@@ -1,0 +1,42 @@
+"""Reference losses from a second model in memory: one forward for each training forward.
+
+Shapes: B samples, T tokens.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+from dataflex.components.context import RunContext
+from dataflex.components.mix_context import MicroBatch
+from dataflex.math.losses import output_logits, token_losses
+from dataflex.scoring.inputs import model_inputs
+from dataflex_mixers_doremi.reference import load_model
+
+
+class LiveReference:
+    """The reference model itself, asked about each micro-batch.
+
+    Args:
+        name: The model.
+        context: The run.
+
+    Raises:
+        ConfigError: when it cannot be loaded.
+    """
+
+    def __init__(self, name: str, context: RunContext) -> None:
+        self._model = load_model(name, context)
+        self._accelerator = context.accelerator
+        self.vocabulary = int(self._model.config.get_text_config().vocab_size)
+
+    def token_losses(self, batch: MicroBatch) -> torch.Tensor:
+        """Run the reference on the micro-batch, without gradient."""
+        autocast = self._accelerator.autocast() if self._accelerator is not None else contextlib.nullcontext()
+        labels_BT = batch.inputs["labels"]
+        with torch.no_grad(), autocast:
+            outputs = self._model(**model_inputs(self._model, batch.inputs))
+            losses_BT, _ = token_losses(output_logits(outputs, labels_BT, self._model), labels_BT)
+        return losses_BT

@@ -1,0 +1,110 @@
+"""The mixer ``doremi``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex import Mixer
+from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
+from dataflex.data.fingerprint import fingerprint
+from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
+from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
+from dataflex_mixers_doremi.reference import Reference, check_vocabulary, model_identity
+from dataflex_mixers_doremi.weights import WEIGHTS_NAME, write_weights
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Floats = npt.NDArray[np.float64]
+
+
+class DoremiMixer(Mixer):
+    """Weighs the domains in the loss by how far the model lags behind a reference model; moves after every step.
+
+    The loss of step ``t`` uses the weights after step ``t - 1``, whatever the accumulation and the number of ranks.
+    Source: Xie et al. 2023, arXiv 2305.10429.
+
+    Raises:
+        ConfigError: at construction, when the reference cannot be loaded or has another vocabulary.
+    """
+
+    params: DoremiParams
+    context: MixContext
+
+    def __init__(self, params: DoremiParams, context: MixContext) -> None:
+        super().__init__(params, context)
+        check_vocabulary(params.reference, context)
+        self._reference = open_reference(params, context)
+        self._hashes = {"pool": fingerprint(context.dataset), "reference": model_identity(params.reference)}
+        self.dro = GroupDro.begin(len(context.domain_names), math.log(self._reference.vocabulary))
+
+    def token_scores(self, batch: MicroBatch) -> torch.Tensor:
+        """Excess losses, clipped at 0 for each token."""
+        return (batch.losses_BT - self._reference.token_losses(batch)).clamp(min=0)
+
+    def on_step(self, stats: StepStats) -> None:
+        """Move the weights by the excess losses of a whole optimizer step."""
+        params = self.params
+        self.dro.step(
+            stats.scores,
+            stats.losses.tokens,
+            eta=params.eta,
+            smoothing=params.smoothing,
+            decay=params.online_decay,
+        )
+
+    def objective_weights(self, tokens: npt.NDArray[np.int64]) -> Floats:
+        """The weights after the step before, for the mean loss of each domain."""
+        if self.params.normalizer is Normalizer.PAPER:
+            return self.dro.alpha
+        return official_weights(self.dro.alpha, self.context.proportions, tokens)
+
+    def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> Floats:
+        """Proxy: those in force. Online: the moving average of the weights. The model is not used."""
+        return self.dro.moving if self.params.mode is Mode.ONLINE else self.context.proportions
+
+    def metrics(self) -> dict[str, Any]:
+        """Weights now and on average, and the mean excess loss of the last step."""
+        return {
+            "alpha": self.dro.alpha.tolist(),
+            "alpha_average": self.dro.average.tolist(),
+            "excess": self.dro.excess.tolist(),
+        }
+
+    def finished(self, step_id: int) -> None:
+        """Leave the result in ``weights.json`` in the output directory."""
+        if self.context.rank:
+            return
+        write_weights(
+            self.context.output_dir / WEIGHTS_NAME,
+            self.context.domain_names,
+            self.dro,
+            eta=self.params.eta,
+            smoothing=self.params.smoothing,
+            hashes=self._hashes,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the weights have come to."""
+        return self.dro.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back."""
+        self.dro = GroupDro.from_state(state)
+
+
+def open_reference(params: DoremiParams, context: MixContext) -> Reference:
+    """The reference's losses, as the parameters say where from."""
+    if params.reference_losses is ReferenceLosses.LIVE:
+        from dataflex_mixers_doremi.live import LiveReference
+
+        return LiveReference(params.reference, context)
+    from dataflex_mixers_doremi.cached import CachedReference
+
+    return CachedReference(params.reference, context, params.token_budget)

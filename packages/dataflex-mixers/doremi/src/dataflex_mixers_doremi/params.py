@@ -1,0 +1,69 @@
+"""Parameters of the mixer ``doremi``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from dataflex.errors import ConfigError
+from dataflex.spec import param
+
+
+class Mode(StrEnum):
+    """What the weights of the domains are used for."""
+
+    PROXY = "proxy"
+    ONLINE = "online"
+
+
+class Normalizer(StrEnum):
+    """What the weighted loss of a step is divided by."""
+
+    PAPER = "paper"
+    OFFICIAL = "official"
+
+
+class ReferenceLosses(StrEnum):
+    """Where the losses of the reference model come from."""
+
+    CACHED = "cached"
+    LIVE = "live"
+
+
+@dataclass(frozen=True)
+class DoremiParams:
+    """What a run file may set under ``component_params``."""
+
+    reference: str = param(
+        help="The reference model: a folder (a full model or an adapter) or a name on a hub.",
+        aliases=("reference_model_path",),
+    )
+    reference_losses: ReferenceLosses = param(
+        ReferenceLosses.CACHED,
+        "cached computes them once, before training, 2 bytes a token on disk; live keeps the reference in memory.",
+    )
+    mode: Mode = param(
+        Mode.PROXY,
+        "proxy keeps the first proportions and leaves its answer in weights.json; online samples by the weights.",
+    )
+    normalizer: Normalizer = param(
+        Normalizer.PAPER,
+        "paper: the loss is sum alpha_d * (mean token loss of d); official: sum w*loss / sum w with w = alpha / share.",
+    )
+    eta: float = param(1.0, "Step size of the weights.", aliases=("reweight_eta",))
+    smoothing: float = param(1e-3, "Share of the uniform weights mixed in at each step.", aliases=("reweight_eps",))
+    online_decay: float = param(0.99, "online: share of the earlier weights in the moving average sampled by.")
+    token_budget: int = param(16384, "cached: padded tokens of one batch of the reference model.")
+
+    def __post_init__(self) -> None:
+        if not self.reference:
+            raise ConfigError("reference of mixer 'doremi' is empty; name a trained model.")
+        if not 0 <= self.eta < math.inf:
+            raise ConfigError(f"eta: {self.eta} of mixer 'doremi' must be a number of at least 0.")
+        if not 0 <= self.smoothing <= 1:
+            raise ConfigError(f"smoothing: {self.smoothing} of mixer 'doremi' must lie between 0 and 1.")
+        if not 0 <= self.online_decay < 1:
+            raise ConfigError(f"online_decay: {self.online_decay} of mixer 'doremi' must be at least 0 and below 1.")
+        if self.token_budget < 1:
+            raise ConfigError(f"token_budget: {self.token_budget} of mixer 'doremi' must be at least 1.")

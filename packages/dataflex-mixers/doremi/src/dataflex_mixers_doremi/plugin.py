@@ -1,0 +1,59 @@
+"""What this distribution hands to DataFlex. Imported to list components: no torch, no NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataflex import hookimpl
+from dataflex.runs import Problem, RunPlan
+from dataflex.spec import ComponentSpec, Kind, Need
+
+TARGET = "dataflex_mixers_doremi.mixer:DoremiMixer"
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""A folder that holds one of these is a model."""
+
+
+@hookimpl
+def dataflex_components() -> list[ComponentSpec]:
+    """The mixer ``doremi``."""
+    return [
+        ComponentSpec(
+            kind=Kind.MIXER,
+            name="doremi",
+            target=TARGET,
+            params="dataflex_mixers_doremi.params:DoremiParams",
+            api=1,
+            summary="Weigh the domains by how far the model lags behind a reference (DoReMi).",
+            needs=frozenset({Need.DOMAINS, Need.DOMAIN_LOSSES, Need.REFERENCE_MODEL}),
+            paper="Xie et al. 2023, arXiv 2305.10429",
+        )
+    ]
+
+
+@hookimpl
+def dataflex_check_run(plan: RunPlan) -> list[Problem]:
+    """Look at the reference, as far as that goes before anything loads."""
+    return list(_problems(plan)) if plan.component.target == TARGET else []
+
+
+def _problems(plan: RunPlan) -> Iterator[Problem]:
+    given = str(plan.params["reference"])
+    folder = Path(given).expanduser()
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in MODEL_FILES):
+            yield Problem(
+                f"reference: {given} of mixer 'doremi' (from {plan.source}) holds no model: there is no "
+                f"{' and no '.join(MODEL_FILES)} in it.",
+                "Name the output_dir of a finished training run, or one of its checkpoints.",
+            )
+    elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
+        yield Problem(
+            f"reference: {given} of mixer 'doremi' (from {plan.source}) does not exist.",
+            "Train the reference first: train_type: static_mix, or `dataflex doremi` for all phases.",
+        )
+    if plan.arguments.get("label_smoothing_factor"):
+        yield Problem(
+            f"label_smoothing_factor (from {plan.source}) changes the losses that mixer 'doremi' weighs.",
+            "Set it to 0.",
+        )

@@ -1,0 +1,202 @@
+"""``dataflex doremi``: what it plans and refuses."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dataflex.errors import ConfigError
+from dataflex.testing.tiny import write_model
+from dataflex_mixers_doremi import cli
+from dataflex_mixers_doremi.model_size import parameters, spell
+from dataflex_mixers_doremi.phases import PhaseName, plan_phases
+from dataflex_mixers_doremi.run import Progress, progress, run_phases
+
+BASE = {"model_name_or_path": "large", "dataset": "web,code", "output_dir": "out", "max_steps": 40, "seed": 1}
+SMALL = {"model_name_or_path": "small"}
+
+
+def plan(rounds: int = 1, **keys: Any) -> list[Any]:
+    return plan_phases({**BASE, **keys}, rounds, "run.yaml")
+
+
+def test_three_phases_share_the_keys_at_the_top_and_have_their_own() -> None:
+    reference, proxy, final = plan(doremi={"reference": SMALL, "proxy": SMALL | {"max_steps": 30}})
+    assert [phase.name for phase in (reference, proxy, final)] == list(PhaseName)
+    assert [phase.keys["model_name_or_path"] for phase in (reference, proxy, final)] == ["small", "small", "large"]
+    assert [phase.length for phase in (reference, proxy, final)] == ["40 steps", "30 steps", "40 steps"]
+    assert [phase.keys["train_type"] for phase in (reference, proxy, final)] == [
+        "static_mix",
+        "dynamic_mix",
+        "static_mix",
+    ]
+    assert reference.keys["mixture_sample_rule"] == "uniform"
+    assert proxy.keys["init_mixture_proportions"] == {"web": 0.5, "code": 0.5}
+    assert proxy.keys["component_params"] == {"reference": "out/round-1/reference"}
+    assert final.keys["init_mixture_proportions"] == "from:out/round-1/proxy/weights.json"
+    assert all(phase.keys["seed"] == 1 and phase.keys["resume_from_checkpoint"] for phase in (reference, proxy, final))
+
+
+def test_a_reference_may_have_proportions_of_its_own() -> None:
+    reference, _, _ = plan(doremi={"reference": {"init_mixture_proportions": [0.9, 0.1]}})
+    assert reference.keys["mixture_sample_rule"] == "mixture"
+
+
+def test_a_proxy_that_counts_epochs_counts_its_updates_by_them() -> None:
+    _, proxy, _ = plan(max_steps=-1, num_train_epochs=2)
+    assert proxy.keys["update_times"] == -1 and "train_step" not in proxy.keys and "max_steps" not in proxy.keys
+
+
+def test_the_parameters_of_the_proxy_are_the_mixers() -> None:
+    _, proxy, _ = plan(doremi={"proxy": {"component_params": {"eta": 0.5}, "update_step": 7}})
+    assert proxy.keys["component_params"] == {"reference": "out/round-1/reference", "eta": 0.5}
+    assert proxy.keys["update_step"] == 7
+
+
+def test_a_second_round_begins_with_what_the_first_has_found() -> None:
+    phases = plan(2)
+    assert [(phase.round, str(phase.name)) for phase in phases] == [
+        (1, "reference"),
+        (1, "proxy"),
+        (2, "reference"),
+        (2, "proxy"),
+        (2, "final"),
+    ]
+    assert phases[2].keys["init_mixture_proportions"] == "from:out/round-1/proxy/weights.json"
+    assert phases[4].keys["init_mixture_proportions"] == "from:out/round-2/proxy/weights.json"
+    assert [dict(phase.keys) for phase in plan(1)[:2]] == [dict(phase.keys) for phase in phases[:2]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"train_type": "dynamic_mix"}, r"train_type \(from run.yaml\) differs from phase to phase"),
+        ({"component_params": {}}, r"component_params .* Put it under doremi.reference"),
+        ({"doremi": {"prox": {}}}, r"doremi.prox .* is no phase.*Did you mean 'proxy'"),
+        ({"doremi": [1]}, r"doremi .* must be a mapping"),
+        ({"dataset": None}, r"dataset is missing from run.yaml"),
+        (
+            {"doremi": {"final": {"dataset": "web,books"}}},
+            r"doremi.final.dataset .* web, books, but the run file web, code",
+        ),
+        (
+            {"doremi": {"proxy": {"output_dir": "x"}}},
+            r"doremi.proxy.output_dir .* phases lie in the output_dir at the top",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        plan(**keys)
+
+
+def test_no_round_at_all_is_refused() -> None:
+    with pytest.raises(ConfigError, match="--rounds 0 must be at least 1"):
+        plan(0)
+
+
+def record(phase: Any, *, complete: bool = True, **changes: Any) -> None:
+    phase.output_dir.mkdir(parents=True)
+    kept = {"complete": complete, "keys": {**phase.keys, **changes}, "weights": None}
+    (phase.output_dir / "phase.json").write_text(json.dumps(kept))
+
+
+def test_a_phase_is_to_do_begun_or_complete(tmp_path: Path) -> None:
+    reference, proxy, final = plan(output_dir=str(tmp_path))
+    record(reference)
+    record(proxy, complete=False)
+    assert [progress(phase) for phase in (reference, proxy, final)] == [
+        Progress.COMPLETE,
+        Progress.BEGUN,
+        Progress.TO_DO,
+    ]
+
+
+def test_a_phase_that_was_begun_with_other_keys_is_refused_with_both_values(tmp_path: Path) -> None:
+    reference, _, _ = plan(output_dir=str(tmp_path))
+    record(reference, seed=2)
+    with pytest.raises(ConfigError, match=r"round 1, reference in .* begun with other keys: seed was 2 and is now 1"):
+        progress(reference)
+
+
+def test_a_final_phase_whose_weights_have_changed_is_refused(tmp_path: Path) -> None:
+    final = plan(output_dir=str(tmp_path))[2]
+    record(final)
+    kept = json.loads((final.output_dir / "phase.json").read_text())
+    (final.output_dir / "phase.json").write_text(json.dumps({**kept, "weights": "0" * 64}))
+    with pytest.raises(ConfigError, match=r"begun with other weights than .*weights.json has now"):
+        progress(final)
+
+
+def test_complete_phases_start_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = plan(output_dir=str(tmp_path))
+    for phase in phases:
+        record(phase)
+    monkeypatch.setattr("subprocess.Popen", lambda *args, **kwargs: pytest.fail("a phase was started"))
+    run_phases(phases, tmp_path, [])
+    assert all(phase.run_file.is_file() for phase in phases)
+
+
+def test_two_calls_never_work_in_one_folder(tmp_path: Path) -> None:
+    handle = os.open(tmp_path / ".doremi.lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        with pytest.raises(ConfigError, match="another `dataflex doremi`, or a phase it started, is still at work"):
+            run_phases(plan(output_dir=str(tmp_path)), tmp_path, [])
+    finally:
+        os.close(handle)
+
+
+def test_several_nodes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NNODES", "2")
+    with pytest.raises(ConfigError, match="runs on one node"):
+        run_phases(plan(output_dir=str(tmp_path)), tmp_path, [])
+
+
+def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_model(tmp_path / "model")
+    run = tmp_path / "run.yaml"
+    run.write_text(f"model_name_or_path: {model}\ndataset: web,code\noutput_dir: {tmp_path / 'out'}\nmax_steps: 4\n")
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(run), "--dry-run", "--json", "doremi.final.max_steps=9"])
+    assert not caught.value.code
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["phase"], row["length"]) for row in rows] == [
+        ("round 1, reference", "4 steps"),
+        ("round 1, proxy", "4 steps"),
+        ("round 1, final", "9 steps"),
+    ]
+    from transformers import AutoModelForCausalLM
+
+    real = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_pretrained(model).parameters())
+    assert {row["parameters"] for row in rows} == {real}
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_number_of_parameters_is_spelled_as_people_write_it(tmp_path: Path) -> None:
+    assert [spell(count) for count in (None, 12, 26_400, 494_000_000, 1_540_000_000)] == [
+        "?",
+        "12",
+        "26.4 k",
+        "494 M",
+        "1.54 B",
+    ]
+    assert parameters(str(tmp_path / "missing")) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["missing.yaml"], "missing.yaml does not exist"), (["{run}", "--dry-run", "eta"], "'eta' .* not an override")],
+)
+def test_mistakes_on_the_command_line_are_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    run = tmp_path / "run.yaml"
+    run.write_text("dataset: web,code\n")
+    with pytest.raises(ConfigError, match=message):
+        cli.main([word.format(run=run) for word in words])

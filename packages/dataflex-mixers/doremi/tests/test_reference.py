@@ -1,0 +1,180 @@
+"""The reference model's losses: live or from a file, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dataflex.components.mix_context import MicroBatch, MixContext, MixtureView
+from dataflex.errors import ComponentError, ConfigError
+from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex_mixers_doremi import plugin
+from dataflex_mixers_doremi.cached import CachedReference
+from dataflex_mixers_doremi.live import LiveReference
+from dataflex_mixers_doremi.loss_file import LossFile
+from dataflex_mixers_doremi.reference import load_model, model_identity
+
+sys.path.insert(0, str(Path(__file__).parent))
+import doremi_runs
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("model")
+    doremi_runs.model(seed=3).save_pretrained(folder)
+    return str(folder)
+
+
+def context(tmp_path: Path, rows: Any = None) -> MixContext:
+    pool = doremi_runs.pool() if rows is None else rows
+    view = MixtureView(list(doremi_runs.SIZES), list(doremi_runs.SIZES.values()), [1 / 3] * 3)
+    return MixContext(dataset=pool, data_collator=doremi_runs.collate, mixture=view, cache_dir=tmp_path)
+
+
+def micro_batch(rows: list[int]) -> MicroBatch:
+    inputs = doremi_runs.collate([doremi_runs.pool()[row] for row in rows])
+    mask = inputs["labels"][:, 1:] != -100
+    return MicroBatch(np.array(rows), inputs, torch.zeros(mask.shape), mask)
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Rows whose losses were written."""
+    rows: list[int] = []
+    write = LossFile.write
+    monkeypatch.setattr(LossFile, "write", lambda self, some, losses: rows.extend(some) or write(self, some, losses))
+    return rows
+
+
+def test_cached_losses_are_the_models_own_at_every_target(tmp_path: Path, model: str) -> None:
+    run, batch = context(tmp_path), micro_batch([0, 30, 45, 3])
+    live, cached = LiveReference(model, run), CachedReference(model, run, token_budget=200)
+    expected, found = live.token_losses(batch), cached.token_losses(batch)
+    assert torch.allclose(found, expected, rtol=1e-3) and bool((found[~batch.mask_BT] == 0).all())
+    assert live.vocabulary == cached.vocabulary == doremi_runs.VOCABULARY
+
+
+def test_losses_are_computed_once(tmp_path: Path, model: str, scored: list[int]) -> None:
+    CachedReference(model, context(tmp_path), token_budget=200)
+    assert sorted(scored) == list(range(52))
+    CachedReference(model, context(tmp_path), token_budget=50)
+    assert len(scored) == 52
+
+
+def test_a_pass_that_was_killed_goes_on_with_the_rows_that_are_missing(
+    tmp_path: Path, model: str, scored: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = CachedReference(model, context(tmp_path / "whole"), token_budget=200).token_losses(micro_batch([0, 51]))
+    write, calls = LossFile.write, []
+
+    def dying(self: LossFile, rows: Any, losses: Any) -> None:
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(rows)
+        write(self, rows, losses)
+
+    monkeypatch.setattr(LossFile, "write", dying)
+    with pytest.raises(KeyboardInterrupt):
+        CachedReference(model, context(tmp_path / "cut"), token_budget=60)
+    done = sum(map(len, calls))
+    assert 0 < done < 52
+    scored.clear()
+    monkeypatch.setattr(LossFile, "write", write)
+    again = CachedReference(model, context(tmp_path / "cut"), token_budget=60)
+    assert len(scored) == 52 - done
+    assert torch.allclose(again.token_losses(micro_batch([0, 51])), whole, rtol=1e-3)
+
+
+def test_another_model_or_another_pool_has_losses_of_its_own(tmp_path: Path, model: str, scored: list[int]) -> None:
+    CachedReference(model, context(tmp_path), token_budget=200)
+    other = tmp_path / "other"
+    doremi_runs.model(seed=4).save_pretrained(other)
+    CachedReference(str(other), context(tmp_path), token_budget=200)
+    rows = doremi_runs.pool()
+    rows[0] = {"input_ids": [9, 9], "labels": [-100, 9]}
+    CachedReference(model, context(tmp_path, rows), token_budget=200)
+    assert len(scored) == 3 * 52
+    assert len(list(tmp_path.glob("reference-*"))) == 3
+
+
+def test_a_row_whose_targets_have_changed_is_an_error_and_not_another_rows_loss(tmp_path: Path, model: str) -> None:
+    cached = CachedReference(model, context(tmp_path), token_budget=200)
+    batch = micro_batch([40])
+    batch.mask_BT[0, 0] = False
+    with pytest.raises(
+        ComponentError, match=r"row 40 has \d+ target tokens, but had \d+ when .* reference_losses: live"
+    ):
+        cached.token_losses(batch)
+
+
+def test_losses_too_large_for_half_precision_are_kept_at_its_largest_number(tmp_path: Path) -> None:
+    file = LossFile(tmp_path, np.array([2, 1]))
+    file.create(vocabulary=9)
+    file.write([1, 0], [np.array([1e9], np.float32), np.array([0.5, 2.0], np.float32)])
+    assert file.read([0, 1], [2, 1]).tolist() == [0.5, 2.0, 65504.0]
+
+
+def test_a_row_with_more_targets_than_its_labels_said_is_refused(tmp_path: Path) -> None:
+    file = LossFile(tmp_path, np.array([1]))
+    file.create(vocabulary=9)
+    with pytest.raises(ComponentError, match="row 0 has 2 target tokens in its batch, but 1 in the pool"):
+        file.write([0], [np.zeros(2, np.float32)])
+
+
+def test_a_model_that_cannot_be_loaded_is_fatal(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError, match=r"(?s)reference model .* cannot be loaded: .*DoReMi would favour noise"):
+        load_model(str(tmp_path), context(tmp_path))
+    with pytest.raises(ConfigError, match="neither a folder nor found on the hub"):
+        model_identity("nobody/has-this-model")
+
+
+def test_an_adapter_is_loaded_with_its_base_and_told_apart_by_both(tmp_path: Path, model: str) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(0)
+    start = doremi_runs.model(seed=3)
+    start.name_or_path = model
+    config = LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False, base_model_name_or_path=model)
+    adapted = get_peft_model(start, config).eval()
+    adapted.save_pretrained(tmp_path)
+    ids = torch.arange(8).reshape(1, -1)
+    loaded = load_model(str(tmp_path), context(tmp_path))
+    assert torch.allclose(loaded(ids).logits, adapted(ids).logits, atol=1e-5)
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+    before = model_identity(str(tmp_path))
+    written = json.loads((tmp_path / "adapter_config.json").read_text())
+    other = tmp_path / "base"
+    doremi_runs.model(seed=9).save_pretrained(other)
+    (tmp_path / "adapter_config.json").write_text(json.dumps(written | {"base_model_name_or_path": str(other)}))
+    assert model_identity(str(tmp_path)) != before
+
+
+def checked(reference: str, **arguments: Any) -> list[str]:
+    plan = RunPlan(
+        train_type=TrainType.MIX,
+        stage="sft",
+        component=plugin.dataflex_components()[0],
+        dist="dataflex-mixers-doremi",
+        version="0.1.0",
+        params={"reference": reference},
+        steps=Steps(warmup=0, update=1, times=1),
+        output_dir=Path("out"),
+        arguments=arguments,
+        source="run.yaml",
+    )
+    return [problem.message for problem in plugin.dataflex_check_run(plan)]
+
+
+def test_a_reference_is_looked_at_before_anything_loads(tmp_path: Path, model: str) -> None:
+    assert checked(model) == checked("Qwen/Qwen2.5-0.5B") == checked("gpt2") == []
+    assert ["does not exist" in message for message in checked("./missing")] == [True]
+    assert ["does not exist" in message for message in checked("saves/doremi/reference")] == [True]
+    assert ["holds no model" in message for message in checked(str(tmp_path))] == [True]
+    assert ["label_smoothing_factor" in message for message in checked(model, label_smoothing_factor=0.1)] == [True]
