@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gloo import joined
 from torch import nn
 
 from dataflex import Selection
@@ -200,24 +199,6 @@ def reference_cosines(
         cosines = (steps @ aims.T) / steps.norm(dim=1, keepdim=True) / aims.norm(dim=1)
         columns.append(cosines.mean(dim=1))
     return torch.stack(columns, dim=1).numpy()
-
-
-@contextlib.contextmanager
-def joined(rank: int, world_size: int, folder: str) -> Iterator[Any]:
-    """Join a gloo group over a file, so that no port is needed; yields the accelerator."""
-    import torch.distributed
-    from accelerate import Accelerator
-
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(world_size))
-    os.environ.update(LOCAL_WORLD_SIZE=str(world_size), MASTER_ADDR="127.0.0.1", MASTER_PORT="0")  # asked for, unused
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=world_size
-    )
-    try:
-        yield Accelerator(cpu=True)
-        torch.distributed.barrier()
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:

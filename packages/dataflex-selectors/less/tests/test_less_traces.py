@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gloo import run_on_two_ranks
 from less_cases import (
     backward,
     pool_and_goals,
@@ -100,11 +101,9 @@ def test_the_forwards_come_back_when_a_batch_fails() -> None:
 
 @pytest.mark.parametrize("kind", ["batched", "loop"])
 def test_two_ranks_choose_what_one_chooses_and_train_on_as_if_nothing_had_happened(kind: str, tmp_path: Path) -> None:
-    import torch.multiprocessing
-
     folder = tmp_path / kind
     folder.mkdir()
-    torch.multiprocessing.spawn(select_on_a_rank, args=(2, str(folder)), nprocs=2)
+    run_on_two_ranks(select_on_a_rank, folder)
     model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"] if kind == "loop" else None)
     rows, goals = pool_and_goals()
     alone = selector(rows, goals, warmed_up(model), token_budget=64).select(model, 6, 5)
