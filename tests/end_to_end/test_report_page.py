@@ -98,7 +98,13 @@ def test_every_run_has_its_plots_and_a_row_in_the_comparison(visit):
         assert name in figures
     for name in ("scores-1-select", "chosen-1-select", "usage-1-select", "proportions-2-mix", "realised-samples-2-mix"):
         assert name in figures
-    for name in ("domain-losses-2-mix", "ess-3-weight", "weights-3-weight", "weighted-loss-3-weight"):
+    for name in (
+        "domain-losses-2-mix",
+        "own-alpha-2-mix",
+        "ess-3-weight",
+        "weights-3-weight",
+        "weighted-loss-3-weight",
+    ):
         assert name in figures
     rows = page.locator("#comparison tr").all_inner_texts()
     assert len(rows) == 4 and "ended after 45 steps" in rows[1] and "step 31 of 45: still running" in rows[2]

@@ -16,7 +16,14 @@ from dataflex.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 
-METRICS = ("weight_ess", "weight_min", "weight_mean", "weight_max", "weighted_loss", "unweighted_loss")
+METRICS = (
+    "dataflex/weight_ess",
+    "dataflex/weight_min",
+    "dataflex/weight_mean",
+    "dataflex/weight_max",
+    "dataflex/weighted_loss",
+    "dataflex/unweighted_loss",
+)
 UNIFORM = NOTE_WEIGHT | {"component_params": {"strategy": "uniform"}}
 
 
@@ -35,7 +42,9 @@ def test_the_notes_yaml_trains_and_logs_its_weights_past_the_warm_up(workshop):
     steps = [entry for entry in history(workshop.out / "run") if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3]
     assert [[name in entry for name in METRICS] for entry in steps] == [[False] * 6, [True] * 6, [True] * 6]
-    assert steps[1]["weight_ess"] == 1 and steps[2]["weight_ess"] < 1  # the window is empty in the first weighted step
+    assert (
+        steps[1]["dataflex/weight_ess"] == 1 and steps[2]["dataflex/weight_ess"] < 1
+    )  # the window is empty in the first weighted step
     assert not (workshop.out / "run" / "decisions.jsonl").exists()
 
 
@@ -60,7 +69,7 @@ def test_the_notes_class_trains_from_a_single_file(workshop, train):
     train(workshop.run_file(**NOTE_WEIGHT | {"component_name": "custom"}), plugins=(str(mine),))
     steps = [entry for entry in history(workshop.out / "run") if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3] and all(3 < entry["loss"] < 7 for entry in steps)
-    assert not any("weight_ess" in entry for entry in steps)
+    assert not any("dataflex/weight_ess" in entry for entry in steps)
 
 
 def test_the_notes_reduction_without_its_step_is_called_past_the_warm_up(workshop, train, caplog):

@@ -65,6 +65,8 @@ def write_run(
             }
             values |= {"weight_ess": rng.uniform(0.7, 1), "weighted_loss": values["loss"] * 1.1}
             values |= {"unweighted_loss": values["loss"]}
+        if kind is Kind.MIXER:
+            values |= {f"dataflex/alpha/{domain}": rng.uniform(0.2, 0.5) for domain in DOMAINS}
         entries.append((step, values))
         if step % update == 0:
             entries.append((step, {"eval_held_out_loss": 3 * 0.991**step, "eval_held_out_runtime": 0.5}))

@@ -168,8 +168,8 @@ def test_what_a_mixer_reports_is_recorded_at_boundaries_and_at_the_end_and_logge
     assert [record.metrics["steps_seen"] for record in records] == [0, 2, 4]
     assert records[-1].stage == records[-2].stage
     logged = [entry for entry in trainer.state.log_history if "loss" in entry]
-    assert [entry["steps_seen"] for entry in logged] == [0, 1, 2, 3, 4]
-    assert all(entry["scores/short"] == 0.5 and "scores/long" not in entry for entry in logged)
+    assert [entry["dataflex/steps_seen"] for entry in logged] == [0, 1, 2, 3, 4]
+    assert all(entry["dataflex/scores/short"] == 0.5 and "dataflex/scores/long" not in entry for entry in logged)
 
 
 @pytest.mark.parametrize(

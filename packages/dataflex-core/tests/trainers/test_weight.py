@@ -121,7 +121,14 @@ def test_the_update_is_the_same_on_two_ranks(runs, tmp_path) -> None:
     assert difference(result["smooth"], runs.trained({}, tmp_path / "s", **single, **smooth)) <= TOLERANCE
     alone = runs.trainer(pointwise, tmp_path / "alone", **single)
     alone.train()
-    names = ("weight_ess", "weight_min", "weight_mean", "weight_max", "weighted_loss", "unweighted_loss")
+    names = (
+        "dataflex/weight_ess",
+        "dataflex/weight_min",
+        "dataflex/weight_mean",
+        "dataflex/weight_max",
+        "dataflex/weighted_loss",
+        "dataflex/unweighted_loss",
+    )
     logged = json.loads((tmp_path / "pointwise.json").read_text())
     assert [key for key in names if key in logged[0]] == []  # the warm-up
     for here, there in zip(alone.state.log_history[1:4], logged[1:4], strict=True):
@@ -162,11 +169,14 @@ def test_the_warm_up_is_stock_and_logs_no_weights(runs, tmp_path) -> None:
     made.add_callback(_Snapshots(runs, made, snapshots))
     made.train()
     assert difference(at_warmup, snapshots[3]) == 0
-    with_weights = [entry["step"] for entry in made.state.log_history if "weight_ess" in entry]
+    with_weights = [entry["step"] for entry in made.state.log_history if "dataflex/weight_ess" in entry]
     assert with_weights == [4, 5, 6]
     entry = made.state.log_history[4]
-    assert entry["weight_min"] < entry["weight_mean"] < entry["weight_max"] and 0 < entry["weight_ess"] < 1
-    assert entry["weighted_loss"] == pytest.approx(entry["loss"], rel=1e-3)
+    assert (
+        entry["dataflex/weight_min"] < entry["dataflex/weight_mean"] < entry["dataflex/weight_max"]
+        and 0 < entry["dataflex/weight_ess"] < 1
+    )
+    assert entry["dataflex/weighted_loss"] == pytest.approx(entry["loss"], rel=1e-3)
 
 
 def test_evaluation_is_not_weighted(runs, tmp_path) -> None:

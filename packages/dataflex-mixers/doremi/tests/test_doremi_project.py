@@ -141,7 +141,7 @@ def test_every_boundary_and_the_end_are_recorded_and_logged(whole: Path) -> None
     alphas = [record.metrics["alpha"] for record in records[1:]]  # after steps 1, 2, ...
     assert np.mean(alphas, axis=0) == pytest.approx(weights["average"])
     history = json.loads((whole / "proxy" / "trainer_state.json").read_text())["log_history"]
-    logged = [[entry[f"alpha/{name}"] for name in weights["names"]] for entry in history if "loss" in entry]
+    logged = [[entry[f"dataflex/alpha/{name}"] for name in weights["names"]] for entry in history if "loss" in entry]
     assert logged == [pytest.approx(alpha) for alpha in alphas]
 
 

@@ -12,6 +12,11 @@ from dataflex.report.run import Floats, RunData, Series, Whole
 from dataflex.report.style import Draw, Plot, colour, legend, thin
 
 _MOST_MARKS = 120
+_MOST_OWN = 6
+_OF_PLANS = {
+    *("proportions", "samples", "realised_samples", "realised_tokens", "realised_so_far", "epochs"),
+    *("domain_losses", "domain_tokens"),
+}
 _PARTS = ("training", "scoring", "planning", "checkpoints", "evaluation")
 
 
@@ -47,13 +52,17 @@ def of_run(run: RunData, index: int) -> list[Plot]:
         run: The run.
         index: Its place, which makes names of plots unique.
     """
-    slug = f"{index + 1}-" + re.sub(r"[^a-zA-Z0-9]+", "-", run.name).strip("-").lower()
+    slug = f"{index + 1}-{_slug(run.name)}"
     plots = [*_of_domains(run, slug), *_of_scores(run, slug), *_of_weights(run, slug)]
     if run.usage is not None:
         counts = run.usage.rows_by_times
         caption = "Rows of the pool by how often they were trained on, the warm-up included."
         plots.append(Plot(f"usage-{slug}", "How often rows were used", caption, lambda axes: _usage(axes, counts)))
     return plots
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-zA-Z0-9]+", "-", name).strip("-").lower()
 
 
 def _is_eval_loss(name: str) -> bool:
@@ -75,7 +84,19 @@ def _of_domains(run: RunData, slug: str) -> list[Plot]:
     if losses is not None:
         caption = "Mean training loss per token since the boundary before."
         plots.append(Plot(f"domain-losses-{slug}", "Loss of each domain", caption, _lines(run.domains, *losses)))
+    for name in _own_metrics(run):
+        draw = _named(run.domains, [run.series[f"{name}/{domain}"] for domain in run.domains])
+        plots.append(Plot(f"own-{_slug(name)}-{slug}", f"{name} of each domain", "As the mixer reports it.", draw))
     return plots
+
+
+def _own_metrics(run: RunData) -> list[str]:
+    """What the mixer itself logs for each domain."""
+    recorded = {name for decision in run.decisions for name in decision.metrics} & _OF_PLANS
+    first = f"/{run.domains[0]}" if run.domains else "/"
+    found = [name.removesuffix(first) for name in run.series if name.endswith(first)]
+    whole = [name for name in found if all(f"{name}/{domain}" in run.series for domain in run.domains)]
+    return sorted(set(whole) - recorded)[:_MOST_OWN]
 
 
 def _of_scores(run: RunData, slug: str) -> list[Plot]:

@@ -20,6 +20,7 @@ from dataflex.data.seeded_collator import SeededCollator
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
@@ -106,7 +107,7 @@ class DynamicMixin:
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
         own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
-        super().log({**logs, **own}, *args, **kwargs)  # type: ignore[misc]
+        super().log({**logs, **{PREFIX + name: value for name, value in own.items()}}, *args, **kwargs)  # type: ignore[misc]
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""

@@ -105,13 +105,11 @@ class MixPlanner(ComponentPlanner):
             step: Optimizer steps done, all of the schedule's.
         """
         if self._reported() and self.trainer.is_world_process_zero():
-            self.session.record(
-                step=step,
+            self.trainer.recorder.closing(
                 stage=len(self.schedule.boundaries),
-                seed=self.seed,
-                seconds=0.0,
-                metrics=self._metrics(self.view.proportions, self._before),
+                step=step,
                 result=self.view.proportions,
+                metrics=self._metrics(self.view.proportions, self._before),
             )
         if hasattr(self.component, "finished"):
             self.component.finished(step)

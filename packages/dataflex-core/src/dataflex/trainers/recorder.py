@@ -6,7 +6,7 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -127,6 +127,16 @@ class Recorder:
         self._note(step, outcome)
         return decision
 
+    def closing(
+        self, *, stage: int, step: int, result: npt.NDArray[np.generic], metrics: Mapping[str, float | list[float]]
+    ) -> None:
+        """Write the numbers that a component reports once the run has ended: no plan comes of them. Rank 0 writes."""
+        self._save(result_name(step), result)
+        seed = int(self.trainer.args.seed)
+        self.session.record(
+            step=step, stage=stage, seed=seed, seconds=0.0, result_ref=result_name(step), metrics=metrics
+        )
+
     def _overlap(self, rows: Rows) -> dict[str, Any]:
         """Share of the distinct rows that the selection before held too; nothing after the warm-up."""
         engine = self.trainer.engine
@@ -155,7 +165,10 @@ class Recorder:
     def _counts_before(self, step: int) -> Rows:
         """How often the plans before ``step`` hold each row, as far as they are in the output directory."""
         counts = np.zeros(len(self.trainer.train_dataset), np.int64)
-        folder, recorded = self.files.output_dir, {record.step: record.plan_ref for record in self.session.log}
+        folder, recorded = (
+            self.files.output_dir,
+            {record.step: record.plan_ref for record in self.session.log if record.plan_ref},
+        )
         for plan in served_plans(folder, find_plans(folder, recorded), end=step, global_batch=self.global_batch):
             counts += np.bincount(plan.rows, minlength=len(counts))
         return counts
