@@ -77,8 +77,7 @@ def _of_domains(run: RunData, slug: str) -> list[Plot]:
     ):
         found = run.over_domains(metric)
         if found is not None:
-            end = float(run.info.total if run.info is not None else run.step)
-            draw = _stacked(run.domains, *found, end)
+            draw = _stacked(run.domains, *found, float(run.step))
             plots.append(Plot(f"{metric.replace('_', '-')}-{slug}", title, caption, draw))
     losses = run.over_domains("domain_losses")
     if losses is not None:
@@ -108,7 +107,7 @@ def _of_scores(run: RunData, slug: str) -> list[Plot]:
     ranges = np.array([each.scores["histogram_range"] for each in scored], np.float64)
     quantiles = np.array([each.scores["quantiles"] for each in scored], np.float64)
     chosen = [(each.step, each.scores["chosen_quantiles"]) for each in scored if "chosen_quantiles" in each.scores]
-    end = float(run.info.total if run.info is not None else run.step + 1)
+    end = float(run.step)
     return [
         Plot(
             f"scores-{slug}",
