@@ -10,7 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_MAKING = frozenset({"os.mkdir", "os.rename", "os.link", "os.symlink", "os.remove", "os.rmdir", "os.truncate"})
+_MAKING = {
+    "os.mkdir": 1,
+    "os.rmdir": 1,
+    "os.remove": 1,
+    "os.truncate": 1,
+    "os.rename": 2,
+    "os.link": 2,
+    "os.symlink": 2,
+}
+"""Audit events that tell of a change, with the number of paths that their arguments begin with."""
+
+_REMOVING = ("os.remove", "os.rmdir")
 
 
 @contextlib.contextmanager
@@ -33,12 +44,7 @@ def watched_writes(*allowed: Path) -> Iterator[list[str]]:
     def note(event: str, arguments: tuple[object, ...]) -> None:
         if not watching:
             return
-        if event == "open":
-            path, _, flags = arguments
-            paths = [path] if isinstance(flags, int) and flags & _WRITING else []
-        else:
-            paths = list(arguments[:2]) if event in _MAKING else []
-        for path in paths:
+        for path in _changed(event, arguments):
             if isinstance(path, (str, bytes, os.PathLike)) and _counts(os.fsdecode(path), places):
                 found.append(os.fsdecode(path))
 
@@ -51,6 +57,16 @@ def watched_writes(*allowed: Path) -> Iterator[list[str]]:
         watching = False
         tempfile.tempdir = temporary
     found += sorted(set(os.listdir()) - before - {Path(path).name for path in found})
+
+
+def _changed(event: str, arguments: tuple[object, ...]) -> tuple[object, ...]:
+    """The paths that an audit event says are changed."""
+    if event == "open":
+        path, _, flags = arguments
+        return (path,) if isinstance(flags, int) and flags & _WRITING else ()
+    if event in _REMOVING and arguments[-1] != -1:
+        return ()  # relative to an open folder, as shutil.rmtree empties one; it ends with that folder's own path
+    return arguments[: _MAKING.get(event, 0)]
 
 
 def _counts(written: str, allowed: list[Path]) -> bool:
