@@ -39,7 +39,7 @@ def test_equal_weights_give_the_stock_parameters_bit_for_bit(runs, tmp_path, acc
 
 
 def test_equal_weights_with_label_smoothing_are_the_stock_smoothing(runs, tmp_path) -> None:
-    keys = {"label_smoothing_factor": 0.1, "max_steps": 4}
+    keys = {"label_smoothing_factor": 0.1, "max_steps": 4, "double": True}  # in fp32 one ulp is above the tolerance
     stock = runs.trained(None, tmp_path / "stock", **keys)
     assert difference(stock, runs.trained({}, tmp_path / "ones", **keys)) <= TOLERANCE
 
