@@ -7,9 +7,10 @@ device tensors there). All ranks must call them, in the same order. A rank that 
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,30 @@ def first_failure(failure: str, accelerator: Any, *, last: bool = False) -> str:
     text = str(failures[failed[0]])
     everywhere = len(failed) == len(failures)
     return text if everywhere else f"{text} (on rank {', '.join(map(str, failed))})"
+
+
+@contextlib.contextmanager
+def together(what: str, accelerator: Any) -> Iterator[None]:
+    """Run this rank's part of ``what``; a failure on any rank is raised on all, so that none is left waiting.
+
+    Args:
+        what: Names the part, for the ranks that did not fail.
+        accelerator: The run's accelerator, or ``None`` on one process.
+
+    Raises:
+        Exception: what this rank's part raised.
+        ComponentError: the first failure of another rank, where this rank's part went well.
+    """
+    cause: Exception | None = None
+    try:
+        yield
+    except Exception as error:  # the other ranks are told first: they would wait
+        cause = error
+    failure = first_failure("" if cause is None else f"{type(cause).__name__}: {cause}", accelerator)
+    if cause is not None:
+        raise cause
+    if failure:
+        raise ComponentError(f"{what} failed: {failure}")
 
 
 def _digest(array: npt.NDArray[Any]) -> bytes:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dataflex.data.scoring_loader import ScoringLoader
-from dataflex.distributed import first_failure, gather_scores
+from dataflex.distributed import gather_scores, together
 from dataflex.errors import ComponentError
 from dataflex.math.losses import SampleLosses, output_logits, sample_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs
@@ -54,22 +54,13 @@ def score_pool(
             out on one of them.
     """
     batches: list[tuple[npt.NDArray[np.int64], SampleLosses]] = []
-    cause: Exception | None = None
-    try:
-        with progress, evaluating(model):
-            for rows, batch in loader:
-                with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
-                    losses = _score_batch(model, batch)
-                if len(rows):
-                    batches.append((rows, losses))
-                progress.advance(len(rows))
-    except Exception as error:  # the other ranks are told first: they would wait for our scores
-        cause = error
-    failure = first_failure("" if cause is None else f"{type(cause).__name__}: {cause}", accelerator)
-    if cause is not None:
-        raise cause
-    if failure:
-        raise ComponentError(f"scoring failed: {failure}")
+    with together("scoring", accelerator), progress, evaluating(model):
+        for rows, batch in loader:
+            with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
+                losses = _score_batch(model, batch)
+            if len(rows):
+                batches.append((rows, losses))
+            progress.advance(len(rows))
     rows_N = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in batches)])
     means_N = _concatenate([losses.means for _, losses in batches])
     targets_N = _concatenate([losses.counts_B for _, losses in batches])

@@ -99,6 +99,19 @@ class LossSeam:
         self._tally.add(rows_B, SampleLosses(losses_BT.sum(dim=1), mask_BT.sum(dim=1)), scores_B)
 
 
+@contextlib.contextmanager
+def loss_function(trainer: Any, function: Callable[..., torch.Tensor]) -> Iterator[None]:
+    """Give the Trainer another ``compute_loss_func`` for the time of a block.
+
+    No longer: the rest of the Trainer asks whether there is one, and would count and scale differently.
+    """
+    before, trainer.compute_loss_func = trainer.compute_loss_func, function
+    try:
+        yield
+    finally:
+        trainer.compute_loss_func = before
+
+
 def row_labels(inputs: Mapping[str, Any], rows_B: npt.NDArray[np.int64]) -> torch.Tensor:
     """Labels of a micro-batch, one row for each of the pool's rows.
 

@@ -26,7 +26,7 @@ from dataflex.math.domain_weights import token_weights
 from dataflex.math.losses import IGNORE_INDEX, output_logits, token_losses
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.domain_tally import DomainTally, sum_dtype
-from dataflex.trainers.loss_seam import LossSeam, TokenScores, row_labels
+from dataflex.trainers.loss_seam import LossSeam, TokenScores, loss_function, row_labels
 from dataflex.trainers.router_loss import with_router_loss
 
 
@@ -95,11 +95,8 @@ class ObjectiveSeam(LossSeam):
         if self._token_weights_K is None:
             return super().compute_loss(stock, model, inputs, *args, **kwargs)
         trainer, given = self._trainer, dict(inputs)  # stock code pops the labels
-        before, trainer.compute_loss_func = trainer.compute_loss_func, functools.partial(self._weighted, model, given)
-        try:
+        with loss_function(trainer, functools.partial(self._weighted, model, given)):
             return stock(model, inputs, *args, **kwargs)
-        finally:
-            trainer.compute_loss_func = before
 
     def _weighted(
         self,

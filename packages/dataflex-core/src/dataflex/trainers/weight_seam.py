@@ -26,6 +26,8 @@ from dataflex.errors import ComponentError, DataFlexError
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
+from dataflex.trainers.loss_seam import loss_function
+from dataflex.trainers.router_loss import with_router_loss
 
 logger = logging.getLogger("dataflex")
 
@@ -71,11 +73,8 @@ class WeightSeam:
         if trainer.state.global_step < self._warmup:
             return self._plain(stock, model, inputs, *args, **kwargs)
         weighted = functools.partial(self._weighted, model, dict(inputs))  # stock code pops the labels
-        before, trainer.compute_loss_func = trainer.compute_loss_func, weighted
-        try:
+        with loss_function(trainer, weighted):
             return stock(model, inputs, *args, **kwargs)
-        finally:
-            trainer.compute_loss_func = before
 
     def take(self) -> WeightedStep | None:
         """The step's samples over all ranks; begins the next step. Called on every rank.
@@ -133,7 +132,7 @@ class WeightSeam:
             loss = self._weigh(units, target_tokens, model, inputs)
         else:
             loss = self._reduce(units, model, inputs) * tokens / target_tokens
-        return _with_router_loss(loss, outputs, self._trainer.accelerator.unwrap_model(model))
+        return with_router_loss(loss, outputs, self._trainer.accelerator.unwrap_model(model))
 
     def _weigh(
         self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
@@ -206,11 +205,3 @@ def _require_labels(labels_BT: Any) -> torch.Tensor:
     if not isinstance(labels_BT, torch.Tensor):
         raise ComponentError("the batches hold no labels, so the losses of their samples cannot be told apart.")
     return labels_BT
-
-
-def _with_router_loss(loss: torch.Tensor, outputs: Any, model: Any) -> torch.Tensor:
-    """Add the load-balancing loss of a mixture of experts, as these models do when they are given the labels."""
-    router_loss = getattr(outputs, "aux_loss", None)
-    if not isinstance(router_loss, torch.Tensor):
-        return loss
-    return loss + float(model.config.router_aux_loss_coef) * router_loss.to(loss.device)

@@ -20,7 +20,7 @@ from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.data.trained_tokens import trained_tokens
-from dataflex.distributed import first_failure
+from dataflex.distributed import together
 from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, token_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs
@@ -96,9 +96,8 @@ class CachedReference:
             world_size=context.world_size,
             device=accelerator.device if accelerator is not None else None,
         )
-        cause: Exception | None = None
         progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
-        try:
+        with together("computing reference losses", accelerator):
             with progress, evaluating(model):
                 for batch_rows, batch in loader:
                     with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
@@ -106,13 +105,6 @@ class CachedReference:
                     self._file.write(batch_rows.tolist(), losses[: len(batch_rows)])
                     progress.advance(len(batch_rows))
             self._file.flush()
-        except Exception as error:  # the other ranks are told first: they would wait for us
-            cause = error
-        failure = first_failure("" if cause is None else f"{type(cause).__name__}: {cause}", accelerator)
-        if cause is not None:
-            raise cause
-        if failure:
-            raise ComponentError(f"computing reference losses failed: {failure}")
 
 
 def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from dataflex.data.scoring_loader import ScoringLoader
-from dataflex.distributed import all_gather, first_failure
+from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
 from dataflex.gradients.engine import GradientEngine
 from dataflex.gradients.moments import AdamMoments
@@ -38,7 +38,6 @@ from dataflex_selectors_less.sinks import (
 )
 from dataflex_selectors_less.subtasks import Subtask
 
-Result = TypeVar("Result")
 Rows = npt.NDArray[np.int64]
 MakeLoader = Callable[[Any, Rows, int | None, Rows], ScoringLoader]
 """From (dataset, rows, most rows of a batch, rows to leave out) to this rank's loader."""
@@ -102,7 +101,8 @@ class LessScorer:
         Raises:
             ComponentError: on every rank, when one fails or a subtask has no usable sample.
         """
-        result, counts_S = self._together(lambda: self._local_directions(subtasks, device))
+        with together("scoring", self.accelerator):
+            result, counts_S = self._local_directions(subtasks, device)
         counts_S = np.sum(all_gather(counts_S, self.accelerator), axis=0)
         for subtask, count in zip(subtasks, counts_S, strict=True):
             if not count:
@@ -130,7 +130,8 @@ class LessScorer:
         if len(set(everywhere)) > 1:  # a cache_dir that is not shared: each rank would leave out other rows
             done_rows, done = done_rows[:0], done[:0]
         self.progress.total -= len(done_rows)
-        scored_rows, results = self._together(lambda: self._local_candidates(rows, dataset, goals, done_rows, store))
+        with together("scoring", self.accelerator):
+            scored_rows, results = self._local_candidates(rows, dataset, goals, done_rows, store)
         subtasks = len(next(iter(goals.values())))
         table = np.full((pool_size, subtasks + 1), np.nan)
         table[done_rows] = done
@@ -198,17 +199,3 @@ class LessScorer:
     def _preconditioned(self, sink: GradientSink) -> GradientSink:
         kind = self.params.preconditioner
         return sink if kind == "sgd" else PreconditioningSink(sink, self.moments, kind)
-
-    def _together(self, work: Callable[[], Result]) -> Result:
-        """Run this rank's part; a failure on any rank is raised on all, so that none is left waiting."""
-        result, cause = None, None
-        try:
-            result = work()
-        except Exception as error:
-            cause = error
-        failure = first_failure("" if cause is None else f"{type(cause).__name__}: {cause}", self.accelerator)
-        if cause is not None:
-            raise cause
-        if failure:
-            raise ComponentError(f"scoring failed: {failure}")
-        return result  # type: ignore[return-value]
