@@ -46,6 +46,8 @@ def test_limits_may_be_given_by_name(read):
     ("text", "message"),
     [
         (DYNAMIC, r"init_mixture_proportions is missing from run.yaml; .* another rule \(stratified, uniform, temp"),
+        (STATIC + "mixture_sample_rul: uniform\n", r"is missing .*Was it meant by 'mixture_sample_rul'\?"),
+        (STATIC + "init_mixture_proportion: [1.0]\n", r"is missing .*Was it meant by 'init_mixture_proportion'\?"),
         (STATIC + HALVES + "mixture_sample_rule: uniform\n", r"init_mixture_proportions .* contradicts .*: uniform"),
         (DYNAMIC + "mixture_sample_rule: stratified\n", r"stratified keeps its proportions fixed.*random.*static_mix"),
         (STATIC + "mixture_sample_rule: unifrom\n", r"'unifrom' \(from run.yaml\) is not one of .* mean 'uniform'"),

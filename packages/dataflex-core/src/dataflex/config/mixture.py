@@ -17,6 +17,7 @@ from dataflex.runs import TrainType
 Choice = TypeVar("Choice", bound=StrEnum)
 
 INITIAL = "init_mixture_proportions"
+RULE = "mixture_sample_rule"
 
 
 class Rule(StrEnum):
@@ -74,12 +75,13 @@ def read_mixture(run: RunFile) -> MixtureSettings:
         ConfigError: names the key, the value and where it came from.
     """
     stage = str(run.llamafactory.get("stage", "sft"))
-    rule = _choice(run, "mixture_sample_rule", Rule, Rule.MIXTURE)
+    rule = _choice(run, RULE, Rule, Rule.MIXTURE)
     initial = run.ours.get(INITIAL)
     if rule is Rule.MIXTURE and initial is None:
         raise ConfigError(
             f"{INITIAL} is missing from {run.path.name}; mixture_sample_rule: mixture starts from it. Add one number "
             f"per data set, or choose another rule ({', '.join(rule for rule in Rule if rule is not Rule.MIXTURE)})."
+            + (run.misspelt(INITIAL) or ("" if RULE in run.ours else run.misspelt(RULE)))
         )
     if rule is not Rule.MIXTURE and initial is not None:
         raise ConfigError(

@@ -136,9 +136,12 @@ class RunFile:
             "or no:DIST to switch an installed plugin off. Installed plugins load by themselves."
         )
 
+    def misspelt(self, key: str) -> str:
+        """A question that names the key that may have been meant to be ``key``; ``""`` if none is like it."""
+        return did_you_mean(key, self.llamafactory).replace("Did you mean", "Was it meant by")
+
     def _missing(self, key: str) -> str:
-        near = did_you_mean(key, self.llamafactory)
-        hint = near.replace("Did you mean", "Was it meant by") if near else f" Add `{key}:` to it."
+        hint = self.misspelt(key) or f" Add `{key}:` to it."
         return f"{key} is missing from {self.path.name}; train_type {self.train_type.value} needs it.{hint}"
 
 
