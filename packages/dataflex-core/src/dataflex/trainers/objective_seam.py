@@ -115,7 +115,7 @@ class ObjectiveSeam(LossSeam):
         device = losses_BT.device
         weights_B = self._token_weights_K.to(device, losses_BT.dtype)[self._domain_tally.domains(rows_B, device)]
         loss = weighted_loss(losses_BT.sum(dim=1), weights_B, 1.0, self._target_tokens(num_items_in_batch))
-        return with_router_loss(loss, outputs, self._trainer.accelerator.unwrap_model(model))
+        return with_router_loss(loss, outputs, model, self._trainer.accelerator)
 
     def _target_tokens(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
         """What a micro-batch's sum is divided by, so that stock scaling leaves the mean over the whole step.

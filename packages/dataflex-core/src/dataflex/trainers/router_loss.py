@@ -7,15 +7,16 @@ from typing import Any
 import torch
 
 
-def with_router_loss(loss: torch.Tensor, outputs: Any, model: Any) -> torch.Tensor:
+def with_router_loss(loss: torch.Tensor, outputs: Any, model: Any, accelerator: Any) -> torch.Tensor:
     """Add it to a loss that was computed outside the model.
 
     Args:
         loss: A scalar.
         outputs: What the model returned; without an ``aux_loss`` nothing is added.
-        model: The unwrapped model.
+        model: The model, wrapped or not.
+        accelerator: Unwraps it; that takes a millisecond, so it is asked only where there is such a loss.
     """
     router_loss = getattr(outputs, "aux_loss", None)
     if not isinstance(router_loss, torch.Tensor):
         return loss
-    return loss + float(model.config.router_aux_loss_coef) * router_loss.to(loss.device)
+    return loss + float(accelerator.unwrap_model(model).config.router_aux_loss_coef) * router_loss.to(loss.device)

@@ -132,7 +132,7 @@ class WeightSeam:
             loss = self._weigh(units, target_tokens, model, inputs)
         else:
             loss = self._reduce(units, model, inputs) * tokens / target_tokens
-        return with_router_loss(loss, outputs, self._trainer.accelerator.unwrap_model(model))
+        return with_router_loss(loss, outputs, model, self._trainer.accelerator)
 
     def _weigh(
         self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
