@@ -1,7 +1,8 @@
-"""What a weighted training step costs beside a stock one: time on two small models, memory at a large vocabulary.
+"""What a weighted training step costs beside a stock one: time on three small models, memory at a large vocabulary.
 
 Time: two Trainers take turns in one process, so that a busy machine slows both; the figure is the ratio of the median
-step times, by the wall clock and by the process's own CPU clock, which other processes disturb less.
+step times (of several processes, their median), by the wall clock and by the process's own CPU clock, which other
+processes disturb less.
 Memory: one step of 4 x 1024 tokens at a vocabulary of 152k, each kind in a process of its own; the figure
 is the ratio of the peaks (of the process on CPU, of the allocator on CUDA). ``--write`` keeps all figures in
 ``benchmarks/results/weighter.json``.
@@ -31,9 +32,14 @@ from dataflex.trainers import dynamic_trainer
 RESULT = Path(__file__).parent / "results" / "weighter.json"
 KINDS = ("stock", "weighted")
 WEIGHT = {"train_type": "dynamic_weight", "component_name": "loss", "component_params": {"strategy": "linupper"}}
+CLOCKS = ("wall", "cpu")
 ROUND_STEPS = 20
 BATCH, LENGTH = 8, 128
-MODELS = {"tiny": {"hidden": 32, "layers": 2}, "small": {"hidden": 256, "layers": 4}}
+MODELS = {
+    "smallest": {"hidden": 32, "layers": 2},
+    "quickstart": {"hidden": 128, "layers": 2},  # the shape of the demo's model
+    "small": {"hidden": 256, "layers": 4},
+}
 VOCABULARY, LARGE_BATCH, LARGE_LENGTH = 152_000, 4, 1024
 
 
@@ -90,24 +96,52 @@ def make(
     return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, data_collator=collate)
 
 
-def step_seconds(rounds: int, folder: str, *, hidden: int, layers: int) -> dict[str, StepTimes]:
-    """Times of the steps of both kinds, which take turns every :data:`ROUND_STEPS` steps."""
+def step_milliseconds(shape: str, first: str, rounds: int, folder: str) -> dict[str, dict[str, float]]:
+    """Median times of the steps of both kinds, which take turns every :data:`ROUND_STEPS` steps in this process."""
     times = {kind: StepTimes() for kind in KINDS}
+    order = sorted(KINDS, key=lambda kind: kind != first)
     trainers = {
         kind: make(
-            kind, folder, vocabulary=259, hidden=hidden, layers=layers, length=LENGTH,
-            per_device_train_batch_size=BATCH, max_steps=ROUND_STEPS,
+            kind, folder, vocabulary=259, length=LENGTH, per_device_train_batch_size=BATCH, max_steps=ROUND_STEPS,
+            **MODELS[shape],
         )
-        for kind in KINDS
+        for kind in order
     }  # fmt: skip
     for trainer in trainers.values():
         trainer.train()  # warms caches; not counted
     for kind, trainer in trainers.items():
         trainer.add_callback(times[kind])
     for number in range(rounds):
-        for kind in KINDS if number % 2 else reversed(KINDS):
+        for kind in order if number % 2 else reversed(order):
             trainers[kind].train()
-    return times
+    return {
+        clock: {kind: 1e3 * statistics.median(getattr(found, clock)) for kind, found in times.items()}
+        for clock in CLOCKS
+    }
+
+
+def step_ratios(shape: str, processes: int, rounds: int) -> dict[str, dict[str, float]]:
+    """Times of steps and their ratios: medians over processes, in which the kinds take turns in being made first.
+
+    Two equal models of one process differ by some percent, by where in memory they lie; processes level that out.
+    """
+    runs = [
+        json.loads(_in_a_process("--steps-of", shape, "--first", KINDS[number % 2], "--rounds", str(rounds)))
+        for number in range(processes)
+    ]
+    table = {}
+    for clock in CLOCKS:
+        figures = {kind: statistics.median(run[clock][kind] for run in runs) for kind in KINDS}
+        ratios = sorted(run[clock]["weighted"] / run[clock]["stock"] for run in runs)
+        figures |= {"ratio": statistics.median(ratios), "least": ratios[0], "most": ratios[-1]}
+        table[f"{shape}, {clock} ms"] = figures
+    return table
+
+
+def _in_a_process(*arguments: str) -> str:
+    """The last line that this script prints in a fresh process."""
+    command = [sys.executable, __file__, *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
 
 
 def peak_megabytes(kind: str, folder: str) -> float:
@@ -124,35 +158,36 @@ def peak_megabytes(kind: str, folder: str) -> float:
 
 def peaks_in_processes() -> dict[str, float]:
     """:func:`peak_megabytes` of both kinds."""
-    command = [sys.executable, __file__, "--peak-of"]
-    done = {
-        kind: subprocess.run([*command, kind], check=True, stdout=subprocess.PIPE, text=True).stdout for kind in KINDS
-    }
-    return {kind: float(output.splitlines()[-1]) for kind, output in done.items()}
+    peaks = {kind: float(_in_a_process("--peak-of", kind)) for kind in KINDS}
+    return {**peaks, "ratio": peaks["weighted"] / peaks["stock"]}
 
 
 def main() -> None:
     """Measure, print a table and, if asked, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=20, help=f"turns of {ROUND_STEPS} steps of each kind")
+    parser.add_argument("--processes", type=int, default=6, help="processes a model is measured in")
+    parser.add_argument("--rounds", type=int, default=6, help=f"turns of {ROUND_STEPS} steps of each kind in each")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     parser.add_argument("--peak-of", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--steps-of", choices=MODELS, help=argparse.SUPPRESS)
+    parser.add_argument("--first", choices=KINDS, default=KINDS[0], help=argparse.SUPPRESS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         if options.peak_of:
             print(peak_megabytes(options.peak_of, folder))
             return
-        times = {name: step_seconds(options.rounds, folder, **shape) for name, shape in MODELS.items()}
-    table = {
-        f"{name}, {clock} ms": {kind: 1e3 * statistics.median(getattr(found[kind], clock)) for kind in KINDS}
-        for name, found in times.items()
-        for clock in ("wall", "cpu")
-    }
+        if options.steps_of:
+            print(json.dumps(step_milliseconds(options.steps_of, options.first, options.rounds, folder)))
+            return
+    table: dict[str, dict[str, float]] = {}
+    for shape in MODELS:
+        table |= step_ratios(shape, options.processes, options.rounds)
     table["peak MB"] = peaks_in_processes()
-    print(f"{'':<16}{'stock':>10}{'weighted':>10}{'ratio':>8}")
+    print(f"{'':<20}{'stock':>10}{'weighted':>10}{'ratio':>8}  (least to most)")
     for name, figures in table.items():
         cells = "".join(f"{figures[kind]:>10.2f}" for kind in KINDS)
-        print(f"{name:<16}{cells}{figures['weighted'] / figures['stock']:>8.3f}")
+        spread = f"  ({figures['least']:.3f} to {figures['most']:.3f})" if "least" in figures else ""
+        print(f"{name:<20}{cells}{figures['ratio']:>8.3f}{spread}")
     if options.write:
         device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
         facts = {"python": platform.python_version(), "torch": torch.__version__, "device": device}

@@ -212,6 +212,40 @@ def test_a_bad_weight_is_an_error_that_names_weighter_and_step(runs, tmp_path) -
         runs.trained({"component_name": "broken"}, tmp_path)
 
 
+def test_the_steps_before_a_failure_are_kept_and_the_mended_run_is_the_whole_run(runs, tmp_path) -> None:
+    config, keys = {"component_name": "fragile"}, {"gradient_accumulation_steps": 2}
+    whole = runs.trained(config, tmp_path / "whole", **keys)
+    broken = tmp_path / "out" / "broken.txt"
+    broken.parent.mkdir()
+    broken.touch()
+    with pytest.raises(ComponentError, match=r"at step 3: ZeroDivisionError: it broke. Nothing is lost: .*point-3"):
+        runs.trained(config, tmp_path, **keys)
+    broken.unlink()
+    mended = runs.trainer(config, tmp_path, **keys)
+    mended.train(str(tmp_path / "out" / "checkpoint-3"))
+    assert difference(whole, runs.parameters(mended)) == 0
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_the_router_loss_of_a_mixture_of_experts_counts_as_in_the_stock_trainer(runs, tmp_path, accumulation) -> None:
+    # The stock loss goes through fp32 whatever the model's type; small steps keep that rounding below the tolerance.
+    keys = {"gradient_accumulation_steps": accumulation, "max_steps": 3, "learning_rate": 0.05}
+    stock, ours = (
+        runs.trained(config, tmp_path / name, model=runs.mixture_of_experts(), **keys)
+        for name, config in (("stock", None), ("ones", {}))
+    )
+    assert difference(stock, ours) <= TOLERANCE
+    without = runs.mixture_of_experts()
+    without.config.router_aux_loss_coef = without.router_aux_loss_coef = 0.0
+    assert difference(stock, runs.trained(None, tmp_path / "without", model=without, **keys)) > 1e-4
+
+
+def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
+    stock = runs.supervised(None, tmp_path / "stock")
+    assert difference(stock, runs.supervised({}, tmp_path / "ones")) <= TOLERANCE
+    assert difference(stock, runs.supervised({"component_name": "pointwise"}, tmp_path / "pointwise")) > 1e-3
+
+
 def test_a_class_that_weighs_nothing_is_refused(runs, tmp_path) -> None:
     with pytest.raises(ComponentError, match=r"weighs nothing: it has no weights\(\)"):
         runs.trained({"component_name": "nothing"}, tmp_path)

@@ -9,8 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from gloo import joined
-from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+from transformers import (
+    AutoTokenizer,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen2MoeConfig,
+    Qwen2MoeForCausalLM,
+    Trainer,
+    TrainingArguments,
+)
+
+from dataflex.testing.tiny import write_model
 
 IGNORED = -100
 WEIGHTERS = '''
@@ -41,6 +52,16 @@ class Hardest(Weighter):
 class Broken(Weighter):
     def weights(self, losses_B, context):
         return losses_B - losses_B.mean() if context.step == 1 else losses_B
+
+@register_weighter("fragile")
+class Fragile(Pointwise):
+    """Fails in the second micro-batch of step 3 for as long as ``broken.txt`` lies in the output directory."""
+    micro_batches = 0
+    def weights(self, losses_B, context):
+        self.micro_batches = self.micro_batches + 1 if context.step == 3 else 0
+        if self.micro_batches == 2 and (self.context.output_dir / "broken.txt").exists():
+            raise ZeroDivisionError("it broke")
+        return super().weights(losses_B, context)
 
 @register_weighter("reducing")
 class Reducing:
@@ -102,6 +123,19 @@ def model(dtype: torch.dtype = torch.float32) -> Qwen2ForCausalLM:
     return Qwen2ForCausalLM(config).to(dtype)
 
 
+def mixture_of_experts(dtype: torch.dtype = torch.float64) -> Qwen2MoeForCausalLM:
+    """A model with a load-balancing loss that is felt."""
+    torch.manual_seed(0)
+    config = Qwen2MoeConfig(
+        vocab_size=40, hidden_size=16, intermediate_size=32, moe_intermediate_size=16, num_hidden_layers=1,
+        shared_expert_intermediate_size=16, num_attention_heads=2, num_key_value_heads=1, num_experts=4,
+        num_experts_per_tok=2, max_position_embeddings=32, initializer_range=0.3, output_router_logits=True,
+        router_aux_loss_coef=0.5,
+    )  # fmt: skip
+    config._experts_implementation = "eager"  # the grouped kernels know no fp64
+    return Qwen2MoeForCausalLM(config).to(dtype)
+
+
 def trainer(config: Mapping[str, Any] | None, folder: Path, *, base: type = Trainer, **arguments: Any) -> Trainer:
     """A Trainer of the tiny model, with one of :data:`WEIGHTERS`; a stock one for no configuration.
 
@@ -116,15 +150,35 @@ def trainer(config: Mapping[str, Any] | None, folder: Path, *, base: type = Trai
         "disable_tqdm": True, "remove_unused_columns": False,
     }  # fmt: skip
     args = TrainingArguments(str(folder / "out"), **{**fixed, **defaults, **arguments})
-    cls = base
-    if config is not None:
-        from dataflex.trainers import dynamic_trainer
-
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "weighters.py").write_text(WEIGHTERS)
-        cls = dynamic_trainer(base, {**WEIGHT, **config}, plugins=[folder / "weighters.py"])
+    cls = base if config is None else weighted(base, config, folder)
     data = pool() if rows is None else rows
     return cls(model=model(dtype) if given is None else given, args=args, train_dataset=data, data_collator=collate)
+
+
+def weighted(base: type, config: Mapping[str, Any], folder: Path) -> type:
+    """The class that trains with one of :data:`WEIGHTERS`."""
+    from dataflex.trainers import dynamic_trainer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "weighters.py").write_text(WEIGHTERS)
+    return dynamic_trainer(base, {**WEIGHT, **config}, plugins=[folder / "weighters.py"])
+
+
+def supervised(config: Mapping[str, Any] | None, folder: Path) -> torch.Tensor:
+    """All parameters after some steps of TRL's SFTTrainer."""
+    from trl import SFTConfig, SFTTrainer
+
+    args = SFTConfig(
+        str(folder / "out"), optim="sgd", learning_rate=0.2, max_steps=4, gradient_accumulation_steps=2, use_cpu=True,
+        per_device_train_batch_size=2, report_to="none", save_strategy="no", disable_tqdm=True, seed=5, bf16=False,
+        gradient_checkpointing=False, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
+    )  # fmt: skip
+    made = (SFTTrainer if config is None else weighted(SFTTrainer, config, folder))(
+        model=model(), args=args, train_dataset=Dataset.from_list(pool()), data_collator=collate,
+        processing_class=AutoTokenizer.from_pretrained(write_model(folder / "model")),
+    )  # fmt: skip
+    made.train()
+    return parameters(made)
 
 
 def trained(config: Mapping[str, Any] | None, folder: Path, **arguments: Any) -> torch.Tensor:

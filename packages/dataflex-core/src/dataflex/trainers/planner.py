@@ -156,11 +156,16 @@ class ComponentPlanner(abc.ABC):
 
     def _keep_progress(self, before: Mapping[str, Any]) -> str:
         self.load_state_dict(before)  # the resumed run comes to this boundary as if nothing had been tried
-        kept = self.trainer.keep_progress()
-        return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else "."
+        return what_is_kept(self.trainer)
 
     def _describe(self, error: Exception, stage: int, step: int) -> str:
         where = "the warm-up" if stage == 0 and self.schedule.boundaries else f"step {step}"
         reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
         who = f"at {where}" if isinstance(error, ConfigError) else f"{self.session.title} failed at {where}"
         return f"{who}: {reason}".removesuffix(".")
+
+
+def what_is_kept(trainer: Any) -> str:
+    """Write a checkpoint because a component has failed, on every rank; the end of its message."""
+    kept = trainer.keep_progress()
+    return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else "."

@@ -27,6 +27,7 @@ from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, toke
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.loss_seam import loss_function
+from dataflex.trainers.planner import what_is_kept
 from dataflex.trainers.router_loss import with_router_loss
 
 logger = logging.getLogger("dataflex")
@@ -161,7 +162,12 @@ class WeightSeam:
             yield
         except Exception as error:
             reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
-            raise ComponentError(f"{self._title} failed at step {step}: {reason}") from error
+            failure = f"{self._title} failed at step {step}: {reason}".removesuffix(".")
+            raise ComponentError(failure + self._kept()) from error
+
+    def _kept(self) -> str:
+        """Keep the steps done, on one process: the other ranks may not have failed, and a checkpoint needs them."""
+        return what_is_kept(self._trainer) if int(self._trainer.accelerator.num_processes) == 1 else "."
 
     def _say_unit(self, segmented: bool) -> None:
         if segmented in self._units_said or not self._trainer.is_world_process_zero():
