@@ -112,14 +112,15 @@ def token_losses(
     """
     targets_BT = labels_BT[:, 1:].to(logits_BTV.device)
     mask_BT = targets_BT != IGNORE_INDEX
-    samples_M, columns_M = mask_BT.nonzero(as_tuple=True)
     positions, vocabulary = logits_BTV.shape[1:]
     logits_NV = logits_BTV.reshape(-1, vocabulary)
+    if len(logits_NV) <= chunk_tokens:  # one chunk, kept: cheaper than to make it again
+        every_BT = functional.pad(targets_BT, (0, 1), value=IGNORE_INDEX)
+        losses_N = _cross_entropy(logits_NV, every_BT.flatten(), label_smoothing)
+        return losses_N.view(every_BT.shape)[:, :-1], mask_BT
+    samples_M, columns_M = mask_BT.nonzero(as_tuple=True)
     rows_M, targets_M = samples_M * positions + columns_M, targets_BT[samples_M, columns_M]
-    if len(rows_M) <= chunk_tokens:  # what autograd keeps is one chunk: cheaper than to make it again
-        losses_M = _cross_entropy(logits_NV.index_select(0, rows_M), targets_M, label_smoothing)
-    else:
-        losses_M = _ChunkedCrossEntropy.apply(logits_NV, rows_M, targets_M, chunk_tokens, label_smoothing)
+    losses_M = _ChunkedCrossEntropy.apply(logits_NV, rows_M, targets_M, chunk_tokens, label_smoothing)
     losses_BT = losses_M.new_zeros(mask_BT.shape).index_put((samples_M, columns_M), losses_M)
     return losses_BT, mask_BT
 
