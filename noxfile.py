@@ -33,7 +33,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 TOOLS = (
     *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorboard", "playwright"),
     *("ruff", "mypy", "import-linter", "types-PyYAML"),
-    *("hatchling", "editables", "build", "towncrier"),
+    *("hatchling", "editables", "build", "twine", "towncrier"),
 )
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
@@ -99,6 +99,36 @@ def bench_peers(session: nox.Session) -> None:
     session.run(python, script, "--peer", str(peer / "bin" / "python"), *session.posargs, env=QUIET)
 
 
+@nox.session(python=False)
+def wheels(session: nox.Session) -> None:
+    """Build every package, install from the wheels alone, list and train; `-- --fresh` installs the libraries anew."""
+    run_tool(session, "wheels")
+
+
+@nox.session(python=False)
+def third_party(session: nox.Session) -> None:
+    """Scaffold, build, install, check, train and uninstall somebody's component of each kind."""
+    run_tool(session, "third_party")
+
+
+@nox.session(python=False)
+def release(session: nox.Session) -> None:
+    """Build one package with its changelog and print its tag: nox -s release -- dataflex-core. Uploads nothing."""
+    run_tool(session, "release")
+
+
+@nox.session(python=False)
+def oldest_core(session: nox.Session) -> None:
+    """Run the tests of each component package against the oldest core it names."""
+    run_tool(session, "oldest_core")
+
+
+def run_tool(session: nox.Session, name: str) -> None:
+    """Run a script of ``tools/`` in the shared environment."""
+    python = shared_environment(session)
+    session.run(python, str(ROOT / "tools" / f"{name}.py"), *session.posargs)
+
+
 def shared_environment(session: nox.Session) -> str:
     """Return the Python of the shared environment, after installing what is missing or out of date."""
     given = os.environ.get("DATAFLEX_ENV")
@@ -115,7 +145,7 @@ def shared_environment(session: nox.Session) -> str:
     else:
         if not python.exists():
             session.run(sys.executable, "-m", "virtualenv", "--quiet", str(environment))
-        session.run(*pip_install, *TOOLS, *third_party())
+        session.run(*pip_install, *TOOLS, *libraries())
         # All in one command: the resolver takes `dataflex-core` from here, not from an index.
         session.run(*pip_install, "--quiet", "--no-build-isolation", *editables())
         # Without bytecode, each start of LlamaFactory compiles its libraries again.
@@ -140,7 +170,7 @@ def editables() -> list[str]:
     return [argument for path in pyprojects() for argument in ("-e", str(path.parent))]
 
 
-def third_party() -> list[str]:
+def libraries() -> list[str]:
     """Dependencies of all packages that are not packages of this repository."""
     projects = [tomllib.loads(path.read_text(encoding="utf-8"))["project"] for path in pyprojects()]
     own = {project["name"] for project in projects}

@@ -86,6 +86,12 @@ def test_a_package_has_a_readme_and_a_changelog(package: Package) -> None:
     assert "<!-- towncrier release notes start -->" in (package.folder / "CHANGELOG.md").read_text(encoding="utf-8")
 
 
+@every_package
+def test_a_package_brings_the_licence(package: Package) -> None:
+    licence = (ROOT / "LICENSE").read_text(encoding="utf-8")
+    assert (package.folder / "LICENSE").read_text(encoding="utf-8") == licence
+
+
 @every_package_with_code
 def test_a_package_with_code_has_tests(package: Package) -> None:
     assert list(package.folder.glob("tests/**/test_*.py"))
