@@ -34,6 +34,7 @@ TOOLS = (
     *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorboard", "playwright"),
     *("ruff", "mypy", "import-linter", "types-PyYAML"),
     *("hatchling", "editables", "build", "twine", "towncrier"),
+    *("sphinx", "furo", "myst-parser"),
 )
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
@@ -73,6 +74,15 @@ def lint(session: nox.Session) -> None:
     session.run(python, "-m", "ruff", "format", "--check", ".")
     session.run(tool(python, "lint-imports"))
     session.run(python, "-m", "mypy")
+
+
+@nox.session(python=False)
+def docs(session: nox.Session) -> None:
+    """Build the site in docs/_build; any warning is an error. nox -s docs -- --write renews the reference first."""
+    python = shared_environment(session)
+    if "--write" in session.posargs:
+        session.run(python, "docs/write_reference.py", env=QUIET)
+    session.run(python, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build", env=QUIET)
 
 
 @nox.session(python=False)

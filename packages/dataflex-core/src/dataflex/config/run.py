@@ -14,27 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataflex.config.keys import RUN_KEYS
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.runs import Steps, TrainType
 
-OUR_KEYS = (
-    "train_type",
-    "component_name",
-    "components_cfg_file",
-    "component_params",
-    "plugins",
-    "warmup_step",
-    "update_step",
-    "update_times",
-    "train_step",
-    "mixture_sample_rule",
-    "init_mixture_proportions",
-    "mixture_unit",
-    "mixture_temperature",
-    "mixture_max_epochs",
-    "mixture_on_exhausted",
-)
+OUR_KEYS = tuple(key.name for key in RUN_KEYS)
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
 
 COMMAND_LINE = "the command line"

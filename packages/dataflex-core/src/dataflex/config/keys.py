@@ -1,0 +1,156 @@
+"""The keys DataFlex adds to a run file, and those of a ``components.yaml``: what the reference is made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dataflex.runs import TrainType
+
+_ALL = frozenset(TrainType)
+_DYNAMIC = frozenset({TrainType.SELECT, TrainType.MIX, TrainType.WEIGHT})
+_MIXING = frozenset({TrainType.MIX, TrainType.STATIC_MIX})
+REQUIRED = "required"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """One key.
+
+    Attributes:
+        name: As it is written.
+        type: What its value is, in words.
+        default: What holds when it is left out; :data:`REQUIRED` if it may not be.
+        help: One sentence.
+        used_by: The train types that read it.
+    """
+
+    name: str
+    type: str
+    default: str
+    help: str
+    used_by: frozenset[TrainType] = _ALL
+
+
+RUN_KEYS = (
+    Key(
+        name="train_type",
+        type=" | ".join(TrainType),
+        default=TrainType.STATIC,
+        help="Which trainer runs; static is LlamaFactory itself.",
+    ),
+    Key(
+        name="component_name",
+        type="str",
+        default=REQUIRED,
+        help="The component that decides: its name, DIST/NAME, or a preset of components_cfg_file.",
+        used_by=_DYNAMIC,
+    ),
+    Key(
+        name="components_cfg_file",
+        type="path",
+        default="none",
+        help="Your file of presets.",
+        used_by=_DYNAMIC,
+    ),
+    Key(
+        name="component_params",
+        type="mapping",
+        default="none",
+        help="Parameters of the component, by name.",
+        used_by=_DYNAMIC,
+    ),
+    Key(
+        name="plugins",
+        type="list of FILE | no:DIST",
+        default="none",
+        help="Files with components, and installed plugins to switch off: what -p takes.",
+        used_by=_ALL - {TrainType.STATIC},
+    ),
+    Key(
+        name="warmup_step",
+        type="int >= 0",
+        default="required; 0 under dynamic_weight and static_mix",
+        help="Optimizer steps before the first boundary, or before samples are weighted.",
+        used_by=_ALL - {TrainType.STATIC},
+    ),
+    Key(
+        name="update_step",
+        type="int >= 1",
+        default="required; none under static_mix",
+        help="Optimizer steps from one boundary to the next.",
+        used_by=_MIXING | {TrainType.SELECT},
+    ),
+    Key(
+        name="update_times",
+        type="int >= 1 | -1",
+        default="required, unless train_step is given; none under static_mix",
+        help="Number of boundaries; -1: as many as num_train_epochs holds.",
+        used_by=_MIXING | {TrainType.SELECT},
+    ),
+    Key(
+        name="train_step",
+        type="int >= 0",
+        default="0: not given",
+        help="Total optimizer steps, in place of the sum of the other step keys.",
+        used_by=_ALL - {TrainType.STATIC},
+    ),
+    Key(
+        name="mixture_sample_rule",
+        type="mixture | stratified | uniform | temperature | unimax",
+        default="mixture",
+        help="Where the proportions of the domains come from; all but mixture belong to static_mix.",
+        used_by=_MIXING,
+    ),
+    Key(
+        name="init_mixture_proportions",
+        type="list of float | mapping of float | from:PATH",
+        default="required by the rule mixture",
+        help="First proportions: in the order of dataset, by name, or from the weights.json of a DoReMi run.",
+        used_by=_MIXING,
+    ),
+    Key(
+        name="mixture_unit",
+        type="samples | tokens",
+        default="tokens under stage: pt, else samples",
+        help="What the proportions are shares of.",
+        used_by=_MIXING,
+    ),
+    Key(
+        name="mixture_temperature",
+        type="float > 0",
+        default="1",
+        help="tau of the rule temperature: proportions are size^(1/tau).",
+        used_by=_MIXING,
+    ),
+    Key(
+        name="mixture_max_epochs",
+        type="float > 0 | mapping of float > 0",
+        default="none",
+        help="How often a domain may be read: for all, or by name.",
+        used_by=_MIXING,
+    ),
+    Key(
+        name="mixture_on_exhausted",
+        type="redistribute | stop",
+        default="redistribute",
+        help="What happens when a domain is due that has been read mixture_max_epochs times.",
+        used_by=_MIXING,
+    ),
+)
+"""Keys of a run file that DataFlex reads and LlamaFactory never sees."""
+
+PRESET_KEYS = (
+    Key(
+        name="name",
+        type="str",
+        default="the key above it",
+        help="The component the preset stands for.",
+    ),
+    Key(
+        name="params",
+        type="mapping",
+        default="none",
+        help="Its parameters, by name.",
+    ),
+)
+"""Keys of one preset of a ``components.yaml``; presets stand under ``selectors``, ``mixers`` or ``weighters``."""
