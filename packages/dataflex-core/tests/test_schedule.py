@@ -77,7 +77,7 @@ def test_stages_tile_the_run_and_boundaries_open_them(warmup, update, extra):
 @given(warmup=steps, update=updates, extra=st.integers(1, 200), more=st.integers(0, 100))
 def test_a_longer_run_agrees_with_the_shorter_one(warmup, update, extra, more):
     short, long = Schedule(warmup, update, warmup + extra), Schedule(warmup, update, warmup + extra + more)
-    assert all(long.agrees_up_to(short, step) for step in range(short.total))
+    assert all(long.agrees_up_to(short, step) for step in range(short.total + 1))
 
 
 def test_another_update_step_disagrees_after_the_first_boundary():

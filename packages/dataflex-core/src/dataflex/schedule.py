@@ -63,8 +63,11 @@ class Schedule:
         return (self.bounds(stage) for stage in range(len(self.boundaries) + 1))
 
     def agrees_up_to(self, earlier: Schedule, step: int) -> bool:
-        """Whether both schedules have the same boundaries at or before ``step``: the condition for extending a run."""
-        mine = [boundary for boundary in self.boundaries if boundary <= step]
+        """Whether both schedules have the same boundaries at or before ``step``: the condition for extending a run.
+
+        Where the earlier run ended, it had none yet, and this one may have one.
+        """
+        mine = [boundary for boundary in self.boundaries if boundary <= step and boundary != earlier.total]
         return mine == [boundary for boundary in earlier.boundaries if boundary <= step]
 
 

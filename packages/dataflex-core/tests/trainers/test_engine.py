@@ -170,6 +170,16 @@ def test_a_longer_schedule_extends_a_finished_run_and_replans_its_short_last_sta
     assert [step for step, _ in rows] == sorted([*range(6, 10)] * 2)
 
 
+def test_a_finished_run_goes_on_with_a_decision_where_it_ended(tmp_path):
+    short, *_ = make(tmp_path, save_steps=8)
+    short.args.save_strategy = "steps"
+    short.train()
+    longer, planner, _, rows = make(tmp_path, schedule=Schedule(2, 3, 11))
+    longer.train(str(tmp_path / "out" / "checkpoint-8"))
+    assert planner.seen == {8: digest(short.model)}
+    assert [row for _, batch in rows for row in batch] == [*range(30, 40), 0, 1]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
