@@ -28,4 +28,5 @@ def setup(app):
 
 
 def _spell_paths(app, name, source):
-    source[0] = re.sub(r"\[([^\]]+)\]\(\.\./((?:packages|examples)/[^)]+)\)", r"\1 (`\2`)", source[0])
+    if "/" not in name:
+        source[0] = re.sub(r"\[([^\]]+)\]\(\.\./([^)]+)\)", r"\1 (`\2`)", source[0])
