@@ -10,14 +10,13 @@ import venv
 from pathlib import Path
 
 import pytest
-from tiny_runs import call
+from page_blocks import follow, runnable_blocks
 
 from dataflex.decisions import DecisionLog
 
 pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[2] / "docs/your_method.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(bash|python)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -34,29 +33,16 @@ def _environment(folder: Path) -> dict[str, str]:
     return {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "ACCELERATE_USE_CPU": "1", **offline}
 
 
-def test_the_page_leads_to_a_listed_checked_and_trained_component(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_page_leads_to_a_listed_checked_and_trained_component(tmp_path: Path) -> None:
     environ = _environment(tmp_path / "environment")
     work = tmp_path / "work"
     work.mkdir()
-    monkeypatch.chdir(work)
-    said = ""
-    for language, text in BLOCKS:
-        if language == "python":
-            path = Path(text.splitlines()[0].removeprefix("# "))
-            assert path.is_file(), f"the page writes {path}, which the new package does not have"
-            path.write_text(text, encoding="utf-8")
-            continue
-        done = call("bash", "-euc", text, **environ)
-        assert done.returncode == 0, text
-        said += done.stdout
-        entered = re.search(r"^cd (\S+)$", text, re.MULTILINE)
-        if entered:
-            monkeypatch.chdir(entered[1])
+    blocks = runnable_blocks(PAGE)
+    assert len(blocks) == PAGE.count("\n```") / 2
+    said = "".join(text for _, text in follow(blocks, work, environ, replaces=True))
     assert "Draw samples whose loss is near the median." in said
     assert re.search(r"\d+ passed", said)
-    (decision,) = DecisionLog(Path("runs/middle"))
+    (decision,) = DecisionLog(work / "middle-selector" / "runs" / "middle")
     assert (decision.component, decision.params["share"]) == ("middle", 0.25)
     assert decision.metrics["mean_loss"] > 0
     assert str(decision.step) in said.splitlines()[-1]
