@@ -16,7 +16,12 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART = "pip install nox && nox -s quickstart"
 TESTS = "pip install nox && nox -s tests"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("packages/**/*.md")]
+PAGES = [
+    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md")),
+    *ROOT.glob("docs/*.md"),
+    *ROOT.glob("docs/reference/*.md"),
+    *ROOT.glob("packages/**/*.md"),
+]
 
 
 def test_a_fresh_machine_needs_exactly_two_commands() -> None:

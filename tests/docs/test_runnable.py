@@ -12,7 +12,11 @@ from page_blocks import MARK, follow, runnable_blocks
 from dataflex.decisions import DecisionLog
 
 ROOT = Path(__file__).parents[2]
-FOLLOWED_ELSEWHERE = {"docs/your_method.md": "test_your_method.py", "docs/first_run.md": "below"}
+FOLLOWED_ELSEWHERE = {
+    "docs/your_method.md": "test_your_method.py",
+    "docs/first_run.md": "below",
+    "README.zh-CN.md": "it has the same code as README.md: test_readme_zh.py",
+}
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("packages/**/*.md")]
