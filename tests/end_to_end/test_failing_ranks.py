@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 
 import pytest
-from tiny_runs import NOTE_SELECT, Workshop, call, script
+from tiny_runs import NOTE_SELECT, NOTE_WEIGHT, Workshop, call, script
 
 pytestmark = pytest.mark.slow
 
@@ -29,6 +29,21 @@ class Uneven(Selector):
 """
 
 
+BREAKING = """
+import os
+
+import torch
+from dataflex import Weighter, register_weighter
+
+@register_weighter("breaking")
+class Breaking(Weighter):
+    def weights(self, losses_B, context):
+        if os.environ["RANK"] == "1" and context.step == 2:
+            raise LookupError("no such neighbour")
+        return torch.ones_like(losses_B)
+"""
+
+
 def run_two_ranks(
     workshop: Workshop, *, on_rank_1: str = "pass", everywhere: str = "pass"
 ) -> subprocess.CompletedProcess[str]:
@@ -45,6 +60,17 @@ def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_sc
     assert done.returncode != 0
     assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in said(done)
     assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
+
+
+def test_a_weighter_that_fails_on_one_rank_is_named_by_that_rank(workshop):
+    plugin = workshop.out / "breaking.py"
+    plugin.write_text(BREAKING)
+    run = workshop.run_file(**NOTE_WEIGHT | {"component_name": "breaking"})
+    command = (script("dataflex-cli"), "-p", str(plugin), "train", str(run))
+    done = call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
+    assert done.returncode != 0
+    assert "rank 1: weighter 'breaking' of" in said(done)
+    assert "failed at step 2: LookupError: no such neighbour" in said(done)
 
 
 def test_a_rank_that_dies_takes_the_other_down(workshop):

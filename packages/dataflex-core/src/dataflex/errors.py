@@ -19,5 +19,9 @@ class ComponentError(DataFlexError):
     """A selector, mixer or weighter failed or returned something unusable while training."""
 
 
+class OneRankError(ComponentError):
+    """What a component did on this rank; the others may know nothing of it, so each rank says it itself."""
+
+
 class IncompatibleError(DataFlexError):
     """The installed LlamaFactory, or a plugin's API version, is not one this release can work with."""

@@ -246,6 +246,80 @@ def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
     assert difference(stock, runs.supervised({"component_name": "pointwise"}, tmp_path / "pointwise")) > 1e-3
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("failing_later", r"failed in on_step\(\) after step 1: ZeroDivisionError: in on_step"),
+        ("overflowing", r"where the mean weight of the latest steps was 1e-38; none may be negative or infinite"),
+        ("detached", r"failed at step 0: get_weighted_loss\(\) returned a number that does not depend on the losses"),
+        ("not_a_number", r"failed at step 0: get_weighted_loss\(\) returned nan for losses"),
+        ("both", r"has both weights\(\) and training_step\(\)"),
+        ("endless", r"its attribute window must be a whole number of at least 1, not None"),
+        ("chunkless", r"its attribute chunk_tokens must be a whole number of at least 1, not -4"),
+        ("silent", r"training_step\(\) returned NoneType; it must return the detached loss"),
+    ],
+)
+def test_what_a_weighter_does_wrong_is_said_with_its_name(runs, tmp_path, name, message) -> None:
+    with pytest.raises(ComponentError, match=rf"weighter '{name}' .*{message}"):
+        runs.trained({"component_name": name}, tmp_path)
+
+
+def test_a_step_whose_weights_are_all_zero_is_announced_once(runs, tmp_path, caplog) -> None:
+    start = runs.parameters(runs.trainer({"component_name": "idle"}, tmp_path / "start"))
+    with caplog.at_level("WARNING", "dataflex"):
+        assert difference(start, runs.trained({"component_name": "idle"}, tmp_path / "idle")) == 0
+    assert caplog.text.count("all 2 samples of step 1 had the weight 0") == 1 and "of step 2" not in caplog.text
+
+
+def test_a_weighter_may_watch_the_warm_up_which_stays_stock(runs, tmp_path) -> None:
+    keys = {"max_steps": 3, "gradient_accumulation_steps": 2}
+    made = runs.trainer({"component_name": "watching", "warmup_step": 2}, tmp_path / "ours", **keys)
+    made.train()
+    assert difference(runs.parameters(made), runs.trained(None, tmp_path / "stock", **keys)) == 0
+    alone = runs.trainer({"component_name": "watching"}, tmp_path / "all", **keys)
+    alone.train()
+    assert made.component.seen == alone.component.seen  # what the warm-up shows is what a weighted step shows
+    assert [(step, weights) for step, _, weights in made.component.seen] == [(step, [1.0] * 4) for step in (1, 2, 3)]
+
+
+def test_the_normaliser_looks_back_on_the_components_own_window(runs, tmp_path) -> None:
+    made = runs.trainer({"component_name": "short_memory"}, tmp_path, per_device_train_batch_size=2, max_steps=6)
+    made.train()
+    last_two_steps = made.weighing.state_dict()["window"]
+    assert last_two_steps["lengths"] == [2, 2]
+    weights, tokens = zip(*last_two_steps["values"], strict=True)
+    mean = sum(w * t for w, t in zip(weights, tokens, strict=True)) / sum(tokens)
+    assert made.loss_seam.normaliser == pytest.approx(mean, rel=1e-12)
+
+
+def test_cross_entropy_is_taken_in_chunks_of_the_components_size(runs, tmp_path, monkeypatch) -> None:
+    from dataflex.trainers import weight_seam
+
+    asked, original = [], weight_seam.token_losses
+    monkeypatch.setattr(
+        weight_seam,
+        "token_losses",
+        lambda *args, **kwargs: asked.append(kwargs["chunk_tokens"]) or original(*args, **kwargs),
+    )
+    runs.trained({"component_name": "chunked"}, tmp_path / "chunked", max_steps=1)
+    runs.trained({}, tmp_path / "ones", max_steps=1)
+    assert asked == [3, 1024]
+
+
+def test_the_samples_of_a_packed_row_weigh_what_they_weigh_alone(runs, tmp_path) -> None:
+    # Batches of one row without a mask: transformers keeps the samples in it apart by their position ids.
+    apart = runs.pool(4)
+    packed = {name: [number for row in apart for number in row[name]] for name in ("input_ids", "labels")}
+    packed["position_ids"] = [place for row in apart for place in range(len(row["input_ids"]))]
+    keys = {"max_steps": 3, "double": True}
+    config = {"component_name": "pointwise"}
+    alone = runs.trained(config, tmp_path / "alone", rows=apart, per_device_train_batch_size=4, **keys)
+    together = runs.trained(config, tmp_path / "packed", rows=[packed], per_device_train_batch_size=1, **keys)
+    assert difference(alone, together) <= TOLERANCE
+    stock = runs.trained(None, tmp_path / "stock", rows=[packed], per_device_train_batch_size=1, **keys)
+    assert difference(stock, together) > 1e-3
+
+
 def test_a_class_that_weighs_nothing_is_refused(runs, tmp_path) -> None:
     with pytest.raises(ComponentError, match=r"weighs nothing: it has no weights\(\)"):
         runs.trained({"component_name": "nothing"}, tmp_path)

@@ -63,6 +63,59 @@ class Fragile(Pointwise):
             raise ZeroDivisionError("it broke")
         return super().weights(losses_B, context)
 
+@register_weighter("short_memory")
+class ShortMemory(Pointwise):
+    window = 4
+
+@register_weighter("watching")
+class Watching(Ones):
+    watches_warmup = True
+    def on_step(self, stats):
+        self.seen = [*getattr(self, "seen", ()), (stats.step, stats.losses.tolist(), stats.weights.tolist())]
+
+@register_weighter("failing_later")
+class FailingLater(Ones):
+    def on_step(self, stats):
+        raise ZeroDivisionError("in on_step")
+
+@register_weighter("idle")
+class Idle(Weighter):
+    def weights(self, losses_B, context):
+        return torch.zeros_like(losses_B)
+
+@register_weighter("overflowing")
+class Overflowing(Weighter):
+    def weights(self, losses_B, context):
+        return torch.full_like(losses_B, 1e-38 if context.step == 0 else 3e38)
+
+@register_weighter("detached")
+class Detached:
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        return losses.detach().mean()
+
+@register_weighter("not_a_number")
+class NotANumber:
+    def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
+        return losses.mean() * float("nan")
+
+@register_weighter("both")
+class Both(Ones):
+    def training_step(self, ctx, model, inputs):
+        raise AssertionError
+
+@register_weighter("endless")
+class Endless(Ones):
+    window = None
+
+@register_weighter("chunkless")
+class Chunkless(Ones):
+    chunk_tokens = -4
+
+@register_weighter("silent")
+class Silent:
+    def training_step(self, ctx, model, inputs):
+        return None
+
 @register_weighter("reducing")
 class Reducing:
     def get_weighted_loss(self, losses, *, ctx=None, model=None, inputs=None):
@@ -103,7 +156,9 @@ def pool(rows: int = 24, *, masked: Sequence[int] = ()) -> list[dict[str, list[i
 
 
 def collate(rows: Sequence[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
-    """Pad on the right."""
+    """Pad on the right; a packed row comes alone, as it is."""
+    if "position_ids" in rows[0]:
+        return {name: torch.tensor([numbers]) for name, numbers in rows[0].items()}
     length = max(len(row["input_ids"]) for row in rows)
     fill = {"input_ids": 0, "labels": IGNORED}
     batch = {

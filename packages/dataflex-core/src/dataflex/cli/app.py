@@ -16,7 +16,7 @@ from dataflex import __version__
 from dataflex.cli import passthrough
 from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.console import configure_logging, print_error, set_verbosity, stderr, stdout
-from dataflex.errors import ConfigError, DataFlexError
+from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.spec import Kind
 
 EXIT_ERROR = 2
@@ -60,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         app(args=None if argv is None else list(argv))
     except DataFlexError as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":  # the ranks of a node fail alike: one of them says why
-            print_error(str(error))
+        alone = isinstance(error, OneRankError)  # otherwise the ranks of a node fail alike: one of them says why
+        if alone or os.environ.get("LOCAL_RANK", "0") == "0":
+            print_error(f"rank {os.environ.get('RANK', '0')}: {error}" if alone else str(error))
         raise SystemExit(EXIT_ERROR) from None
 
 

@@ -28,12 +28,14 @@ class Weighter(Stateful):
         context: The run, likewise.
         window: Samples that the normaliser of the weights looks back on, in whole optimizer steps.
         chunk_tokens: Target tokens whose logits are held in fp32 at one time; ``None`` for the framework's default.
+        watches_warmup: Whether :meth:`on_step` is called in the warm-up, too, where all weights are 1.
     """
 
     params: Any = None
     context: RunContext | None = None
     window: int = 256
     chunk_tokens: int | None = None
+    watches_warmup: bool = False
 
     def __init__(self, params: Any = None, context: RunContext | None = None) -> None:
         self.params, self.context = params, context
@@ -57,4 +59,4 @@ class Weighter(Stateful):
         raise NotImplementedError(f"{type(self).__name__} must define weights()")
 
     def on_step(self, stats: WeightedStep) -> None:
-        """Observe an optimizer step past the warm-up, on every rank. Does nothing by default."""
+        """Observe an optimizer step, on every rank: past the warm-up, unless :attr:`watches_warmup` is set."""

@@ -45,9 +45,14 @@ class StepWindow:
         """All samples held, oldest step first, shape ``[len(self), columns]``."""
         return np.concatenate([np.zeros((0, self.columns)), *self._steps])
 
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Samples of each step held, oldest first; their sum is ``len(self)``."""
+        return np.array([len(step) for step in self._steps], dtype=np.int64)
+
     def state_dict(self) -> dict[str, Any]:
         """The window as arrays: ``values`` and the number of samples of each step, ``lengths``."""
-        return {"values": self.values, "lengths": np.array([len(step) for step in self._steps], dtype=np.int64)}
+        return {"values": self.values, "lengths": self.lengths}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave; it holds as much as it held then until the next step is added."""

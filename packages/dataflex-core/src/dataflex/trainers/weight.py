@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from dataflex.components.build import call_by_name
 from dataflex.components.context import RunContext
+from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.data.stock_order import StockOrder
-from dataflex.errors import ComponentError, ConfigError
+from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.math.weighting import token_mean_weight
 from dataflex.math.window import StepWindow
 from dataflex.schedule import Schedule
 from dataflex.trainers.session import Session
 from dataflex.trainers.weight_log import WeightLog
 from dataflex.trainers.weight_seam import WeightSeam
+
+logger = logging.getLogger("dataflex")
 
 
 class WeightPlanner:
@@ -58,13 +63,11 @@ class WeightPlanner:
         self._epoch_steps = math.ceil(samples / context.global_batch)
         self.log = WeightLog()
         self._native = overrides_weights(self.component)
-        self._window = StepWindow(int(getattr(self.component, "window", Weighter.window)), columns=2)
+        self._title, self._idle_said = session.title, False
+        _check(self.component, session.title, native=self._native)
+        self._window = StepWindow(getattr(self.component, "window", Weighter.window) if self._native else 1, columns=2)
         self.loss_seam: WeightSeam | None = None
         if self.own_step is None:
-            if not self._native and not hasattr(self.component, "get_weighted_loss"):
-                raise ComponentError(
-                    f"{session.title} weighs nothing: it has no weights(), get_weighted_loss() or training_step()."
-                )
             self.loss_seam = WeightSeam(
                 trainer, self.component, native=self._native, warmup=self.warmup, title=session.title
             )
@@ -87,7 +90,12 @@ class WeightPlanner:
             "num_items_in_batch": None,
             "use_weighter": trainer.state.global_step >= self.warmup,
         }
-        return self.own_step(**call_by_name(inspect.signature(self.own_step), available))
+        loss = self.own_step(**call_by_name(inspect.signature(self.own_step), available))
+        if not isinstance(loss, torch.Tensor):
+            raise ComponentError(
+                f"{self._title}: training_step() returned {type(loss).__name__}; it must return the detached loss."
+            )
+        return loss
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """The rest of an epoch from ``step`` on, or its first ``num_samples``; its last step may be a short one."""
@@ -105,13 +113,30 @@ class WeightPlanner:
         stats = seam.take() if seam is not None else None
         if seam is None or stats is None:
             return
-        self.log.add(stats)
+        if step > self.warmup:
+            self.log.add(stats)
+            self._say_idle(stats)
         if not self._native:
             return
-        self._window.add_step(np.stack([stats.weights * seam.normaliser, stats.tokens], axis=1))
-        seam.normaliser = self._mean_weight()
+        if step > self.warmup:
+            self._window.add_step(np.stack([stats.weights * seam.normaliser, stats.tokens], axis=1))
+            seam.normaliser = self._mean_weight()
         if hasattr(self.component, "on_step"):
-            self.component.on_step(stats)
+            try:
+                self.component.on_step(stats)
+            except Exception as error:
+                reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
+                raise ComponentError(f"{self._title} failed in on_step() after step {step}: {reason}") from error
+
+    def _say_idle(self, stats: WeightedStep) -> None:
+        if self._idle_said or not len(stats.weights) or stats.weights.any():
+            return
+        self._idle_said = True
+        logger.warning(
+            "%s: all %d samples of step %d had the weight 0, so nothing was learned from it. Later steps like it are "
+            "not announced; dataflex/weight_mean in the log shows them.",
+            *(self._title, len(stats.weights), stats.step),
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Warm-up, window and what is to be logged, as JSON values."""
@@ -151,3 +176,22 @@ def overrides_weights(component: Any) -> bool:
     """Whether a component is native: it defines ``weights`` itself."""
     own = getattr(type(component), "weights", None)
     return own is not None and own is not Weighter.weights
+
+
+def _check(component: Any, title: str, *, native: bool) -> None:
+    """Refuse, before anything trains, a class whose methods or settings do not go together.
+
+    Raises:
+        ComponentError: says what is missing, doubled or out of range.
+    """
+    own_step = hasattr(component, "training_step")
+    if native and own_step:
+        raise ComponentError(
+            f"{title} has both weights() and training_step(), of which only one can make the loss. Leave one out."
+        )
+    if not native and not own_step and not hasattr(component, "get_weighted_loss"):
+        raise ComponentError(f"{title} weighs nothing: it has no weights(), get_weighted_loss() or training_step().")
+    window, chunk = getattr(component, "window", None), getattr(component, "chunk_tokens", None)
+    for name, value in (("window", window if native else 1), ("chunk_tokens", 1 if chunk is None else chunk)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ComponentError(f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}.")

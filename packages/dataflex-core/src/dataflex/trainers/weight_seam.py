@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from dataflex.components.weight_context import WeightContext, WeightedStep
-from dataflex.errors import ComponentError, DataFlexError
+from dataflex.errors import ComponentError, DataFlexError, OneRankError
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
@@ -51,6 +51,7 @@ class WeightSeam:
         self._warmup, self._title = warmup, title
         self.normaliser = 1.0  # of the current step
         self._watching = self._probed = False
+        self._watches_warmup = native and bool(getattr(component, "watches_warmup", False))
         self._units_said: set[bool] = set()
         self._parts_3U: list[torch.Tensor] = []
 
@@ -81,10 +82,11 @@ class WeightSeam:
         """The step's samples over all ranks; begins the next step. Called on every rank.
 
         Returns:
-            ``None`` in the warm-up. The weights of a class with ``get_weighted_loss`` are not known: NaN.
+            ``None`` in the warm-up, unless the component watches it: all weights are 1 then. The weights of a class
+            with ``get_weighted_loss`` are not known: NaN.
         """
         step = int(self._trainer.state.global_step)
-        if step <= self._warmup:
+        if step <= self._warmup and not self._watches_warmup:
             return None
         accelerator = self._trainer.accelerator
         dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
@@ -92,17 +94,36 @@ class WeightSeam:
         local_3U = torch.cat([part.to(dtype) for part in parts_3U], dim=1)
         self._parts_3U = []
         losses, tokens, weights = _of_all_ranks(local_3U, accelerator).cpu().double().numpy()
-        return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / self.normaliser)
+        normaliser = self.normaliser if step > self._warmup else 1.0
+        return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / normaliser)
 
     def _plain(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; the first outputs are looked at, so that a model without logits is found at once."""
-        if self._probed:
+        if self._probed and not self._watches_warmup:
             return stock(model, inputs, *args, **kwargs)
-        labels = inputs.get("labels")
+        batch = dict(inputs)
         loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
-        output_logits(outputs, _require_labels(labels), model)
+        logits_BTV = output_logits(outputs, _require_labels(batch.get("labels")), model)
         self._probed = True
+        if self._watches_warmup:
+            with torch.no_grad():
+                units = self._units(logits_BTV, batch["labels"], batch)
+            self._parts_3U.append(torch.stack([units.means, units.counts_B, torch.ones_like(units.means)]))
         return (loss, outputs) if kwargs.get("return_outputs") else loss
+
+    def _units(self, logits_BTV: torch.Tensor, labels_BT: torch.Tensor, inputs: Mapping[str, Any]) -> SampleLosses:
+        """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only."""
+        losses_BT, mask_BT = token_losses(
+            logits_BTV,
+            labels_BT,
+            chunk_tokens=getattr(self._component, "chunk_tokens", None) or CHUNK_TOKENS,
+            label_smoothing=float(self._trainer.args.label_smoothing_factor),
+        )
+        segments_BT = segment_ids(inputs)
+        self._say_unit(segments_BT is not None)
+        every = unit_losses(losses_BT, mask_BT, segments_BT)
+        used = every.counts_B > 0
+        return every if bool(used.all()) else SampleLosses(every.sums_B[used], every.counts_B[used])
 
     def _weighted(
         self,
@@ -114,21 +135,11 @@ class WeightSeam:
     ) -> torch.Tensor:
         """A ``compute_loss_func``."""
         logits_BTV = output_logits(outputs, _require_labels(labels_BT), model)
-        losses_BT, mask_BT = token_losses(
-            logits_BTV,
-            labels_BT,
-            chunk_tokens=getattr(self._component, "chunk_tokens", None) or CHUNK_TOKENS,
-            label_smoothing=float(self._trainer.args.label_smoothing_factor),
-        )
-        segments_BT = segment_ids(inputs)
-        self._say_unit(segments_BT is not None)
-        every = unit_losses(losses_BT, mask_BT, segments_BT)
-        used = every.counts_B > 0
-        units = every if bool(used.all()) else SampleLosses(every.sums_B[used], every.counts_B[used])
+        units = self._units(logits_BTV, labels_BT, inputs)
         tokens = units.counts_B.sum()
         target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if not len(units.sums_B):
-            loss = every.sums_B.sum() * 0  # in the graph, so that backward finds it
+            loss = units.sums_B.sum()  # 0, but in the graph, so that backward finds it
         elif self._native:
             loss = self._weigh(units, target_tokens, model, inputs)
         else:
@@ -141,7 +152,7 @@ class WeightSeam:
         losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
         context = WeightContext(step=step, tokens_B=units.counts_B, model=model, inputs=inputs)
         with self._named_failures(step):
-            weights_U = valid_weights(self._component.weights(losses_U, context), losses_U)
+            weights_U = valid_weights(self._component.weights(losses_U, context), losses_U, self.normaliser)
         self._parts_3U.append(torch.stack([losses_U, units.counts_B, weights_U]))
         return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
 
@@ -152,28 +163,31 @@ class WeightSeam:
             if not isinstance(mean, torch.Tensor) or mean.numel() != 1:
                 found = list(mean.shape) if isinstance(mean, torch.Tensor) else type(mean).__name__
                 raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
+            if losses_U.requires_grad and not mean.requires_grad:
+                raise ComponentError("get_weighted_loss() returned a number that does not depend on the losses")
+            if not bool(torch.isfinite(mean)) and bool(torch.isfinite(losses_U).all()):
+                raise ComponentError(f"get_weighted_loss() returned {mean.item()} for losses {losses_U.tolist()}")
         unknown_U = torch.full_like(losses_U, torch.nan)
         self._parts_3U.append(torch.stack([losses_U.detach(), units.counts_B, unknown_U]))
         return mean.reshape(())
 
     @contextlib.contextmanager
     def _named_failures(self, step: int) -> Iterator[None]:
+        """Name the component and the step; on one process, keep the steps done before."""
         try:
             yield
         except Exception as error:
             reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
             failure = f"{self._title} failed at step {step}: {reason}".removesuffix(".")
-            raise ComponentError(failure + self._kept()) from error
-
-    def _kept(self) -> str:
-        """Keep the steps done, on one process: the other ranks may not have failed, and a checkpoint needs them."""
-        return what_is_kept(self._trainer) if int(self._trainer.accelerator.num_processes) == 1 else "."
+            if int(self._trainer.accelerator.num_processes) > 1:  # a checkpoint needs the ranks that have not failed
+                raise OneRankError(f"{failure}.") from error
+            raise ComponentError(failure + what_is_kept(self._trainer)) from error
 
     def _say_unit(self, segmented: bool) -> None:
         if segmented in self._units_said or not self._trainer.is_world_process_zero():
             return
         self._units_said.add(segmented)
-        unit = "each sample of a packed row" if segmented else "each row; a packed row counts as one sample"
+        unit = "each sample of a packed row" if segmented else "each row"
         logger.info("from step %d on: one weight for %s.", self._trainer.state.global_step, unit)
 
 
@@ -187,8 +201,8 @@ def _of_all_ranks(local_3U: torch.Tensor, accelerator: Any) -> torch.Tensor:
     return samples_3N[:, samples_3N[1] != _PADDING]
 
 
-def valid_weights(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:
-    """Check what ``weights`` returned.
+def valid_weights(answer: Any, losses_U: torch.Tensor, normaliser: float = 1.0) -> torch.Tensor:
+    """Check what ``weights`` returned, and that its quotient by the normaliser is a number.
 
     Raises:
         ComponentError: says which of type, shape or values is wrong.
@@ -200,9 +214,11 @@ def valid_weights(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:
             f"weights() returned shape {list(answer.shape)} for losses of shape {list(losses_U.shape)}"
         )
     weights_U = answer.detach().to(losses_U)
-    if not bool((torch.isfinite(weights_U) & (weights_U >= 0)).all()):
+    if not bool((torch.isfinite(weights_U / normaliser) & (weights_U >= 0)).all()):
+        beside = "" if normaliser == 1.0 else f", where the mean weight of the latest steps was {normaliser:.3g}"
         raise ComponentError(
-            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}; none may be negative or infinite"
+            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}{beside}; none may be negative or "
+            "infinite"
         )
     return weights_U
 

@@ -14,19 +14,22 @@ from dataflex.components.weight_context import WeightContext, WeightedStep
 from dataflex.math.window import StepWindow
 from dataflex_weighters_loss.params import LossWeighterParams
 from dataflex_weighters_loss.strategies import loss_weights, window_statistics
+from dataflex_weighters_loss.trend import at_last_step
 
 
 class LossWeighter(Weighter):
     """Weigh samples by their own training loss, compared with the losses of the latest steps on all ranks.
 
-    The statistics move once, at the end of a step, so the weights do not depend on micro-batches and ranks. While
-    there are none, in the first weighted step, all samples weigh the same.
+    The statistics move once, at the end of a step, so the weights do not depend on micro-batches and ranks. The steps
+    of the warm-up count; without one, all samples of the first step weigh the same. The trend of the losses over the
+    window is taken out (:mod:`dataflex_weighters_loss.trend`).
 
     Papers: Sow et al. 2025 (arXiv 2502.06733), linupper, quadratic and extremes; Li et al. 2021 (arXiv 2007.01162),
     tilted; Lin et al. 2017 (arXiv 1708.02002), focal.
     """
 
     params: LossWeighterParams
+    watches_warmup = True
 
     def __init__(self, params: LossWeighterParams, context: RunContext) -> None:
         super().__init__(params, context)
@@ -53,4 +56,5 @@ class LossWeighter(Weighter):
         self._summarise()
 
     def _summarise(self) -> None:
-        self._statistics = window_statistics(torch.from_numpy(self._losses.values[:, 0]), self.params)
+        losses = at_last_step(self._losses.values[:, 0], self._losses.lengths)
+        self._statistics = window_statistics(torch.from_numpy(losses), self.params)
