@@ -38,7 +38,7 @@ class OldSelector(Selector):
 
     def select(self, model, step_id, num_samples, **kwargs):
         seen = {
-            "moments": len(kwargs["optimizer_state"]["state"]),
+            "moments": sum("exp_avg" in moments for moments in kwargs["optimizer_state"].values()),
             "scheduler": kwargs["scheduler_state"]["last_epoch"],
             "update": [kwargs["current_update_times"], kwargs["update_times"]],
             "tokens": len(kwargs["tokenizer"]),
@@ -70,7 +70,7 @@ def test_every_name_a_constructor_may_ask_for_is_documented_and_no_other() -> No
 
 
 def test_every_name_a_decision_may_ask_for_is_documented_and_no_other() -> None:
-    trainer = SimpleNamespace(optimizer=None, lr_scheduler=None)
+    trainer = SimpleNamespace(optimizer=None, lr_scheduler=None, train_dataset=[], data_collator=list)
     planner = SimpleNamespace(trainer=trainer, schedule=SimpleNamespace(boundaries=[]))
     names = set(ComponentPlanner.runtime_arguments(planner, 1))  # type: ignore[arg-type]
     assert documented("`select`, `mix`") == {"model", "step_id", "num_samples", *names}

@@ -270,7 +270,7 @@ class Meddler(Sound):
     """Works on the moments in place."""
 
     def select(self, model, step_id, num_samples, optimizer_state=None):
-        for moments in optimizer_state["state"].values():
+        for moments in optimizer_state.values():
             moments["exp_avg"].zero_()
         return super().select(model, step_id, num_samples)
 

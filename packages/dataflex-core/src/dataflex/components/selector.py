@@ -92,9 +92,9 @@ class Selector(Stateful):
             model: The current model.
             step_id: Optimizer steps done so far.
             num_samples: How many rows to return, over all ranks.
-            kwargs: Run-time facts by name: ``optimizer_state``, ``scheduler_state``, ``current_update_times``
-                (1 at the first boundary), ``update_times``, ``tokenizer``. A class that does not take ``kwargs``
-                gets only those it names.
+            kwargs: Run-time facts by name: ``optimizer_state`` (by parameter), ``scheduler_state``,
+                ``current_update_times`` (1 at the first boundary), ``update_times``, ``tokenizer``. A class that
+                does not take ``kwargs`` gets only those it names.
 
         Returns:
             ``num_samples`` row indices into the pool, or a :class:`Selection`.

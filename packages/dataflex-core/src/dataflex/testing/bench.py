@@ -50,6 +50,7 @@ class Bench(abc.ABC):
         self.subject, self.folder, self._given = subject, folder, accelerator
         self.cache_dir = cache_dir or folder / "output" / "cache"
         self.cache_dir.mkdir(parents=True, exist_ok=True)
+        self._pool: Any = None  # of the context made last
 
     @cached_property
     def entry(self) -> CatalogEntry:
@@ -188,8 +189,9 @@ class Bench(abc.ABC):
     def facts(self, seed: int, domains: Mapping[str, int]) -> dict[str, Any]:
         """What every context holds."""
         trainee = self.trainee
+        self._pool = _dataset(tuple(domains.items()))
         return {
-            "dataset": _dataset(tuple(domains.items())),
+            "dataset": self._pool,
             "data_collator": trainee.collator,
             "accelerator": self.accelerator,
             "output_dir": self.folder / "output",
@@ -209,10 +211,12 @@ class Bench(abc.ABC):
         available = {
             "model": trainee.model,
             "step_id": step,
-            "optimizer_state": trainee.optimizer.state_dict(),
+            "optimizer_state": trainee.optimizer.state,
             "scheduler_state": trainee.scheduler.state_dict(),
             "current_update_times": STEPS.index(step) + 1 if step in STEPS else 1,
             "update_times": len(STEPS),
+            "dataset": self._pool,
+            "data_collator": trainee.collator,
             "tokenizer": trainee.tokenizer,
             **more,
         }

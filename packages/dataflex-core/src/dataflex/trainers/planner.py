@@ -147,10 +147,12 @@ class ComponentPlanner(abc.ABC):
         """Facts that a component's ``select`` or ``mix`` may ask for by name."""
         trainer = self.trainer
         return {
-            "optimizer_state": trainer.optimizer.state_dict() if trainer.optimizer is not None else None,
+            "optimizer_state": trainer.optimizer.state if trainer.optimizer is not None else None,
             "scheduler_state": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler is not None else None,
             "current_update_times": stage,
             "update_times": len(self.schedule.boundaries),
+            "dataset": trainer.train_dataset,
+            "data_collator": trainer.data_collator,
             "tokenizer": getattr(trainer, "processing_class", None),
         }
 
