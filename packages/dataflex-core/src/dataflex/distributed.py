@@ -139,6 +139,14 @@ def together(what: str, accelerator: Any) -> Iterator[None]:
         raise ComponentError(f"{what} failed: {failure}")
 
 
+def leave_group() -> None:
+    """Take this process out of torch's process group, if it is in one, as LlamaFactory does at the end of a run."""
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _digest(array: npt.NDArray[Any]) -> bytes:
     header = f"{array.dtype.str} {array.shape} ".encode()
     return hashlib.blake2b(header + np.ascontiguousarray(array).tobytes(), digest_size=16).digest()

@@ -1,4 +1,4 @@
-"""Starting ``dataflex train`` again under torchrun, with LlamaFactory's environment variables."""
+"""Starting ``dataflex train`` or ``dataflex score`` again under torchrun, with LlamaFactory's environment variables."""
 
 from __future__ import annotations
 

@@ -43,9 +43,12 @@ def fills_a_stage(plan: RunPlan) -> Iterator[Problem]:
 
 
 def needs_adam(plan: RunPlan) -> Iterator[Problem]:
-    """Problems if the optimizer will hold no Adam moments at the first boundary."""
+    """Problems if the optimizer will hold no Adam moments at the first boundary.
+
+    A pool that is only scored may have none: a component then does without (``RunContext.scores_only``).
+    """
     title = f"{plan.component.kind} {plan.component.name!r}"
-    if plan.steps.warmup == 0:
+    if plan.steps.warmup == 0 and not plan.scores_only:
         yield Problem(
             f"{title} reads the optimizer's state, which is empty at warmup_step: 0.", "Set warmup_step above 0."
         )

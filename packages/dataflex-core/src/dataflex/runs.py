@@ -66,6 +66,8 @@ class RunPlan:
         output_dir: The run's output directory.
         arguments: LlamaFactory's own keys, as written.
         source: The run file, for error messages.
+        scores_only: Whether the pool is only scored (``dataflex score``). ``steps.warmup`` is then the step of the
+            checkpoint, 0 without one, and no training step is made.
     """
 
     train_type: TrainType
@@ -78,6 +80,7 @@ class RunPlan:
     output_dir: Path
     arguments: Mapping[str, Any]
     source: str
+    scores_only: bool = False
 
     @property
     def samples_per_step(self) -> int:

@@ -56,6 +56,8 @@ class ComponentSpec:
         needs: What the run must offer.
         stochastic: Whether the result depends on the seed.
         paper: Source of the method, e.g. ``"Xia et al. 2024, arXiv 2402.04333"``.
+        gives_scores: Whether a selector returns a score of each row with its selection, so that ``dataflex score`` can
+            write them; ``None`` where that is not said, and it is found out by asking.
     """
 
     kind: Kind
@@ -67,6 +69,7 @@ class ComponentSpec:
     needs: frozenset[Need] = frozenset()
     stochastic: bool = False
     paper: str = ""
+    gives_scores: bool | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))

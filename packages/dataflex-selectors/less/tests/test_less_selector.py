@@ -200,7 +200,7 @@ def test_an_interrupted_pass_goes_on_from_its_shards_and_ends_with_the_same_scor
 
 def _stop_after(monkeypatch: pytest.MonkeyPatch, candidates_after: int) -> list[int]:
     """Interrupt the run as a user does, some batches into the candidate pass."""
-    from dataflex_selectors_less.shards import ShardStore
+    from dataflex.scoring.shards import ShardStore
 
     calls: list[int] = []
     add = ShardStore.add

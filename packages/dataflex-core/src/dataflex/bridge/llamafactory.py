@@ -16,9 +16,10 @@ import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from dataflex.bridge.domains import load_by_domain
+from dataflex.bridge.origins import Tracer
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.trainers.session import Session
@@ -35,6 +36,11 @@ _TRAINERS = {
     "kto": "CustomKTOTrainer",
     "rm": "PairwiseTrainer",
 }
+ORIGINS = "origins of rows"
+"""Name of the check that rows can be followed to the data set they come from."""
+
+AnySession = TypeVar("AnySession", bound=Session)
+_NO_CODE = compile("", "", "exec")
 _GET_DATASET_ARGUMENTS = {"template", "model_args", "data_args", "training_args", "stage", "tokenizer", "processor"}
 
 
@@ -57,6 +63,11 @@ def seam_report() -> list[SeamCheck]:
                 checks.append(SeamCheck(f"{stage}: {symbol}", True))
             except Exception as error:
                 checks.append(SeamCheck(f"{stage}: {symbol}", False, f"{type(error).__name__}: {error}"))
+    try:
+        _origins_seam()
+        checks.append(SeamCheck(ORIGINS, True))
+    except Exception as error:
+        checks.append(SeamCheck(ORIGINS, False, f"{type(error).__name__}: {error}"))
     return checks
 
 
@@ -78,13 +89,19 @@ def run_static(arguments: Mapping[str, Any]) -> None:
     run_exp(dict(arguments))
 
 
-def run_dynamic(session: Session, make_trainer: Callable[[type, Session], type], arguments: Mapping[str, Any]) -> None:
+def run_dynamic(
+    session: AnySession,
+    make_trainer: Callable[[type, AnySession], type],
+    arguments: Mapping[str, Any],
+    tracer: Tracer | None = None,
+) -> None:
     """Train with LlamaFactory, under a dynamic Trainer class.
 
     Args:
         session: The run.
         make_trainer: Derives the dynamic class from LlamaFactory's.
         arguments: LlamaFactory's own keys.
+        tracer: Follows the rows of the pool; by default one is made for a pool of several data sets.
 
     Raises:
         IncompatibleError: naming the symbol, if the installed LlamaFactory has other seams.
@@ -97,7 +114,7 @@ def run_dynamic(session: Session, make_trainer: Callable[[type, Session], type],
     workflow = _dataset_seam(stage)
     with (
         _rebound(home, name, make_trainer(getattr(home, name), session)),
-        _rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session)),
+        _rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
     ):
         run_exp({key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL})
 
@@ -117,8 +134,11 @@ def device_count() -> int:
     return int(get_device_count())
 
 
-def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[..., Any]:
-    """Check the pool as soon as it is tokenised, before the model loads. A mix run keeps its data sets apart."""
+def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer | None) -> Callable[..., Any]:
+    """Check the pool as soon as it is tokenised, before the model loads.
+
+    A mix run keeps its data sets apart; in another run's pool, rows are followed to the data set they come from.
+    """
 
     def checked(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
@@ -126,7 +146,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[...
         given = (template, model_args, data_args, training_args)
         try:
             if session.run.mixture is None:
-                module: dict[str, Any] = get_dataset(*given, *args, **kwargs)
+                module: dict[str, Any] = traced(data_args)(*given, *args, **kwargs)
             else:
                 session.check_domain_names(data_args.dataset)
                 module, session.domains = load_by_domain(get_dataset, *given, *args, **kwargs)
@@ -139,7 +159,53 @@ def _checking(get_dataset: Callable[..., Any], session: Session) -> Callable[...
         session.check(module["train_dataset"], training_args)
         return module
 
+    def traced(data_args: Any) -> Callable[..., Any]:
+        names = tuple(data_args.dataset or ())
+        follower = tracer or (Tracer(names) if len(names) > 1 else None)
+        if follower is None:
+            return get_dataset
+        follower.names, follower.eval_names = names, tuple(data_args.eval_dataset or ())
+
+        def load(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            try:
+                loader = _origins_seam()
+            except IncompatibleError as error:
+                if tracer is not None:
+                    raise
+                logger.warning("the share of each data set in a selection will not be known: %s", error)
+                return dict(get_dataset(*args, **kwargs))
+            with _following(loader, follower):
+                module: dict[str, Any] = get_dataset(*args, **kwargs)
+            session.origins = follower.origins
+            return module
+
+        return load
+
     return checked
+
+
+@contextlib.contextmanager
+def _following(loader: ModuleType, tracer: Tracer) -> Iterator[None]:
+    """Let a tracer see every row while LlamaFactory's ``loader`` loads its data sets."""
+    with (
+        _rebound(loader, "align_dataset", tracer.aligning(loader.align_dataset)),
+        _rebound(loader, "_get_dataset_processor", tracer.choosing(loader._get_dataset_processor)),
+        _rebound(loader, "_get_preprocessed_dataset", tracer.tokenising(loader._get_preprocessed_dataset)),
+    ):
+        yield
+
+
+def _origins_seam() -> ModuleType:
+    """LlamaFactory's loader of data sets, after checking that its functions call each other by the names rebound."""
+    loader = importlib.import_module("llamafactory.data.loader")
+    for caller, name in (
+        ("_load_single_dataset", "align_dataset"),
+        ("get_dataset", "_get_preprocessed_dataset"),
+        ("_get_preprocessed_dataset", "_get_dataset_processor"),
+    ):
+        if name not in getattr(getattr(loader, caller, None), "__code__", _NO_CODE).co_names:
+            raise _incompatible(f"{caller} in {loader.__file__} no longer uses {name}")
+    return loader
 
 
 def _trainer_seam(stage: str) -> tuple[ModuleType, str]:

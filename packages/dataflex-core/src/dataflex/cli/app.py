@@ -22,7 +22,7 @@ from dataflex.spec import Kind
 EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
 
-_TAKE_PLUGINS = frozenset({"train", "list-components", "show-component", "check-component", "doctor"})
+_TAKE_PLUGINS = frozenset({"train", "score", "list-components", "show-component", "check-component", "doctor"})
 
 app = typer.Typer(
     name="dataflex",
@@ -102,6 +102,48 @@ def train(
 
     set_verbosity(quiet=quiet, verbose=verbose)
     run_train(run_file, list(overrides or ()), _plugin_values(ctx, plugin))
+
+
+@app.command()
+def score(
+    ctx: typer.Context,
+    run_file: Annotated[
+        Path, typer.Argument(metavar="RUN_FILE", help="YAML or JSON file of a run, of any train type.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
+    ] = None,
+    component: Annotated[
+        str | None, typer.Option("--component", metavar="NAME", help="A selector; by default the run file's.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option("--checkpoint", metavar="DIR", help="Score with a checkpoint's weights and optimizer state."),
+    ] = None,
+    keep_top: Annotated[
+        float | None,
+        typer.Option("--keep-top", metavar="SHARE", help="Also write this share of the rows, the best, as a data set."),
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option("--keep", metavar="N", help="Also write the N rows of highest score as a data set.")
+    ] = None,
+    plugin: PluginValues = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings, errors and results only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more of what happens.")] = False,
+) -> None:
+    """Score a pool with a selector, without training: scores.parquet, summary.json, and the best rows as a data set.
+
+    `dataflex score run.yaml --component less --checkpoint saves/run/checkpoint-100 --out scores --keep-top 0.1`
+
+    Scores are those of a run's own boundary at that checkpoint. Several devices work as with `train`. The same command
+    goes on where a killed one stopped, and another `--keep` does not score again.
+    """
+    from dataflex.cli.score import ScoreOptions, run_score
+
+    set_verbosity(quiet=quiet, verbose=verbose)
+    options = ScoreOptions(component=component, out=out, checkpoint=checkpoint, keep_top=keep_top, keep=keep)
+    run_score(run_file, list(overrides or ()), _plugin_values(ctx, plugin), options)
 
 
 @app.command()

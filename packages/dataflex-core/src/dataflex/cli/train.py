@@ -35,8 +35,8 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     dynamic = run.train_type is not TrainType.STATIC
     options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
     prepared = prepare(run, PluginManager.load(options)) if dynamic else None
-    _check_keys(run)
-    if _restarts_under_torchrun(run_file, overrides, options):
+    check_keys(run)
+    if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
@@ -48,21 +48,38 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
 
 
-def _restarts_under_torchrun(run_file: Path, overrides: Sequence[str], options: PluginOptions) -> bool:
+def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) -> bool:
+    """Start a command's ranks under torchrun, if that is how it is to run, and wait for them.
+
+    Args:
+        arguments: The command and all that follows it.
+        options: The plugins, which reach the ranks through the environment.
+
+    Returns:
+        Whether that was done, so that nothing is left to do.
+
+    Raises:
+        SystemExit: with torchrun's exit code, if ranks fail.
+    """
     from dataflex import launch
     from dataflex.bridge.llamafactory import device_count
 
     if not launch.wants_torchrun(os.environ, device_count):
         return False
     environ = {**os.environ, **options.to_environment()}
-    command = launch.torchrun_command(["train", str(run_file), *overrides], environ, device_count)
+    command = launch.torchrun_command(arguments, environ, device_count)
     code = launch.run_ranks(command, environ)
     if code:
         sys.exit(code)
     return True
 
 
-def _check_keys(run: RunFile) -> None:
+def check_keys(run: RunFile) -> None:
+    """Refuse keys LlamaFactory does not know, and words where it wants numbers.
+
+    Raises:
+        ConfigError: names them.
+    """
     from dataflex.bridge import llamafactory
 
     if not llamafactory.allows_extra_keys():

@@ -36,6 +36,8 @@ class RunContext:
         tokenizer: The tokenizer (or processor) of the run.
         optimizer: Returns the run's optimizer; only meaningful once training has begun.
         scheduler: Returns the run's learning-rate scheduler, likewise.
+        scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
+            the optimizer has made no step.
     """
 
     dataset: Any
@@ -50,6 +52,7 @@ class RunContext:
     tokenizer: Any = None
     optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None
     scheduler: Callable[[], Any] = lambda: None
+    scores_only: bool = False
 
     @property
     def rank(self) -> int:

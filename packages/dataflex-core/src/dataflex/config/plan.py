@@ -39,8 +39,13 @@ class PreparedRun:
     mixture: MixtureSettings | None = None
 
 
-def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
+def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) -> PreparedRun:
     """Check a dynamic run file and bind its component.
+
+    Args:
+        run: The run file.
+        plugins: The loaded plugins.
+        scores_only: Whether the pool will only be scored.
 
     Raises:
         ConfigError: with every problem found, one a line.
@@ -68,6 +73,7 @@ def prepare(run: RunFile, plugins: PluginManager) -> PreparedRun:
         output_dir=Path(str(run.llamafactory.get("output_dir", "trainer_output"))),
         arguments=run.llamafactory,
         source=run.path.name,
+        scores_only=scores_only,
     )
     found = list(checks.problems(plan))
     for plugin, result in plugins.call("dataflex_check_run", plan=plan):

@@ -31,6 +31,10 @@ class Domains:
         counts = np.bincount(domain_of(rows, self.sizes), weights=self.lengths, minlength=len(self.sizes))
         return counts.astype(np.int64)
 
+    def of(self, rows: npt.ArrayLike) -> Whole:
+        """Index of the domain of each row; shape of ``rows``."""
+        return domain_of(rows, self.sizes)
+
 
 def domain_of(rows: npt.ArrayLike, sizes: npt.ArrayLike) -> Whole:
     """Index of the domain each row of the pool belongs to; shape of ``rows``."""

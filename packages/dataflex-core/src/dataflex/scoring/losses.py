@@ -6,7 +6,7 @@ Shapes: B samples of a batch, T tokens, N rows this rank scored.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,10 @@ from dataflex.math.losses import SampleLosses, output_logits, sample_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
+from dataflex.scoring.shards import ShardStore
+
+STORE_WIDTH = 2
+"""Columns of a store of losses: mean and targets."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,12 @@ class PoolLosses:
 
 
 def score_pool(
-    model: nn.Module, loader: ScoringLoader, pool_size: int, accelerator: Any, progress: ScoringProgress
+    model: nn.Module,
+    loader: ScoringLoader,
+    pool_size: int,
+    accelerator: Any,
+    progress: ScoringProgress,
+    store: ShardStore | None = None,
 ) -> PoolLosses:
     """Score this rank's batches and gather what the others scored.
 
@@ -48,30 +57,36 @@ def score_pool(
         pool_size: Rows of the whole pool.
         accelerator: The run's accelerator, whose autocast is used; or ``None``.
         progress: Told of every batch.
+        store: Where finished losses are kept and, in its ``done``, those that need no scoring; of width
+            :data:`STORE_WIDTH`.
 
     Raises:
         ComponentError: on every rank, when the batches have no labels, the model returns no logits, or memory runs
             out on one of them.
     """
-    batches: list[tuple[npt.NDArray[np.int64], SampleLosses]] = []
+    found = [] if store is None else [store.done]
     with together("scoring", accelerator), progress, evaluating(model):
         for rows, batch in loader:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
                 losses = _score_batch(model, batch)
             if len(rows):
-                batches.append((rows, losses))
+                found.append((rows, _table(losses)))
+                if store is not None:
+                    store.add(*found[-1])
             progress.advance(len(rows))
-    rows_N = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in batches)])
-    means_N = _concatenate([losses.means for _, losses in batches])
-    targets_N = _concatenate([losses.counts_B for _, losses in batches])
+        if store is not None:
+            store.flush()
+    rows_N = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in found)])
+    table_N2 = np.concatenate([np.zeros((0, STORE_WIDTH)), *(table for _, table in found)])
     return PoolLosses(
-        gather_scores(rows_N, means_N, pool_size, accelerator),
-        gather_scores(rows_N, targets_N, pool_size, accelerator),
+        gather_scores(rows_N, table_N2[:, 0], pool_size, accelerator),
+        gather_scores(rows_N, table_N2[:, 1], pool_size, accelerator),
     )
 
 
-def _concatenate(parts: Sequence[torch.Tensor]) -> npt.NDArray[np.float64]:
-    return torch.cat([torch.zeros(0), *(part.detach().cpu().double() for part in parts)]).double().numpy()
+def _table(losses: SampleLosses) -> npt.NDArray[np.float64]:
+    columns = (losses.means, losses.counts_B)
+    return torch.stack([column.detach().cpu().double() for column in columns], dim=1).numpy()
 
 
 def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> SampleLosses:

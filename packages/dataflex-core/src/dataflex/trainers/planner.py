@@ -72,7 +72,18 @@ class ComponentPlanner(abc.ABC):
             ComponentError: on every rank, when the component fails on one, returns something unusable or differs
                 between ranks. A checkpoint of the current step has been written by then.
         """
-        started, before = time.perf_counter(), self.state_dict()
+        started = time.perf_counter()
+        outcome = self.outcome(stage, step, num_samples)
+        self._record(stage, step, outcome, time.perf_counter() - started)
+        return outcome.rows
+
+    def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
+        """Ask the component and see that all ranks got the same; nothing is recorded.
+
+        Raises:
+            ComponentError: as :meth:`plan`.
+        """
+        before = self.state_dict()
         self._asked_seconds = 0.0
         outcome, failure = None, ""
         cause: Exception | None = None
@@ -89,8 +100,7 @@ class ComponentPlanner(abc.ABC):
             assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.trainer.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.session.title}: {error}{self._keep_progress(before)}") from error
-        self._record(stage, step, outcome, time.perf_counter() - started)
-        return outcome.rows
+        return outcome
 
     def _record(self, stage: int, step: int, outcome: Outcome, seconds: float) -> None:
         """Write the plan down and, where the component decided, what it was. Called on every rank."""

@@ -18,7 +18,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import checkpoints
-from dataflex.data.domains import domain_of
 from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
 from dataflex.decisions import Decision
 from dataflex.math.score_summary import score_summary
@@ -146,10 +145,10 @@ class Recorder:
 
     def _shares(self, rows: Rows) -> dict[str, Any]:
         """Share of each domain, where domains are known."""
-        domains = self.session.domains
+        domains = self.session.sources
         if domains is None:
             return {}
-        samples = np.bincount(domain_of(rows, domains.sizes), minlength=len(domains.names))
+        samples = np.bincount(domains.of(rows), minlength=len(domains.names))
         shares = (samples / max(len(rows), 1)).tolist()
         return {"domains": list(domains.names), "samples": samples.tolist(), "realised_samples": shares}
 
@@ -158,7 +157,7 @@ class Recorder:
             self._counts = self._counts_before(step)
         self._counts += np.bincount(outcome.rows, minlength=len(self._counts))
         try:
-            self.files.write_samples(pick_samples(self.trainer, self._counts, outcome.scores, self.session.domains))
+            self.files.write_samples(pick_samples(self.trainer, self._counts, outcome.scores, self.session.sources))
         except Exception as error:  # a look at the data must not end a run
             logger.warning("the samples to look at could not be written: %s: %s", type(error).__name__, error)
 
@@ -179,7 +178,7 @@ class Recorder:
         np.save(path, values, allow_pickle=False)
 
     def _info(self) -> RunInfo:
-        plan, domains = self.session.run.plan, self.session.domains
+        plan, domains = self.session.run.plan, self.session.sources
         return RunInfo(
             train_type=plan.train_type.value,
             stage=plan.stage,

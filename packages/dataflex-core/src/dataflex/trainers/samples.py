@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.data.domains import Domains, domain_of
+from dataflex.data.domains import Domains
+from dataflex.data.origins import Origins
 from dataflex.run_record import Sample
 
 PER_END = 8
@@ -23,7 +24,7 @@ def pick_samples(
     trainer: Any,
     counts: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float64] | None,
-    domains: Domains | None,
+    domains: Domains | Origins | None,
 ) -> list[Sample]:
     """Choose and decode samples, the most chosen first.
 
@@ -51,7 +52,7 @@ def pick_samples(
             chosen=int(counts[row]),
             text=decode(trainer, trainer.train_dataset[int(row)]),
             score=_finite(scores[row]) if scores is not None else None,
-            domain=domains.names[int(domain_of([row], domains.sizes)[0])] if domains is not None else "",
+            domain=domains.names[int(domains.of([row])[0])] if domains is not None else "",
             most=is_most,
         )
         for row, is_most in ordered

@@ -17,6 +17,7 @@ from dataflex.components.context import RunContext
 from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
 from dataflex.data.domains import Domains
+from dataflex.data.origins import Origins
 from dataflex.data.proportions import check_proportions
 from dataflex.data.stock_order import epoch_samples
 from dataflex.decisions import Decision, DecisionLog
@@ -37,10 +38,17 @@ class Session:
     Attributes:
         run: The checked run.
         domains: The domains of a mix run's pool, set by the front end as soon as the pool is loaded.
+        origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
     """
 
     run: PreparedRun
     domains: Domains | None = None
+    origins: Origins | None = None
+
+    @property
+    def sources(self) -> Domains | Origins | None:
+        """Where the rows of the pool come from, if that is known."""
+        return self.domains or self.origins
 
     @property
     def identity(self) -> str:
@@ -143,11 +151,7 @@ class Session:
             ConfigError: when a stage draws more samples than the pool holds and repeats were not asked for, or the
                 run would spread over several devices in one process.
         """
-        if args.n_gpu > 1:
-            raise ConfigError(
-                f"this process sees {args.n_gpu} devices and would run DataParallel, which is not supported. "
-                "Set FORCE_TORCHRUN=1, or show it one device."
-            )
+        refuse_data_parallel(args)
         plan = self.run.plan
         global_batch = self.global_batch(args)
         weighs = plan.component.kind is Kind.WEIGHTER
@@ -267,6 +271,19 @@ class Session:
         self.run.plugins.call("dataflex_run_finished", summary=summary)
 
 
+def refuse_data_parallel(args: Any) -> None:
+    """Refuse several devices in one process.
+
+    Raises:
+        ConfigError: says how to start one process a device.
+    """
+    if args.n_gpu > 1:
+        raise ConfigError(
+            f"this process sees {args.n_gpu} devices and would run DataParallel, which is not supported. "
+            "Set FORCE_TORCHRUN=1, or show it one device."
+        )
+
+
 def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
     """Collect what a component may see of a Trainer."""
     plan = session.run.plan
@@ -286,4 +303,5 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
         tokenizer=getattr(trainer, "processing_class", None),
         optimizer=lambda: trainer.optimizer,
         scheduler=lambda: trainer.lr_scheduler,
+        scores_only=plan.scores_only,
     )

@@ -31,6 +31,7 @@ def dataflex_components() -> list[ComponentSpec]:
             summary="Prefer samples whose gradient points where the eval set's does.",
             needs=frozenset({Need.EVAL_SET}),
             stochastic=True,
+            gives_scores=True,
             paper="Xia et al. 2024, arXiv 2402.04333",
         )
     ]

@@ -24,9 +24,9 @@ from dataflex.gradients.moments import AdamMoments
 from dataflex.gradients.sink import GradientSink
 from dataflex.math.projection import SparseProjection
 from dataflex.scoring.progress import ScoringProgress
+from dataflex.scoring.shards import ShardStore
 from dataflex_selectors_less.params import LessParams
 from dataflex_selectors_less.preconditioning import PreconditioningSink
-from dataflex_selectors_less.shards import ShardStore
 from dataflex_selectors_less.sinks import (
     PROJECTED,
     Directions,
@@ -122,13 +122,8 @@ class LessScorer:
         Raises:
             ComponentError: on every rank, when one fails.
         """
-        done_rows, done = store.load()
-        known = np.isin(done_rows, rows)
-        done_rows, done = done_rows[known], done[known]
-        # What has been read is agreed on before anyone writes.
-        everywhere = all_gather(len(done_rows), self.accelerator)
-        if len(set(everywhere)) > 1:  # a cache_dir that is not shared: each rank would leave out other rows
-            done_rows, done = done_rows[:0], done[:0]
+        store.resume(rows, self.accelerator)
+        done_rows, done = store.done
         self.progress.total -= len(done_rows)
         with together("scoring", self.accelerator):
             scored_rows, results = self._local_candidates(rows, dataset, goals, done_rows, store)
@@ -198,4 +193,4 @@ class LessScorer:
 
     def _preconditioned(self, sink: GradientSink) -> GradientSink:
         kind = self.params.preconditioner
-        return sink if kind == "sgd" else PreconditioningSink(sink, self.moments, kind)
+        return PreconditioningSink(sink, self.moments, kind) if kind != "sgd" and self.moments else sink

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from dataflex.gradients.coverage import Coverage
     from dataflex.gradients.moments import AdamMoments
+    from dataflex.scoring.shards import ShardStore
     from dataflex_selectors_less.scoring import LessScorer, PoolCosines
-    from dataflex_selectors_less.shards import ShardStore
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -125,6 +125,7 @@ class LessSelector(Selector):
             "gradient_size": float(coverage.size),
             "excluded_parameters": float(len(coverage.excluded)),
             "one_by_one": float(bool(scorer.engine.reason)),
+            "preconditioned": float(bool(moments)),
         }
         if coverage.excluded and context.rank == 0:
             logger.info(
@@ -175,6 +176,13 @@ class LessSelector(Selector):
         optimizer = self.context.optimizer()
         if optimizer is None:
             raise ComponentError("the run has no optimizer yet. Without one, set component_params.preconditioner: sgd.")
+        if self.context.scores_only and not optimizer.state:
+            if self.context.rank == 0:
+                logger.warning(
+                    "there is no optimizer state, so candidates are compared by their plain gradients, as with "
+                    "preconditioner: sgd. For LESS's Adam steps, score a checkpoint that holds its optimizer.pt."
+                )
+            return {}
         return adam_moments(optimizer, coverage.parameters)
 
     def _store(
@@ -182,13 +190,17 @@ class LessSelector(Selector):
     ) -> ShardStore:
         from dataflex.data.fingerprint import fingerprint
         from dataflex.distributed import all_gather
-        from dataflex_selectors_less.shards import ShardStore, pass_fingerprint
+        from dataflex.scoring.shards import ShardStore, pass_fingerprint
 
         context = self.context
         settings = {**dataclasses.asdict(self.params), "shard_seconds": 0, "seed": context.seed, "step": step}
         settings["precision"] = str(getattr(context.accelerator, "mixed_precision", "no"))
         data = [fingerprint(self.dataset), *(f"{goal.name} {fingerprint(goal.dataset)}" for goal in subtasks)]
-        key = pass_fingerprint(model, moments, data, settings) if self.params.shard_seconds else "none"
+        others = [
+            (f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps}", (memory.first, memory.second))
+            for name, memory in moments.items()
+        ]
+        key = pass_fingerprint(model, data, settings, others) if self.params.shard_seconds else "none"
         key = all_gather(key, context.accelerator)[0]
         folder = context.cache_dir / f"scores-{step:08d}-{key}"
         return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=self.params.shard_seconds)

@@ -17,6 +17,8 @@ from dataflex_selectors_loss.params import LossParams
 if TYPE_CHECKING:
     from torch import nn
 
+    from dataflex.scoring.shards import ShardStore
+
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
@@ -58,6 +60,8 @@ class LossSelector(Selector):
         from dataflex.scoring.progress import ScoringProgress
 
         context, began = self.context, time.monotonic()
+        store = self._store(model, step) if context.scores_only else None
+        done = candidates[:0] if store is None else store.resume(candidates, context.accelerator)
         loader = ScoringLoader(
             self.dataset,
             self.data_collator,
@@ -66,9 +70,10 @@ class LossSelector(Selector):
             rank=context.rank,
             world_size=context.world_size,
             device=_device(model, context.accelerator),
+            skipped=done,
         )
-        progress = ScoringProgress(len(candidates), enabled=context.rank == 0, share=context.world_size)
-        pool = score_pool(model, loader, len(self.dataset), context.accelerator, progress)
+        progress = ScoringProgress(len(candidates) - len(done), enabled=context.rank == 0, share=context.world_size)
+        pool = score_pool(model, loader, len(self.dataset), context.accelerator, progress, store)
         seconds = time.monotonic() - began
         losses, targets = pool.means[candidates], pool.targets[candidates]
         finite = losses[np.isfinite(losses)]
@@ -85,13 +90,25 @@ class LossSelector(Selector):
             "without_targets": float(np.count_nonzero(targets == 0)),
             "score_quantiles": np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist(),
             "seconds": seconds,
-            "samples_per_second": len(candidates) / max(seconds, 1e-9),
+            "samples_per_second": (len(candidates) - len(done)) / max(seconds, 1e-9),
         }
         if self.params.max_candidates is not None:
             metrics["max_candidates"] = float(self.params.max_candidates)
         if context.rank == 0:
             self._report(metrics, step)
         return pool.means, metrics
+
+    def _store(self, model: nn.Module, step: int) -> ShardStore:
+        """Where the scores of a pool that is only scored are kept meanwhile: nothing else would survive a kill."""
+        from dataflex.data.fingerprint import fingerprint
+        from dataflex.distributed import all_gather
+        from dataflex.scoring.losses import STORE_WIDTH
+        from dataflex.scoring.shards import ShardStore, pass_fingerprint
+
+        context = self.context
+        settings = {"step": step, "precision": str(getattr(context.accelerator, "mixed_precision", "no"))}
+        key = all_gather(pass_fingerprint(model, [fingerprint(self.dataset)], settings), context.accelerator)[0]
+        return ShardStore(context.cache_dir / f"scores-{step:08d}-{key}", STORE_WIDTH, rank=context.rank)
 
     def _report(self, metrics: dict[str, float | list[float]], step: int) -> None:
         logger.info(

@@ -18,5 +18,6 @@ def dataflex_components() -> list[ComponentSpec]:
             api=1,
             summary="Draw samples uniformly at random; the baseline.",
             stochastic=True,
+            gives_scores=False,
         )
     ]

@@ -1,9 +1,9 @@
 """Scores on disk while a pass is under way, so that an interrupted pass can go on where it stopped.
 
 A folder belongs to one fingerprint of everything the scores depend on; a pass that differs in any of it does not see
-them. What is kept is 8 bytes per row and subtask, never a gradient.
+them. What is kept is 8 bytes per row and column of results, never a gradient.
 
-Shapes: n rows, S subtasks.
+Shapes: n rows.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dataflex.gradients.moments import AdamMoments
+from dataflex.distributed import all_gather
 from dataflex.state import write_atomically
 
 logger = logging.getLogger("dataflex")
@@ -48,6 +48,22 @@ class ShardStore:
         self.folder, self._width, self._rank, self._seconds = folder, width, rank, seconds
         self._pending: list[tuple[Rows, Table]] = []
         self._written = time.monotonic()
+        self.done: tuple[Rows, Table] = (np.zeros(0, np.int64), np.zeros((0, width)))
+
+    def resume(self, rows: Rows, accelerator: Any) -> Rows:
+        """Take up what earlier attempts finished of ``rows``; it is :attr:`done` from now on.
+
+        All ranks agree on it before anyone writes: those that do not see the same files (a folder that is not shared)
+        would leave out other rows, so then nothing is taken up.
+
+        Returns:
+            The rows that need not be scored again, the same on every rank.
+        """
+        found, results = self.load()
+        known = np.isin(found, rows)
+        if len(set(all_gather(int(known.sum()), accelerator))) == 1:
+            self.done = found[known], results[known]
+        return self.done[0]
 
     def load(self) -> tuple[Rows, Table]:
         """What earlier attempts finished: rows [n], results [n, width]; files that cannot be read are passed over."""
@@ -95,17 +111,20 @@ class ShardStore:
 
 
 def pass_fingerprint(
-    model: nn.Module, moments: Mapping[str, AdamMoments], data: Iterable[str], settings: Mapping[str, Any]
+    model: nn.Module,
+    data: Iterable[str],
+    settings: Mapping[str, Any],
+    others: Iterable[tuple[str, Sequence[torch.Tensor]]] = (),
 ) -> str:
     """Hash everything the scores of a pass depend on.
 
-    Trainable weights and moments are hashed whole; of a frozen weight the shape and some numbers.
+    Trainable weights and ``others`` are hashed whole; of a frozen weight the shape and some numbers.
 
     Args:
         model: The unwrapped model.
-        moments: Adam's moments by parameter; empty without preconditioning.
         data: Fingerprints of pool and eval sets.
         settings: Parameters, seed and step, JSON values.
+        others: Other tensors the scores depend on, such as an optimizer's moments, with what describes them.
     """
     digest = hashlib.blake2b(json.dumps([list(data), dict(settings)], sort_keys=True).encode(), digest_size=12)
     for name, parameter in model.named_parameters():
@@ -114,10 +133,10 @@ def pass_fingerprint(
         if not parameter.requires_grad:
             flat = flat[:: max(1, flat.numel() // _SAMPLED)]
         digest.update(_bytes(flat))
-    for name, memory in moments.items():
-        digest.update(f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps};".encode())
-        digest.update(_bytes(memory.first.detach().reshape(-1)))
-        digest.update(_bytes(memory.second.detach().reshape(-1)))
+    for name, tensors in others:
+        digest.update(f"{name};".encode())
+        for tensor in tensors:
+            digest.update(_bytes(tensor.detach().reshape(-1)))
     return digest.hexdigest()
 
 

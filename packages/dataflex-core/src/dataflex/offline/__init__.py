@@ -1,0 +1,8 @@
+"""Scoring a pool without training, as ``dataflex score`` does: what is asked for, and what is written.
+
+request.py   a run file turned into a request for the scores of one component
+folder.py    the folder of results: new, to be continued, or of another request
+scores.py    scores.parquet and summary.json
+keep.py      the rows of highest score as a LlamaFactory data set, in their original fields
+table.py     what the terminal shows
+"""

@@ -1,0 +1,123 @@
+"""Scoring a pool without training: the Trainer comes up as for training and is stopped at its first batch."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import DataLoader
+
+from dataflex import state
+from dataflex.data.ticket_loader import ticket_loader
+from dataflex.errors import ComponentError
+from dataflex.rng import key_seed, rng_scope
+from dataflex.schedule import Schedule
+from dataflex.trainers.select import SelectPlanner
+from dataflex.trainers.session import Session, refuse_data_parallel, run_context
+
+logger = logging.getLogger("dataflex")
+
+
+class Scored(Exception):
+    """Raised on every rank as soon as the scores are there: LlamaFactory's run is left before it trains or saves.
+
+    Attributes:
+        scores: Score of every row, fp64, shape ``[pool]``, NaN where a row was not scored; the same on every rank.
+        metrics: Numbers that the component reports with them.
+        seconds: Wall-clock seconds inside the component.
+    """
+
+    def __init__(
+        self, scores: npt.NDArray[np.float64], metrics: Mapping[str, float | list[float]], seconds: float
+    ) -> None:
+        super().__init__("the pool has been scored")
+        self.scores, self.metrics, self.seconds = scores, metrics, seconds
+
+
+@dataclass
+class ScoringSession(Session):
+    """The session of a pool that is only scored.
+
+    Attributes:
+        look: Called with the pool on every rank as soon as it is tokenised, before the model loads; may raise.
+    """
+
+    look: Callable[[Any], None] = field(default=lambda pool: None)
+
+    def check(self, pool: Any, args: Any) -> None:
+        """Check what can be checked now; there are no stages to fill."""
+        refuse_data_parallel(args)
+        self.look(pool)
+
+
+class ScoringMixin:
+    """Asks the session's selector for scores in place of the first training step, as at a run's own boundary.
+
+    Model, optimizer, scheduler and random state come from the checkpoint by the Trainer's own resuming.
+    """
+
+    session: ScoringSession
+    component: Any = None
+
+    def train(self: Any, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Score.
+
+        Raises:
+            Scored: with the result.
+            ComponentError: as a training run's boundary, or when the component gives no scores.
+        """
+        step = self.session.run.plan.steps.warmup
+        schedule = Schedule(step, 1, step + 1)
+        self._planner = SelectPlanner(self, self.session, schedule, run_context(self, self.session, 1))
+        self.component = self._planner.component
+        self._stage = self._restore_component(resume_from_checkpoint)
+        self.args.max_steps = schedule.total
+        self.args.ignore_data_skip = True  # there is one batch, and it is never served
+        super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+        raise RuntimeError("the training loop ended without asking for a batch; please report it")
+
+    def get_train_dataloader(self: Any) -> DataLoader[Any]:
+        """A loader whose first batch is the moment to score."""
+        accumulation = int(self.args.gradient_accumulation_steps)
+        return ticket_loader(
+            self._score, pool_size=len(self.train_dataset), batch_size=1, tickets_per_epoch=accumulation
+        )
+
+    def keep_progress(self) -> None:
+        """There is none that a checkpoint could keep."""
+
+    def _score(self: Any, ticket: int) -> Any:
+        step, began = int(self.state.global_step), time.perf_counter()
+        with rng_scope(key_seed(self.args.seed, "plan", step), devices=True):
+            outcome = self._planner.outcome(self._stage, step, 1)
+        if outcome.scores is None:
+            raise ComponentError(
+                f"{self.session.title} gives no scores: its select() returned rows without Selection.scores."
+            )
+        raise Scored(outcome.scores, outcome.metrics, time.perf_counter() - began)
+
+    def _restore_component(self: Any, checkpoint: str | None) -> int:
+        """Give the component its state, if the checkpoint is of a run with it.
+
+        Returns:
+            The stage that the run would open at the checkpoint.
+        """
+        if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
+            return 1
+        saved = state.load(Path(checkpoint))
+        if saved.engine.component != self.session.identity:
+            return 1
+        if saved.component:
+            self.component.load_state_dict(dict(saved.component))
+        return saved.engine.stage + 1
+
+
+def scoring(base: type, session: ScoringSession) -> type:
+    """Derive the Trainer class of ``base`` that scores."""
+    return type(f"Scoring{base.__name__}", (ScoringMixin, base), {"session": session})
