@@ -32,8 +32,16 @@ def test_real_runs_of_every_kind_have_a_report(workshop, train):
     assert "count" in runs["select"].samples[0].text and runs["select"].samples[0].score > 0
     assert runs["mix"].over_domains("proportions")[1].shape == (2, 2)
     assert {"weight_ess", "weighted_loss"} <= runs["weight"].series.keys()
+    assert runs["weight"].usage.rows_by_times[:2].tolist() == [64 - 3 * 4, 3 * 4]  # three steps of the first epoch
+    assert runs["weight"].weights.counts.sum(axis=1).tolist() == [4, 4]  # a step each, past the warm-up
     assert runs["static"].series["loss"].steps.tolist() == [1, 2, 3]
     (page,) = write_report(folders, workshop.out / "report.html")
     text = page.read_text()
-    for title in ("Scores of the pool over time", "Proportions asked for", "Effective sample size", "How often rows"):
+    for title in (
+        "Scores of the pool over time",
+        "Proportions asked for",
+        "Effective sample size",
+        "Weights over time",
+        "How often rows",
+    ):
         assert f"<h3>{title}" in text

@@ -8,10 +8,11 @@ import shutil
 
 import numpy as np
 import pytest
-from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, POOL, call, script, weights_digest
+from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, OTHER, POOL, call, script, weights_digest
 
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.report.read import read_run
 
 pytestmark = pytest.mark.slow
 
@@ -220,3 +221,19 @@ def test_less_aims_at_each_eval_set_and_resumes_to_the_same_model(workshop, trai
 def test_less_without_an_eval_set_is_refused_before_anything_loads(workshop, train):
     with pytest.raises(ConfigError, match=r"'less' needs an eval set and run.yaml names none"):
         train(workshop.run_file(**NOTE_SELECT | {"component_name": "less"}))
+
+
+def test_the_share_of_each_data_set_in_a_selection_is_recorded_and_reported(workshop, train):
+    train(workshop.run_file(**NOTE_SELECT | {"component_name": "loss", "dataset": "other,tiny"}))
+    out = workshop.out / "run"
+    taken = [json.loads(line) for line in (out / "decisions.jsonl").read_text().splitlines()]
+    for decision in taken:
+        rows = np.load(out / decision["result_ref"])
+        of_other = int((rows < OTHER).sum())  # LlamaFactory puts one data set after the other
+        assert decision["metrics"]["domains"] == ["other", "tiny"]
+        assert decision["metrics"]["samples"] == [of_other, len(rows) - of_other]
+    steps, shares = read_run(out, "run").over_domains("realised_samples")
+    assert steps.tolist() == [2, 5]
+    np.testing.assert_allclose(shares.sum(axis=1), 1)
+    info = json.loads((out / "dataflex" / "run.json").read_text())
+    assert (info["domains"], info["domain_sizes"]) == (["other", "tiny"], [OTHER, POOL])

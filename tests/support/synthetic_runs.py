@@ -9,6 +9,7 @@ import numpy as np
 from dataflex.data.usage import plan_name, result_name
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.math.score_summary import score_summary
+from dataflex.math.weighting import HISTOGRAM_EDGES, weight_histogram
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, Sample
 from dataflex.spec import Kind
 
@@ -73,7 +74,11 @@ def write_run(
     record.log_path.parent.mkdir(exist_ok=True)
     for number, (step, values) in enumerate(entries, start=1):
         seconds = {"elapsed": 1.0 * number, "decisions": 0.2 * number, "checkpoints": 0.05 * number}
-        record.append(Logged(step=step, values=values, seconds=seconds))
+        histogram = {}
+        if "weight_ess" in values:
+            counts = weight_histogram(rng.lognormal(sigma=0.3, size=global_batch))
+            histogram = {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts.tolist()}
+        record.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram))
     record.write_samples(
         Sample(row=row, chosen=5 - row, text=text, score=0.5, domain="", most=row < 2)
         for row, text in enumerate(SAMPLES)

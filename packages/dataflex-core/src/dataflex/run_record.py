@@ -106,17 +106,24 @@ class Logged:
         values: What was logged.
         seconds: Seconds since the run began, all its parts together: ``elapsed``, and of these ``decisions`` and
             ``checkpoints``.
+        histogram: Of the weights of all samples since the entry before: ``edges`` and ``counts``; empty without them.
     """
 
     step: int
     values: Mapping[str, Any]
     seconds: Mapping[str, float] = field(default_factory=dict)
+    histogram: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, line: str) -> Logged:
         """Read one line."""
         raw = files.parse_object(line)
-        return cls(step=int(raw["step"]), values=dict(raw["values"]), seconds=dict(raw.get("seconds", {})))
+        return cls(
+            step=int(raw["step"]),
+            values=dict(raw["values"]),
+            seconds=dict(raw.get("seconds", {})),
+            histogram=dict(raw.get("histogram", {})),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

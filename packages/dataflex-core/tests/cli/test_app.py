@@ -13,10 +13,28 @@ from dataflex.cli.app import main
 from dataflex.errors import ConfigError
 
 OWN = [
-    *("train", "demo", "list-components", "show-component", "check-component", "new-component", "doctor", "version"),
+    *(
+        "train",
+        "score",
+        "report",
+        "demo",
+        "list-components",
+        "show-component",
+        "check-component",
+        "new-component",
+        "doctor",
+        "version",
+    ),
 ]
 THEIRS = ["export", "chat", "api", "webui", "webchat", "env"]
-WITH_PLUGINS = ["train run.yaml", "list-components", "show-component x", "check-component x", "doctor"]
+WITH_PLUGINS = [
+    "train run.yaml",
+    "score run.yaml --out x",
+    "list-components",
+    "show-component x",
+    "check-component x",
+    "doctor",
+]
 
 
 @pytest.fixture
@@ -28,6 +46,8 @@ def started(monkeypatch):
         return lambda *arguments: calls.append((name, *arguments)) or result
 
     monkeypatch.setitem(sys.modules, "dataflex.cli.train", SimpleNamespace(run_train=record("train")))
+    score = SimpleNamespace(run_score=record("score"), ScoreOptions=dict)
+    monkeypatch.setitem(sys.modules, "dataflex.cli.score", score)
     monkeypatch.setitem(sys.modules, "dataflex.cli.demo", SimpleNamespace(run_demo=record("demo")))
     monkeypatch.setitem(
         sys.modules, "dataflex.bridge.llamafactory", SimpleNamespace(run_command=record("llamafactory"))

@@ -13,6 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+HISTOGRAM_EDGES = np.exp2(np.arange(-24, 25) / 4)
+"""Edges of the bins of :func:`weight_histogram`: 48 quarter octaves from 1/64 to 64."""
+
 
 def weighted_loss(
     sums_U: torch.Tensor, weights_U: torch.Tensor, normaliser: float, target_tokens: torch.Tensor | float
@@ -36,6 +39,12 @@ def token_mean_weight(weights_N: npt.NDArray[np.float64], tokens_N: npt.NDArray[
     tokens = float(tokens_N.sum())
     mean = float(weights_N @ tokens_N) / tokens if tokens else 1.0
     return mean if mean > 0 else 1.0
+
+
+def weight_histogram(weights_N: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Weights in bins between :data:`HISTOGRAM_EDGES`; zeros and what lies outside count in the outermost ones."""
+    inside = np.clip(weights_N, HISTOGRAM_EDGES[0], HISTOGRAM_EDGES[-1])
+    return np.histogram(inside, HISTOGRAM_EDGES)[0].astype(np.int64)
 
 
 def effective_samples(weights_N: npt.NDArray[np.float64]) -> float:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from dataflex.report.run import Floats, RunData, Series, Whole
+from dataflex.report.run import Floats, Histograms, RunData, Series, Whole
 from dataflex.report.style import Draw, Plot, colour, legend, thin
 
 _MOST_MARKS = 120
@@ -133,6 +133,14 @@ def _of_weights(run: RunData, slug: str) -> list[Plot]:
     if {"weight_min", "weight_mean", "weight_max"} <= run.series.keys():
         caption = "Mean weight, and the band from the lowest to the highest, since the log entry before."
         plots.append(Plot(f"weights-{slug}", "Weights of samples", caption, lambda axes: _weights(axes, run)))
+    if run.weights is not None:
+        weights = run.weights
+        caption = (
+            "Darker: more samples. Each column is what was trained on between two log entries; weight 1 is the mean."
+        )
+        plots.append(
+            Plot(f"weight-histogram-{slug}", "Weights over time", caption, lambda axes: _weight_heat(axes, weights))
+        )
     if {"weighted_loss", "unweighted_loss"} <= run.series.keys():
         pair = [run.series["unweighted_loss"], run.series["weighted_loss"]]
         caption = "Per target token; both of the same samples."
@@ -247,6 +255,24 @@ def _heat(axes: Axes, steps: Floats, counts: Floats, ranges: Floats, end: float)
     axes.pcolormesh(columns, grid, np.sqrt(image), cmap="Blues", rasterized=True)
     axes.grid(visible=False)
     axes.set_ylabel("score")
+    _finish(axes)
+
+
+def _weight_heat(axes: Axes, weights: Histograms) -> None:
+    """One column between two log entries, those of a long run added up; the bins are of equal width in log2."""
+    groups = np.array_split(np.arange(len(weights.steps)), min(len(weights.steps), _MOST_MARKS))
+    counts = np.array([weights.counts[group].sum(axis=0) for group in groups])
+    used = np.flatnonzero(counts.sum(axis=0))
+    low, high = int(used[0]), int(used[-1]) + 1
+    ends = np.array([weights.steps[group[-1]] for group in groups])
+    begin = max(weights.steps[0] - (weights.steps[1] - weights.steps[0] if len(weights.steps) > 1 else 1), 0)
+    shares = counts[:, low:high] / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    columns = np.append(begin, ends)
+    axes.pcolormesh(columns, weights.edges[low : high + 1], np.sqrt(shares.T), cmap="Blues", rasterized=True)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.grid(visible=False)
+    axes.set_ylabel("weight")
     _finish(axes)
 
 

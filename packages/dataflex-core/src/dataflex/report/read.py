@@ -14,7 +14,7 @@ from dataflex import files
 from dataflex.data.usage import find_plans, served_plans
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError
-from dataflex.report.run import RunData, Series, Usage, series
+from dataflex.report.run import Histograms, RunData, Series, Usage, series
 from dataflex.run_record import Logged, RunInfo, RunRecord
 
 MOST_TIMES = 9
@@ -68,6 +68,7 @@ def read_run(folder: Path, name: str) -> RunData:
         samples=record.samples(),
         usage=_usage(folder, info, decisions, step),
         step=step,
+        weights=_weights(log),
     )
 
 
@@ -93,6 +94,18 @@ def _series(log: Iterable[Logged]) -> dict[str, Series]:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
                 found[name.removeprefix(_OURS)][entry.step] = float(value)
     return {name: series(sorted(values.items())) for name, values in found.items()}
+
+
+def _weights(log: Iterable[Logged]) -> Histograms | None:
+    found = [entry for entry in log if entry.histogram]
+    alike = [entry for entry in found if entry.histogram["edges"] == found[-1].histogram["edges"]]
+    if not alike:
+        return None
+    return Histograms(
+        steps=np.array([entry.step for entry in alike], np.float64),
+        edges=np.array(alike[-1].histogram["edges"], np.float64),
+        counts=np.array([entry.histogram["counts"] for entry in alike], np.float64),
+    )
 
 
 def _seconds(log: Sequence[Logged], decisions: Sequence[Decision]) -> dict[str, float]:

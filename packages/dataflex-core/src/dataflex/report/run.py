@@ -47,6 +47,21 @@ class Usage:
     coverage: Series
 
 
+@dataclass(frozen=True, eq=False)
+class Histograms:
+    """Histograms with the same bins over a run.
+
+    Attributes:
+        steps: Optimizer steps done at the end of what each counts; shape ``[n]``.
+        edges: Of the bins; shape ``[bins + 1]``.
+        counts: Shape ``[n, bins]``.
+    """
+
+    steps: Floats
+    edges: Floats
+    counts: Floats
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunData:
     """A run, read from its output directory; whatever it did not write is empty.
@@ -61,6 +76,7 @@ class RunData:
         samples: Rows to look at, those chosen most first.
         usage: How much of the pool was used, if plans were recorded.
         step: Optimizer steps done, as far as is known.
+        weights: Weights of samples over the run, if they were recorded.
     """
 
     name: str
@@ -72,6 +88,7 @@ class RunData:
     samples: Sequence[Sample]
     usage: Usage | None
     step: int
+    weights: Histograms | None = None
 
     @property
     def domains(self) -> tuple[str, ...]:

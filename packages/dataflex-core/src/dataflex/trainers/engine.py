@@ -61,6 +61,9 @@ class Planner(Protocol):
     def log_values(self) -> dict[str, float]:
         """Numbers that stand beside the training loss in the Trainer's log."""
 
+    def log_histogram(self) -> Mapping[str, Sequence[float]]:
+        """A histogram to record with them: ``edges`` and ``counts``; empty if there is none."""
+
 
 class Engine:
     """Serves the stages of a schedule to one Trainer.

@@ -149,6 +149,10 @@ class ComponentPlanner(abc.ABC):
         """Numbers that stand beside the training loss in the Trainer's log."""
         return {}
 
+    def log_histogram(self) -> Mapping[str, Sequence[float]]:
+        """A histogram to record with them: ``edges`` and ``counts``; empty if there is none."""
+        return {}
+
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
         return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)

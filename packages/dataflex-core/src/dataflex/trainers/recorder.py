@@ -87,7 +87,14 @@ class Recorder:
         """Add an entry of the Trainer's log. Rank 0 writes."""
         if self.writes:
             elapsed = self._before + time.perf_counter() - self._began
-            self.files.append(Logged(step=step, values=values, seconds={"elapsed": elapsed, **self._seconds}))
+            seconds = {"elapsed": elapsed, **self._seconds}
+            histogram = self.trainer.engine.planner.log_histogram()
+            self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram))
+
+    def served(self, step: int, rows: Rows) -> None:
+        """Keep a plan that no component made: an epoch of the stock order. Rank 0 writes."""
+        if self.writes:
+            self._save(plan_name(step), rows)
 
     def undecided(self, step: int, outcome: Outcome) -> None:
         """Keep a plan that is no decision: the warm-up's, or that of a stage that became longer. Rank 0 writes."""

@@ -18,7 +18,7 @@ from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.data.stock_order import StockOrder
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
-from dataflex.math.weighting import token_mean_weight
+from dataflex.math.weighting import HISTOGRAM_EDGES, token_mean_weight
 from dataflex.math.window import StepWindow
 from dataflex.schedule import Schedule
 from dataflex.trainers.session import Session
@@ -101,7 +101,9 @@ class WeightPlanner:
         """The rest of an epoch from ``step`` on, or its first ``num_samples``; its last step may be a short one."""
         epoch, done = divmod(step, self._epoch_steps)
         start = done * self._global_batch
-        return self._order.epoch(epoch)[start : start + num_samples]
+        rows = self._order.epoch(epoch)[start : start + num_samples]
+        self._trainer.recorder.served(step, rows)
+        return rows
 
     def step_end(self, step: int) -> None:
         """Move the window on: the next step's normaliser, and whatever the component keeps.
@@ -166,6 +168,11 @@ class WeightPlanner:
     def log_values(self) -> dict[str, float]:
         """What the weights of the steps since the last log were."""
         return self.log.take()
+
+    def log_histogram(self) -> Mapping[str, Sequence[float]]:
+        """The weights of those steps."""
+        counts = self.log.take_histogram()
+        return {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts} if counts else {}
 
     def _mean_weight(self) -> float:
         weights, tokens = self._window.values.T

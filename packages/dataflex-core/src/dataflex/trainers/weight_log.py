@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from dataflex.components.weight_context import WeightedStep
-from dataflex.math.weighting import effective_samples
+from dataflex.math.weighting import HISTOGRAM_EDGES, effective_samples, weight_histogram
 
 _MEANS = ("unweighted_loss", "weighted_loss", "weight_ess", "weight_mean")
 
@@ -18,13 +18,16 @@ class WeightLog:
     """Collects steps until the Trainer logs.
 
     The entries are ``weight_ess`` (effective share of the step's samples, 1 if all weigh the same), ``weight_min``,
-    ``weight_mean``, ``weight_max``, ``weighted_loss`` and ``unweighted_loss`` (per target token).
+    ``weight_mean``, ``weight_max``, ``weighted_loss`` and ``unweighted_loss`` (per target token). The weights of all
+    steps since the last entry are also counted in a histogram.
     """
 
     def __init__(self) -> None:
         self._steps = 0
         self._sums: dict[str, float] = {}
         self._min, self._max = math.inf, -math.inf
+        self._counts = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
+        self._taken: list[int] = []
 
     def add(self, step: WeightedStep) -> None:
         """Add a step; where the weights are not known, only its unweighted loss counts."""
@@ -36,6 +39,7 @@ class WeightLog:
             numbers["weighted_loss"] = float((weights * step.losses) @ tokens / tokens.sum())
             numbers["weight_ess"] = effective_samples(weights) / len(weights)
             numbers["weight_mean"] = float(weights.mean())
+            self._counts += weight_histogram(weights)
             self._min, self._max = min(self._min, float(weights.min())), max(self._max, float(weights.max()))
         self._steps += 1
         for name, value in numbers.items():
@@ -46,16 +50,24 @@ class WeightLog:
         entries = {name: self._sums[name] / self._steps for name in _MEANS if name in self._sums}
         if "weight_mean" in entries:
             entries |= {"weight_min": self._min, "weight_max": self._max}
+            self._taken = self._counts.tolist()
         self._steps, self._sums = 0, {}
         self._min, self._max = math.inf, -math.inf
+        self._counts[:] = 0
         return entries
+
+    def take_histogram(self) -> list[int]:
+        """Counts of the weights of the entries just taken, see :func:`weight_histogram`; empty without any."""
+        taken, self._taken = self._taken, []
+        return taken
 
     def state_dict(self) -> dict[str, Any]:
         """What has been collected, as JSON values."""
         limits = [self._min, self._max] if math.isfinite(self._min) else None
-        return {"steps": self._steps, "sums": dict(self._sums), "limits": limits}
+        return {"steps": self._steps, "sums": dict(self._sums), "limits": limits, "counts": self._counts.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._steps, self._sums = int(state["steps"]), dict(state["sums"])
         self._min, self._max = state["limits"] or (math.inf, -math.inf)
+        self._counts[:] = state.get("counts", 0)  # older checkpoints have none
