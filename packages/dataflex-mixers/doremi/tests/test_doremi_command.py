@@ -22,7 +22,7 @@ SMALL = {"model_name_or_path": "small"}
 
 
 def plan(rounds: int = 1, **keys: Any) -> list[Any]:
-    return plan_phases({**BASE, **keys}, rounds, "run.yaml")
+    return plan_phases({**BASE, **keys}, rounds, Path("run.yaml"))
 
 
 def test_three_phases_share_the_keys_at_the_top_and_have_their_own() -> None:
@@ -50,6 +50,50 @@ def test_a_reference_may_have_proportions_of_its_own() -> None:
 def test_a_proxy_that_counts_epochs_counts_its_updates_by_them() -> None:
     _, proxy, _ = plan(max_steps=-1, num_train_epochs=2)
     assert proxy.keys["update_times"] == -1 and "train_step" not in proxy.keys and "max_steps" not in proxy.keys
+
+
+@pytest.mark.parametrize("phase", list(PhaseName))
+def test_a_phase_with_steps_of_its_own_does_not_train_for_those_of_all(phase: PhaseName) -> None:
+    found = next(each for each in plan(doremi={phase.value: {"train_step": 12}}) if each.name is phase)
+    assert found.keys["train_step"] == 12 and "max_steps" not in found.keys
+    assert found.length == "12 steps"
+
+
+def test_a_proxy_may_count_its_updates_instead() -> None:
+    _, proxy, _ = plan(doremi={"proxy": {"warmup_step": 2, "update_step": 5, "update_times": 3}})
+    assert not {"train_step", "max_steps"} & proxy.keys.keys()
+    assert proxy.length == "17 steps"
+
+
+def test_both_lengths_in_one_phase_are_left_for_the_run_to_refuse() -> None:
+    _, proxy, _ = plan(doremi={"proxy": {"train_step": 12, "max_steps": 9}})
+    assert (proxy.keys["train_step"], proxy.keys["max_steps"]) == (12, 9)
+
+
+def test_phases_that_count_epochs_say_what_is_not_known_yet() -> None:
+    lengths = {phase.length for phase in plan(max_steps=-1, num_train_epochs=2)}
+    assert lengths == {"2 epochs (steps known once the data is read)"}
+
+
+def test_files_beside_the_run_file_are_named_in_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    theirs, here = tmp_path / "theirs", tmp_path / "here"
+    for folder in (theirs, here):
+        folder.mkdir()
+        (folder / "both.py").touch()
+    for name in ("presets.yaml", "found.json"):
+        (theirs / name).touch()
+    monkeypatch.chdir(here)
+    keys = {
+        **BASE,
+        "components_cfg_file": "presets.yaml",
+        "plugins": ["both.py", "no:somebodys", "missing.py"],
+        "doremi": {"final": {"init_mixture_proportions": "from:found.json"}},
+    }
+    phases = plan_phases(keys, 1, theirs / "run.yaml")
+    assert {phase.keys["components_cfg_file"] for phase in phases} == {str(theirs / "presets.yaml")}
+    assert phases[0].keys["plugins"] == [str(theirs / "both.py"), "no:somebodys", "missing.py"]
+    assert phases[2].keys["init_mixture_proportions"] == f"from:{theirs / 'found.json'}"
+    assert phases[1].keys["component_params"] == {"reference": "out/round-1/reference"}
 
 
 def test_the_parameters_of_the_proxy_are_the_mixers() -> None:

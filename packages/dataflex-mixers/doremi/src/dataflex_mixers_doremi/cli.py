@@ -49,7 +49,7 @@ def doremi(
     skipped.
     """
     keys = _read(run_file, list(overrides or ()))
-    phases = plan_phases(keys, rounds, run_file.name)
+    phases = plan_phases(keys, rounds, run_file)
     if dry_run:
         _show(phases, as_json)
     else:

@@ -18,11 +18,13 @@ from typing import Any
 
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex_mixers_doremi.beside import resolve_beside
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
 SECTION = "doremi"
 _SET_BY_PHASE = ("train_type", "component_name", "component_params", "warmup_step", "update_step", "update_times")
 _SET_BY_PHASE += ("train_step", "mixture_sample_rule", "init_mixture_proportions", "resume_from_checkpoint")
+_LENGTH_OF_ITS_OWN = ("train_step", "update_times")  # a phase that says so does not train for the max_steps of all
 _RECORDS = 10  # decisions of a proxy run, unless the user says otherwise
 _MOST_STEPS_BETWEEN = 100
 
@@ -70,25 +72,31 @@ class Phase:
     @property
     def length(self) -> str:
         """How long it trains, in words."""
-        for key in ("train_step", "max_steps"):
-            if int(self.keys.get(key) or 0) > 0:
-                return f"{self.keys[key]} steps"
-        return f"{self.keys.get('num_train_epochs', 3)} epochs"
+        update, times = (self.keys.get(key) for key in ("update_step", "update_times"))
+        counted = int(self.keys.get("warmup_step") or 0) + int(update or 0) * max(int(times or 0), 0)
+        for steps in (self.keys.get("train_step"), counted if times else 0, self.keys.get("max_steps")):
+            if int(steps or 0) > 0:
+                return f"{steps} steps"
+        return f"{self.keys.get('num_train_epochs', 3)} epochs (steps known once the data is read)"
 
 
-def plan_phases(keys: Mapping[str, Any], rounds: int, source: str) -> list[Phase]:
+def plan_phases(keys: Mapping[str, Any], rounds: int, run_file: Path) -> list[Phase]:
     """Lay out the phases.
 
     Args:
         keys: The user's run file: what all phases share, and under ``doremi`` what one of them has of its own.
         rounds: Rounds of reference and proxy.
-        source: The run file's name, for messages.
+        run_file: Where it lies: what it names beside itself is named in full, for phases lie elsewhere.
 
     Raises:
         ConfigError: for a key that belongs to a phase, an unknown phase, or phases with different domains.
     """
-    base = {key: value for key, value in keys.items() if key != SECTION}
-    own = _sections(keys.get(SECTION) or {}, source)
+    source = run_file.name
+    base = resolve_beside({key: value for key, value in keys.items() if key != SECTION}, run_file.parent)
+    own = {
+        name: resolve_beside(section, run_file.parent)
+        for name, section in _sections(keys.get(SECTION) or {}, source).items()
+    }
     for key in _SET_BY_PHASE:
         if key in base:
             raise ConfigError(
@@ -147,18 +155,28 @@ def _phase(name: PhaseName, number: int, folder: Path, keys: Mapping[str, Any]) 
     return Phase(name, number, folder / f"{name}.yaml", whole)
 
 
+def _shared(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What a phase takes over from the top."""
+    counts = any(own.get(key) for key in _LENGTH_OF_ITS_OWN)
+    return {key: value for key, value in base.items() if not (counts and key == "max_steps")}
+
+
 def _reference(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path, weights: Path | None) -> dict[str, Any]:
+    shared = _shared(base, own)
     if weights is not None:
         sampling = {"mixture_sample_rule": "mixture", "init_mixture_proportions": f"from:{weights}"}
         kept = {key: value for key, value in own.items() if key not in sampling}
-        return {**base, "train_type": "static_mix", **kept, **sampling}
+        return {**shared, "train_type": "static_mix", **kept, **sampling}
     rule = "mixture" if "init_mixture_proportions" in own else "uniform"
-    return {**base, "train_type": "static_mix", "mixture_sample_rule": rule, **own}
+    return {**shared, "train_type": "static_mix", "mixture_sample_rule": rule, **own}
 
 
 def _proxy(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    keys = {**base, **own}
-    steps = int(keys.get("train_step") or 0) or max(int(keys.pop("max_steps", 0) or 0), 0)
+    keys = {**_shared(base, own), **own}
+    # Under dynamic_mix the length is train_step; a max_steps beside one of the phase's own is for the checks to refuse.
+    steps = int(keys.get("train_step") or 0)
+    if not any(own.get(key) for key in _LENGTH_OF_ITS_OWN):
+        steps = max(int(keys.pop("max_steps", 0) or 0), 0)
     names = _domains(keys["dataset"])
     between = max(1, min(_MOST_STEPS_BETWEEN, steps // _RECORDS)) if steps else _MOST_STEPS_BETWEEN
     defaults: dict[str, Any] = {
@@ -176,7 +194,7 @@ def _proxy(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dic
 
 def _final(base: Mapping[str, Any], own: Mapping[str, Any], weights: Path | None) -> dict[str, Any]:
     sampling = {"mixture_sample_rule": "mixture", "init_mixture_proportions": f"from:{weights}"}
-    return {**base, "train_type": "static_mix", **sampling, **own}
+    return {**_shared(base, own), "train_type": "static_mix", **sampling, **own}
 
 
 def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
