@@ -15,6 +15,7 @@ from dataflex.testing.tiny import write_model
 from dataflex_mixers_doremi import cli
 from dataflex_mixers_doremi.model_size import parameters, spell
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases
+from dataflex_mixers_doremi.reference import model_identity
 from dataflex_mixers_doremi.run import Progress, progress, run_phases
 
 BASE = {"model_name_or_path": "large", "dataset": "web,code", "output_dir": "out", "max_steps": 40, "seed": 1}
@@ -145,15 +146,28 @@ def test_no_round_at_all_is_refused() -> None:
 
 
 def record(phase: Any, *, complete: bool = True, **changes: Any) -> None:
-    phase.output_dir.mkdir(parents=True)
-    kept = {"complete": complete, "keys": {**phase.keys, **changes}, "weights": None}
+    phase.output_dir.mkdir(parents=True, exist_ok=True)
+    kept = {"complete": complete, "keys": {**phase.keys, **changes}, "weights": None, "reference": None}
     (phase.output_dir / "phase.json").write_text(json.dumps(kept))
 
 
-def test_a_phase_is_to_do_begun_or_complete(tmp_path: Path) -> None:
+@pytest.fixture
+def checkpoints(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
+    """Output directories that hold something to go on from."""
+    folders: set[Path] = set()
+
+    def latest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
+        return (folder / "checkpoint-2" if folder in folders else None), {}
+
+    monkeypatch.setattr("dataflex_mixers_doremi.run.latest_valid", latest)
+    return folders
+
+
+def test_a_phase_is_to_do_begun_or_complete(tmp_path: Path, checkpoints: set[Path]) -> None:
     reference, proxy, final = plan(output_dir=str(tmp_path))
     record(reference)
     record(proxy, complete=False)
+    checkpoints.add(proxy.output_dir)
     assert [progress(phase) for phase in (reference, proxy, final)] == [
         Progress.COMPLETE,
         Progress.BEGUN,
@@ -161,11 +175,77 @@ def test_a_phase_is_to_do_begun_or_complete(tmp_path: Path) -> None:
     ]
 
 
-def test_a_phase_that_was_begun_with_other_keys_is_refused_with_both_values(tmp_path: Path) -> None:
+@pytest.mark.parametrize("complete", [True, False])
+def test_a_phase_that_was_begun_with_other_keys_is_refused_with_both_values(
+    tmp_path: Path, checkpoints: set[Path], complete: bool
+) -> None:
     reference, _, _ = plan(output_dir=str(tmp_path))
-    record(reference, seed=2)
+    record(reference, complete=complete, seed=2)
+    checkpoints.add(reference.output_dir)
     with pytest.raises(ConfigError, match=r"round 1, reference in .* begun with other keys: seed was 2 and is now 1"):
         progress(reference)
+
+
+def test_a_phase_without_a_checkpoint_is_to_do_whatever_it_was_begun_with(tmp_path: Path) -> None:
+    reference, _, _ = plan(output_dir=str(tmp_path))
+    record(reference, complete=False, seed=2)
+    assert progress(reference) is Progress.TO_DO
+
+
+def test_keys_that_leave_the_result_as_it_is_may_change(tmp_path: Path) -> None:
+    proxy = plan(output_dir=str(tmp_path), save_steps=5, doremi={"proxy": {"component_params": {"eta": 0.5}}})[1]
+    params = {**proxy.keys["component_params"], "cache_dir": "elsewhere"}
+    free = {"logging_steps": 9, "report_to": "none", "save_total_limit": 1, "dataloader_num_workers": 2}
+    record(proxy, **free, save_steps=50, component_params=params)
+    assert progress(proxy) is Progress.COMPLETE
+    record(proxy, component_params={**params, "eta": 2.0})
+    with pytest.raises(ConfigError, match=r"component_params was .*2.0.* and is now .*0.5"):
+        progress(proxy)
+
+
+def test_a_proxy_whose_reference_has_changed_is_refused(tmp_path: Path) -> None:
+    reference, proxy, _ = plan(output_dir=str(tmp_path))
+    reference.output_dir.mkdir(parents=True)
+    (reference.output_dir / "config.json").write_text("{}")
+    weights = reference.output_dir / "model.safetensors"
+    weights.write_bytes(b"as it was")
+    record(proxy)
+    kept = json.loads((proxy.output_dir / "phase.json").read_text())
+    identity = model_identity(str(reference.output_dir))
+    (proxy.output_dir / "phase.json").write_text(json.dumps({**kept, "reference": identity}))
+    assert progress(proxy) is Progress.COMPLETE
+    weights.write_bytes(b"trained anew")
+    with pytest.raises(ConfigError, match=r"round 1, proxy in .* another reference than .*reference is now"):
+        progress(proxy)
+
+
+def end_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    started: list[list[str]] = []
+    monkeypatch.setattr("dataflex_mixers_doremi.run._train", lambda phase, *_: started.append(phase.title) or code)
+    return started
+
+
+def test_a_phase_that_was_refused_at_its_start_takes_a_corrected_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = end_with(2, monkeypatch)
+    for rate in (-1.0, 1e-3):
+        with pytest.raises(SystemExit), caplog.at_level("ERROR", "dataflex"):
+            run_phases(plan(output_dir=str(tmp_path), learning_rate=rate), tmp_path, [])
+    assert started == ["round 1, reference"] * 2
+    assert "begins it anew: there is no checkpoint" in caplog.text and "goes on" not in caplog.text
+
+
+def test_a_phase_that_was_stopped_says_that_it_goes_on(
+    tmp_path: Path, checkpoints: set[Path], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    end_with(137, monkeypatch)
+    phases = plan(output_dir=str(tmp_path))
+    checkpoints.add(phases[0].output_dir)
+    with pytest.raises(SystemExit) as caught, caplog.at_level("ERROR", "dataflex"):
+        run_phases(phases, tmp_path, [])
+    assert caught.value.code == 137
+    assert "ended with exit code 137. The same command goes on from its last checkpoint." in caplog.text
 
 
 def test_a_final_phase_whose_weights_have_changed_is_refused(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ a final phase.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -68,6 +68,13 @@ class Phase:
         """The weights it samples by, if an earlier phase found them."""
         given = str(self.keys.get("init_mixture_proportions", ""))
         return Path(given.removeprefix("from:")) if given.startswith("from:") else None
+
+    @property
+    def reference(self) -> Path | None:
+        """The reference it reads, if it is a proxy: a folder or a name on a hub."""
+        params = self.keys.get("component_params")
+        given = params.get("reference") if isinstance(params, Mapping) else None
+        return Path(str(given)) if given and self.name is PhaseName.PROXY else None
 
     @property
     def length(self) -> str:
@@ -195,13 +202,3 @@ def _proxy(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dic
 def _final(base: Mapping[str, Any], own: Mapping[str, Any], weights: Path | None) -> dict[str, Any]:
     sampling = {"mixture_sample_rule": "mixture", "init_mixture_proportions": f"from:{weights}"}
     return {**_shared(base, own), "train_type": "static_mix", **sampling, **own}
-
-
-def changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> Sequence[str]:
-    """Keys whose values differ, each with both values."""
-    names = sorted(before.keys() | now.keys())
-    return [
-        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
-        for name in names
-        if before.get(name) != now.get(name)
-    ]

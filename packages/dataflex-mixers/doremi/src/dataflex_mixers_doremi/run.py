@@ -19,9 +19,12 @@ from typing import Any
 
 import yaml
 
+from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
 from dataflex.state import write_atomically
-from dataflex_mixers_doremi.phases import Phase, changed_keys
+from dataflex_mixers_doremi.phases import Phase
+from dataflex_mixers_doremi.recorded_keys import changed_keys
+from dataflex_mixers_doremi.reference import model_identity
 
 logger = logging.getLogger("dataflex")
 
@@ -38,13 +41,13 @@ class Progress(StrEnum):
 
 
 def progress(phase: Phase) -> Progress:
-    """How far a phase has come, by its record.
+    """How far a phase has come, by its record and its checkpoints: one without either has nothing to lose.
 
     Raises:
-        ConfigError: when it was begun with other keys, or the weights it had read have changed since.
+        ConfigError: when it was begun with keys of another result, or what it had read has changed since.
     """
     record = _read(phase)
-    if record is None:
+    if record is None or not (record["complete"] or _has_checkpoint(phase)):
         return Progress.TO_DO
     changed = changed_keys(record["keys"], json.loads(json.dumps(phase.keys)))
     if changed:
@@ -56,6 +59,11 @@ def progress(phase: Phase) -> Progress:
         raise ConfigError(
             f"{phase.title} in {phase.output_dir} was begun with other weights than {phase.weights_read} has now. "
             f"Restore that file, or move {phase.output_dir} away."
+        )
+    if record["reference"] is not None and _identity(phase) not in (None, record["reference"]):
+        raise ConfigError(
+            f"{phase.title} in {phase.output_dir} was begun with another reference than {phase.reference} is now. "
+            f"Restore that model, or move {phase.output_dir} away."
         )
     return Progress.COMPLETE if record["complete"] else Progress.BEGUN
 
@@ -79,22 +87,22 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
         )
     root.mkdir(parents=True, exist_ok=True)
     with _locked(root / _LOCK_NAME) as lock:
-        states = [progress(phase) for phase in phases]
+        for phase in phases:  # all of them before the first trains
+            progress(phase)
         for phase in phases:
             phase.run_file.parent.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(dict(phase.keys), sort_keys=False, allow_unicode=True)
             write_atomically(phase.run_file, text.encode())
-        for phase, state in zip(phases, states, strict=True):
-            if state is Progress.COMPLETE:
+        for phase in phases:
+            if progress(phase) is Progress.COMPLETE:  # asked again: a phase before it may have been trained anew
                 logger.info("%s is complete: %s", phase.title, phase.output_dir)
                 continue
             logger.info("%s: %s, %s", phase.title, phase.run_file, phase.length)
             _record(phase, complete=False)
             code = _train(phase, plugins, lock)
             if code:
-                logger.error(
-                    "%s ended with exit code %d. The same command goes on from its last checkpoint.", phase.title, code
-                )
+                further = "goes on from its last" if _has_checkpoint(phase) else "begins it anew: there is no"
+                logger.error("%s ended with exit code %d. The same command %s checkpoint.", phase.title, code, further)
                 raise SystemExit(code)
             _record(phase, complete=True)
 
@@ -136,7 +144,12 @@ def _locked(path: Path) -> Iterator[int]:
 
 def _record(phase: Phase, *, complete: bool) -> None:
     phase.output_dir.mkdir(parents=True, exist_ok=True)
-    record = {"complete": complete, "keys": dict(phase.keys), "weights": _digest(phase.weights_read)}
+    record = {
+        "complete": complete,
+        "keys": dict(phase.keys),
+        "weights": _digest(phase.weights_read),
+        "reference": _identity(phase),
+    }
     write_atomically(phase.output_dir / RECORD_NAME, (json.dumps(record, indent=1) + "\n").encode())
 
 
@@ -152,3 +165,14 @@ def _digest(path: Path | None) -> str | None:
     if path is None or not path.is_file():
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _has_checkpoint(phase: Phase) -> bool:
+    return latest_valid(phase.output_dir)[0] is not None
+
+
+def _identity(phase: Phase) -> str | None:
+    """What tells the reference of a proxy from others; ``None`` without one, or where it is no folder (any more)."""
+    if phase.reference is None or not phase.reference.expanduser().is_dir():
+        return None
+    return model_identity(str(phase.reference))
