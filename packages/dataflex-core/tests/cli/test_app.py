@@ -21,6 +21,7 @@ OWN = [
         "list-components",
         "show-component",
         "check-component",
+        "check-run",
         "new-component",
         "doctor",
         "version",
@@ -33,6 +34,7 @@ WITH_PLUGINS = [
     "list-components",
     "show-component x",
     "check-component x",
+    "check-run run.yaml",
     "doctor",
 ]
 
@@ -48,6 +50,8 @@ def started(monkeypatch):
     monkeypatch.setitem(sys.modules, "dataflex.cli.train", SimpleNamespace(run_train=record("train")))
     score = SimpleNamespace(run_score=record("score"), ScoreOptions=dict)
     monkeypatch.setitem(sys.modules, "dataflex.cli.score", score)
+    checked = SimpleNamespace(check_runs=record("check-run"))
+    monkeypatch.setitem(sys.modules, "dataflex.cli.check_run", checked)
     monkeypatch.setitem(sys.modules, "dataflex.cli.demo", SimpleNamespace(run_demo=record("demo")))
     monkeypatch.setitem(
         sys.modules, "dataflex.bridge.llamafactory", SimpleNamespace(run_command=record("llamafactory"))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.testing.tiny import write_model
+from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 from dataflex_mixers_doremi import cli
 from dataflex_mixers_doremi.model_size import parameters, spell
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases
@@ -282,14 +282,23 @@ def test_several_nodes_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         run_phases(plan(output_dir=str(tmp_path)), tmp_path, [])
 
 
-def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A run file of a tiny model and two data sets."""
     model = write_model(tmp_path / "model")
+    data = write_dataset(tmp_path / "data", web=tiny_rows(8), code=tiny_rows(8))
     run = tmp_path / "run.yaml"
-    run.write_text(f"model_name_or_path: {model}\ndataset: web,code\noutput_dir: {tmp_path / 'out'}\nmax_steps: 4\n")
+    keys = {"stage": "pt", "do_train": True, "finetuning_type": "full", "max_steps": 4, "dataset": "web,code"}
+    paths = {"model_name_or_path": model, "dataset_dir": data, "output_dir": tmp_path / "out"}
+    run.write_text(json.dumps(keys | {name: str(path) for name, path in paths.items()}))
+    return run
+
+
+def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
-        cli.main([str(run), "--dry-run", "--json", "doremi.final.max_steps=9"])
+        cli.main([str(project), "--dry-run", "--json", "doremi.final.max_steps=9"])
     assert not caught.value.code
     rows = json.loads(capsys.readouterr().out)
     assert [(row["phase"], row["length"]) for row in rows] == [
@@ -299,9 +308,39 @@ def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
     ]
     from transformers import AutoModelForCausalLM
 
+    model = project.parent / "model"
     real = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_pretrained(model).parameters())
     assert {row["parameters"] for row in rows} == {real}
-    assert not (tmp_path / "out").exists()
+    assert not (project.parent / "out").exists()
+
+
+@pytest.mark.parametrize("call", [["--dry-run"], []])
+def test_what_a_later_phase_would_refuse_is_refused_before_the_first_trains(
+    project: Path, capfd: pytest.CaptureFixture[str], call: list[str]
+) -> None:
+    mistakes = ["doremi.proxy.component_params.etta=1", "doremi.final.init_mixture_proportions=[1,1,1]"]
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(project), *mistakes, *call])
+    assert caught.value.code == 2
+    said = capfd.readouterr().err
+    assert "mixer 'doremi' has no parameter 'etta' (from round-1-proxy.yaml). Did you mean 'eta'?" in said
+    assert "init_mixture_proportions (from round-1-final.yaml) has 3 values for 2 domains (web, code)" in said
+    assert not (project.parent / "out").exists()
+
+
+def test_a_data_set_that_nobody_described_is_refused_before_anything_trains(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main([str(project), "dataset=nope,code"])
+    assert caught.value.code == 2
+    assert "cannot find dataset: nope, code" in capfd.readouterr().err
+
+
+def test_a_model_that_is_nowhere_is_refused_before_anything_trains(project: Path) -> None:
+    missing = project.parent / "missing"
+    with pytest.raises(ConfigError, match=r"missing of round 1, final is neither a folder with a model nor found"):
+        cli.main([str(project), f"doremi.final.model_name_or_path={missing}"])
 
 
 def test_a_number_of_parameters_is_spelled_as_people_write_it(tmp_path: Path) -> None:
@@ -312,7 +351,7 @@ def test_a_number_of_parameters_is_spelled_as_people_write_it(tmp_path: Path) ->
         "494 M",
         "1.54 B",
     ]
-    assert parameters(str(tmp_path / "missing")) is None
+    assert parameters(str(tmp_path / "missing"), {}) is None
 
 
 @pytest.mark.parametrize(

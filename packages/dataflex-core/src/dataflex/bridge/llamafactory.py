@@ -82,6 +82,37 @@ def known_keys() -> dict[str, Any]:
     return keys
 
 
+def check_dataset_names(arguments: Mapping[str, Any], source: str) -> list[str]:
+    """Look the data sets of a run up, as LlamaFactory will; their files are not read.
+
+    Args:
+        arguments: LlamaFactory's own keys.
+        source: The run file, for the message.
+
+    Returns:
+        Those of ``dataset``, in order.
+
+    Raises:
+        ConfigError: when one is not described in ``dataset_info.json``, or that file is missing.
+    """
+    from llamafactory.data.parser import get_dataset_list
+
+    folder = arguments.get("dataset_dir") or "data"
+    named = {key: _names(arguments.get(key)) for key in ("dataset", "eval_dataset")}
+    for key, names in named.items():
+        try:
+            get_dataset_list(names, folder)
+        except (ValueError, OSError, KeyError) as error:
+            raise ConfigError(
+                f"LlamaFactory cannot find {key}: {', '.join(names)} (from {source}) in dataset_dir: {folder}: {error}"
+            ) from error
+    return named["dataset"]
+
+
+def _names(given: Any) -> list[str]:
+    return [str(name).strip() for name in (given.split(",") if isinstance(given, str) else given or ())]
+
+
 def run_static(arguments: Mapping[str, Any]) -> None:
     """Train with LlamaFactory itself."""
     from llamafactory.train.tuner import run_exp

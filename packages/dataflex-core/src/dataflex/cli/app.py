@@ -22,7 +22,9 @@ from dataflex.spec import Kind
 EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
 
-_TAKE_PLUGINS = frozenset({"train", "score", "list-components", "show-component", "check-component", "doctor"})
+_TAKE_PLUGINS = frozenset(
+    {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
+)
 
 app = typer.Typer(
     name="dataflex",
@@ -220,6 +222,22 @@ def check_component(
 
     if not examine(name, list(param or ()), _plugin_values(ctx, plugin), kind, as_json):
         raise typer.Exit(1)
+
+
+@app.command("check-run")
+def check_run(
+    ctx: typer.Context,
+    run_files: Annotated[list[Path], typer.Argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
+    plugin: PluginValues = None,
+) -> None:
+    """Check run files as `train` does before it loads a model or data, and the names of their data sets.
+
+    All that is wrong is printed at once, with exit code 2; nothing is written.
+    """
+    from dataflex.cli.check_run import check_runs
+
+    check_runs(run_files, _plugin_values(ctx, plugin))
+    stdout.print(f"{len(run_files)} run files can start, as far as that shows before anything loads.")
 
 
 @app.command("new-component")

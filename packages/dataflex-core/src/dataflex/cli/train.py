@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex.config import checks
-from dataflex.config.plan import prepare
+from dataflex.config.plan import PreparedRun, prepare
 from dataflex.config.run import RunFile, check_known_keys, check_numbers, read_run_file
 from dataflex.console import configure_logging
 from dataflex.plugins.manager import PluginManager
@@ -32,10 +32,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     run = read_run_file(run_file, overrides)
     for warning in checks.warnings(run):
         logger.warning(warning)
-    dynamic = run.train_type is not TrainType.STATIC
-    options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
-    prepared = prepare(run, PluginManager.load(options)) if dynamic else None
-    check_keys(run)
+    options, prepared = check_run(run, plugin_values)
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     from dataflex.bridge import llamafactory
@@ -46,6 +43,26 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         llamafactory.run_static(run.llamafactory)
     else:
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
+
+
+def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions, PreparedRun | None]:
+    """Make every check of a run file that loads neither model nor data.
+
+    Args:
+        run: The run file.
+        plugin_values: The values of ``-p``.
+
+    Returns:
+        What was asked of the plugins, and the checked run; ``None`` for a static one.
+
+    Raises:
+        DataFlexError: as :func:`~dataflex.config.plan.prepare`, and for a key that LlamaFactory does not know.
+    """
+    dynamic = run.train_type is not TrainType.STATIC
+    options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
+    prepared = prepare(run, PluginManager.load(options)) if dynamic else None
+    check_keys(run)
+    return options, prepared
 
 
 def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) -> bool:

@@ -11,6 +11,7 @@ import typer
 
 from dataflex.console import print_table, stdout
 from dataflex.errors import ConfigError
+from dataflex_mixers_doremi.checks import check_phases
 from dataflex_mixers_doremi.phases import Phase, plan_phases
 from dataflex_mixers_doremi.run import progress, run_phases
 
@@ -36,7 +37,7 @@ def doremi(
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
     rounds: Annotated[int, typer.Option("--rounds", help="Rounds of reference and proxy before the final run.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the phases and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the phases, and stop.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
     plugin: Annotated[
         list[str] | None, typer.Option("-p", "--plugin", metavar="FILE|no:DIST", help="As for `dataflex train`.")
@@ -50,6 +51,7 @@ def doremi(
     """
     keys = _read(run_file, list(overrides or ()))
     phases = plan_phases(keys, rounds, run_file)
+    check_phases(phases, list(plugin or ()))
     if dry_run:
         _show(phases, as_json)
     else:
@@ -81,8 +83,8 @@ def _show(phases: list[Phase], as_json: bool) -> None:
 
     from dataflex_mixers_doremi.model_size import parameters, spell
 
-    models = {str(phase.keys.get("model_name_or_path")) for phase in phases}
-    sizes = {name: parameters(name) for name in models}
+    models = {str(phase.keys.get("model_name_or_path")): phase.keys for phase in phases}
+    sizes = {name: parameters(name, keys) for name, keys in models.items()}
     rows = [
         {
             "phase": phase.title,

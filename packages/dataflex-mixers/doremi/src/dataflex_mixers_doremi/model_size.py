@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
 
-def parameters(name: str) -> int | None:
+_LOADING = {"trust_remote_code": "trust_remote_code", "model_revision": "revision", "hf_hub_token": "token"}
+_LOADING |= {"cache_dir": "cache_dir"}
+
+
+def open_config(name: str, keys: Mapping[str, Any]) -> Any:
+    """Load the configuration of a model as LlamaFactory would.
+
+    Args:
+        name: A folder or a name on a hub.
+        keys: Of the run file: what LlamaFactory loads models with.
+
+    Raises:
+        OSError: when there is no such model.
+    """
+    from transformers import AutoConfig
+
+    chosen = {argument: keys[key] for key, argument in _LOADING.items() if keys.get(key) is not None}
+    return AutoConfig.from_pretrained(name, **chosen)
+
+
+def parameters(name: str, keys: Mapping[str, Any]) -> int | None:
     """Number of parameters of a model; ``None`` when its configuration cannot be had.
 
     Args:
         name: A folder or a name on a hub.
+        keys: Of the run file, as for :func:`open_config`.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM
 
     try:
-        config = AutoConfig.from_pretrained(name)
+        config = open_config(name, keys)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except Exception:  # whatever a hub, a file or a model class has to say; the run itself will say it too
