@@ -68,6 +68,12 @@ def test_an_override_is_named_as_the_origin(read):
         read(STATIC + HALVES, "mixture_unit=words")
 
 
+def test_a_file_that_names_a_domain_twice_is_refused(read, tmp_path):
+    (tmp_path / "weights.json").write_text('{"names": ["web", "code", "web"], "average": [0.2, 0.5, 0.3]}')
+    with pytest.raises(ConfigError, match=r"from:weights.json \(from run.yaml\) names 'web' twice"):
+        read(STATIC + "init_mixture_proportions: from:weights.json\n")
+
+
 def test_proportions_are_read_from_the_weights_of_an_earlier_run_by_name(read, tmp_path):
     (tmp_path / "weights.json").write_text('{"names": ["web", "code"], "average": [0.25, 0.75], "steps": 9}')
     assert read(STATIC + "init_mixture_proportions: from:weights.json\n").initial == {"web": 0.25, "code": 0.75}

@@ -63,5 +63,5 @@ def test_with_a_reference_noise_gets_little_weight(folder: Path) -> None:
 
 
 def test_without_one_noise_gets_nearly_all(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dataflex_mixers_doremi.mixer.open_reference", lambda params, context: NoReference())
+    monkeypatch.setattr("dataflex_mixers_doremi.mixer.open_reference", lambda *given: NoReference())
     assert average_weight_of_noise(folder, "without") > 0.9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -10,18 +11,23 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoTokenizer
 
 from dataflex.components.mix_context import MicroBatch, MixContext, MixtureView
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.testing.tiny import write_model
 from dataflex_mixers_doremi import plugin
 from dataflex_mixers_doremi.cached import CachedReference
 from dataflex_mixers_doremi.live import LiveReference
 from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import load_model, model_identity
+from dataflex_mixers_doremi.reference import check_vocabulary, identities, load_model, model_identity
 
 sys.path.insert(0, str(Path(__file__).parent))
 import doremi_runs
+
+
+SPOILT = doremi_runs.pool()[0]["input_ids"][0]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,10 @@ def context(tmp_path: Path, rows: Any = None) -> MixContext:
     pool = doremi_runs.pool() if rows is None else rows
     view = MixtureView(list(doremi_runs.SIZES), list(doremi_runs.SIZES.values()), [1 / 3] * 3)
     return MixContext(dataset=pool, data_collator=doremi_runs.collate, mixture=view, cache_dir=tmp_path)
+
+
+def cached(model: str, run: MixContext, token_budget: int) -> CachedReference:
+    return CachedReference(model, run, token_budget, identities(model, run))
 
 
 def micro_batch(rows: list[int]) -> MicroBatch:
@@ -54,23 +64,23 @@ def scored(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 def test_cached_losses_are_the_models_own_at_every_target(tmp_path: Path, model: str) -> None:
     run, batch = context(tmp_path), micro_batch([0, 30, 45, 3])
-    live, cached = LiveReference(model, run), CachedReference(model, run, token_budget=200)
-    expected, found = live.token_losses(batch), cached.token_losses(batch)
+    live, filled = LiveReference(model, run), cached(model, run, token_budget=200)
+    expected, found = live.token_losses(batch), filled.token_losses(batch)
     assert torch.allclose(found, expected, rtol=1e-3) and bool((found[~batch.mask_BT] == 0).all())
-    assert live.vocabulary == cached.vocabulary == doremi_runs.VOCABULARY
+    assert live.vocabulary == filled.vocabulary == doremi_runs.VOCABULARY
 
 
 def test_losses_are_computed_once(tmp_path: Path, model: str, scored: list[int]) -> None:
-    CachedReference(model, context(tmp_path), token_budget=200)
+    cached(model, context(tmp_path), token_budget=200)
     assert sorted(scored) == list(range(52))
-    CachedReference(model, context(tmp_path), token_budget=50)
+    cached(model, context(tmp_path), token_budget=50)
     assert len(scored) == 52
 
 
 def test_a_pass_that_was_killed_goes_on_with_the_rows_that_are_missing(
     tmp_path: Path, model: str, scored: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = CachedReference(model, context(tmp_path / "whole"), token_budget=200).token_losses(micro_batch([0, 51]))
+    whole = cached(model, context(tmp_path / "whole"), token_budget=200).token_losses(micro_batch([0, 51]))
     write, calls = LossFile.write, []
 
     def dying(self: LossFile, rows: Any, losses: Any) -> None:
@@ -81,47 +91,147 @@ def test_a_pass_that_was_killed_goes_on_with_the_rows_that_are_missing(
 
     monkeypatch.setattr(LossFile, "write", dying)
     with pytest.raises(KeyboardInterrupt):
-        CachedReference(model, context(tmp_path / "cut"), token_budget=60)
+        cached(model, context(tmp_path / "cut"), token_budget=60)
     done = sum(map(len, calls))
     assert 0 < done < 52
     scored.clear()
     monkeypatch.setattr(LossFile, "write", write)
-    again = CachedReference(model, context(tmp_path / "cut"), token_budget=60)
+    again = cached(model, context(tmp_path / "cut"), token_budget=60)
     assert len(scored) == 52 - done
     assert torch.allclose(again.token_losses(micro_batch([0, 51])), whole, rtol=1e-3)
 
 
 def test_another_model_or_another_pool_has_losses_of_its_own(tmp_path: Path, model: str, scored: list[int]) -> None:
-    CachedReference(model, context(tmp_path), token_budget=200)
+    cached(model, context(tmp_path), token_budget=200)
     other = tmp_path / "other"
     doremi_runs.model(seed=4).save_pretrained(other)
-    CachedReference(str(other), context(tmp_path), token_budget=200)
+    cached(str(other), context(tmp_path), token_budget=200)
     rows = doremi_runs.pool()
     rows[0] = {"input_ids": [9, 9], "labels": [-100, 9]}
-    CachedReference(model, context(tmp_path, rows), token_budget=200)
+    cached(model, context(tmp_path, rows), token_budget=200)
     assert len(scored) == 3 * 52
     assert len(list(tmp_path.glob("reference-*"))) == 3
 
 
 def test_a_row_whose_targets_have_changed_is_an_error_and_not_another_rows_loss(tmp_path: Path, model: str) -> None:
-    cached = CachedReference(model, context(tmp_path), token_budget=200)
+    filled = cached(model, context(tmp_path), token_budget=200)
     batch = micro_batch([40])
     batch.mask_BT[0, 0] = False
     with pytest.raises(
         ComponentError, match=r"row 40 has \d+ target tokens, but had \d+ when .* reference_losses: live"
     ):
-        cached.token_losses(batch)
+        filled.token_losses(batch)
 
 
 def test_losses_too_large_for_half_precision_are_kept_at_its_largest_number(tmp_path: Path) -> None:
-    file = LossFile(tmp_path, np.array([2, 1]))
+    file = LossFile(tmp_path, np.array([2, 1]), "small")
     file.create(vocabulary=9)
     file.write([1, 0], [np.array([1e9], np.float32), np.array([0.5, 2.0], np.float32)])
     assert file.read([0, 1], [2, 1]).tolist() == [0.5, 2.0, 65504.0]
 
 
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_is_refused_and_not_kept(tmp_path: Path, loss: float) -> None:
+    file = LossFile(tmp_path, np.array([2, 1, 1]), "small")
+    file.create(vocabulary=9)
+    with pytest.raises(ComponentError, match=r"reference model small .* not finite, for 1 rows of the pool \(2\)"):
+        file.write([0, 2], [np.array([1.0, 2.0], np.float32), np.array([loss], np.float32)])
+    assert file.missing().tolist() == [0, 1, 2]
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that knows nothing of one token."""
+    folder, broken = tmp_path_factory.mktemp("spoilt"), doremi_runs.model(seed=3)
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[SPOILT] = torch.nan
+    broken.save_pretrained(folder)
+    return str(folder)
+
+
+def test_a_reference_that_was_spoilt_is_named_with_its_rows(tmp_path: Path, spoilt: str) -> None:
+    rows = [row for row, item in enumerate(doremi_runs.pool()) if SPOILT in item["input_ids"][:-1]]
+    sound = next(row for row in range(52) if row not in rows)
+    batch = micro_batch([sound, rows[0]])
+    with pytest.raises(ComponentError, match=rf"model {spoilt} has losses that are not finite.* \({rows[0]}\)"):
+        LiveReference(spoilt, context(tmp_path)).token_losses(batch)
+    with pytest.raises(ComponentError, match=rf"model {spoilt} has losses that are not finite"):
+        cached(spoilt, context(tmp_path), token_budget=20)
+    (folder,) = tmp_path.glob("reference-*")
+    counts = np.fromfile(folder / "counts.i32", np.int32)
+    assert (counts[rows] == -1).all()
+
+
+class Autocast:
+    """As much of an accelerator as a pass over the pool needs."""
+
+    process_index, num_processes, device = 0, 1, torch.device("cpu")
+
+    def __init__(self, mixed_precision: str) -> None:
+        self.mixed_precision = mixed_precision
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+    def autocast(self) -> Any:
+        return torch.autocast("cpu", torch.bfloat16, enabled=self.mixed_precision == "bf16")
+
+
+def test_another_precision_has_losses_of_its_own(tmp_path: Path, model: str, scored: list[int]) -> None:
+    for name in ("no", "bf16", "no"):
+        cached(model, dataclasses.replace(context(tmp_path), accelerator=Autocast(name)), token_budget=200)
+    assert len(scored) == 2 * 52
+    assert len(list(tmp_path.glob("reference-*"))) == 2
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with a tokenizer of 259 tokens."""
+    return write_model(tmp_path_factory.mktemp("spoken"))
+
+
+def without_tokenizer(folder: Path, vocabulary: int) -> str:
+    config = AutoConfig.from_pretrained(folder)
+    config.vocab_size, config.eos_token_id, config.pad_token_id = vocabulary, 0, 0
+    bare = folder.parent / f"{folder.name}-{vocabulary}"
+    config.save_pretrained(bare)
+    return str(bare)
+
+
+def speaking(tmp_path: Path, spoken: Path) -> MixContext:
+    return dataclasses.replace(context(tmp_path), tokenizer=AutoTokenizer.from_pretrained(spoken), vocab_size=259)
+
+
+def test_the_same_tokenizer_passes_without_a_word(
+    tmp_path: Path, spoken: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    check_vocabulary(str(spoken), speaking(tmp_path, spoken))
+    assert not caplog.records
+
+
+def test_a_reference_without_a_tokenizer_is_named_and_compared_by_size(
+    tmp_path: Path, spoken: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = without_tokenizer(spoken, 400)
+    check_vocabulary(large, speaking(tmp_path, spoken))
+    assert f"the reference model {large} has no tokenizer (there is no tokenizer.json and no " in caplog.text
+    assert "compared by size only" in caplog.text
+    with pytest.raises(ConfigError, match=r"smaller vocabulary .*: 100 tokens, and 259 are needed .*has no tokenizer"):
+        check_vocabulary(without_tokenizer(spoken, 100), speaking(tmp_path, spoken))
+
+
+def test_a_run_without_a_tokenizer_compares_the_sizes_of_both_models(
+    tmp_path: Path, model: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = dataclasses.replace(context(tmp_path), vocab_size=doremi_runs.VOCABULARY)
+    check_vocabulary(model, run)
+    assert "the run has no tokenizer" in caplog.text
+    with pytest.raises(ConfigError, match=r": 32 tokens, and 33 are needed \(the run has no tokenizer\)"):
+        check_vocabulary(model, dataclasses.replace(run, vocab_size=doremi_runs.VOCABULARY + 1))
+
+
 def test_a_row_with_more_targets_than_its_labels_said_is_refused(tmp_path: Path) -> None:
-    file = LossFile(tmp_path, np.array([1]))
+    file = LossFile(tmp_path, np.array([1]), "small")
     file.create(vocabulary=9)
     with pytest.raises(ComponentError, match="row 0 has 2 target tokens in its batch, but 1 in the pool"):
         file.write([0], [np.zeros(2, np.float32)])

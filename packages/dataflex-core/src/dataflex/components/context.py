@@ -34,6 +34,7 @@ class RunContext:
         stage: LlamaFactory's training stage (``sft``, ``pt``, ...), or ``""`` under another front end.
         eval_datasets: The run's eval sets by name; empty if it has none.
         tokenizer: The tokenizer (or processor) of the run.
+        vocab_size: Tokens the model's configuration has room for; ``None`` where it does not say.
         optimizer: Returns the run's optimizer; only meaningful once training has begun.
         scheduler: Returns the run's learning-rate scheduler, likewise.
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
@@ -50,6 +51,7 @@ class RunContext:
     stage: str = ""
     eval_datasets: Mapping[str, Any] = field(default_factory=dict)
     tokenizer: Any = None
+    vocab_size: int | None = None
     optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None
     scheduler: Callable[[], Any] = lambda: None
     scores_only: bool = False

@@ -44,10 +44,14 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
         raise ConfigError(f"{origin} names a file that does not exist; looked for {tried}. Run what writes it.")
     try:
         record = json.loads(found.read_text(encoding="utf-8"))
-        names, average = record["names"], record["average"]
-        return {str(name): float(share) for name, share in zip(names, average, strict=True)}
+        names, average = [str(name) for name in record["names"]], record["average"]
+        shares = {name: float(share) for name, share in zip(names, average, strict=True)}
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(
             f"{origin} is not a file of weights: it needs `names` and `average`, lists of one length "
             f"({type(error).__name__}: {error})."
         ) from error
+    twice = [name for name in shares if names.count(name) > 1]
+    if twice:
+        raise ConfigError(f"{origin} names {', '.join(map(repr, twice))} twice. Each domain has one share.")
+    return shares

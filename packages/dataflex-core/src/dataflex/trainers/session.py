@@ -301,7 +301,13 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
         stage=plan.stage,
         eval_datasets=named,
         tokenizer=getattr(trainer, "processing_class", None),
+        vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
         optimizer=lambda: trainer.optimizer,
         scheduler=lambda: trainer.lr_scheduler,
         scores_only=plan.scores_only,
     )
+
+
+def _vocab_size(config: Any) -> int | None:
+    text = config.get_text_config() if hasattr(config, "get_text_config") else config
+    return getattr(text, "vocab_size", None)

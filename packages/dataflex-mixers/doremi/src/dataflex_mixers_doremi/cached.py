@@ -17,7 +17,6 @@ from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
-from dataflex.data.fingerprint import fingerprint
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import together
@@ -27,13 +26,13 @@ from dataflex.scoring.inputs import batch_labels, model_inputs
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
 from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import load_model, model_identity
+from dataflex_mixers_doremi.reference import load_model
 
 logger = logging.getLogger("dataflex")
 
 
 class CachedReference:
-    """The reference's losses in a file, keyed by pool and model. What is there already is not computed again.
+    """The reference's losses in a file, keyed by pool, model and precision. What is there is not computed again.
 
     All ranks share the folder. The model is loaded only if losses are missing, and let go once they are written.
 
@@ -41,19 +40,20 @@ class CachedReference:
         name: The model.
         context: The run; files lie in its ``cache_dir``.
         token_budget: Padded tokens of one batch.
+        hashes: What :func:`~dataflex_mixers_doremi.reference.identities` gave.
 
     Raises:
         ConfigError: when the model cannot be loaded.
-        ComponentError: on every rank, when it fails on one.
+        ComponentError: on every rank, when it fails on one or has a loss that is not finite.
     """
 
-    def __init__(self, name: str, context: RunContext, token_budget: int) -> None:
+    def __init__(self, name: str, context: RunContext, token_budget: int, hashes: Mapping[str, str]) -> None:
         capacity = trained_tokens(context.dataset)
         key = hashlib.blake2b(digest_size=12)
-        for part in (fingerprint(context.dataset), model_identity(name)):
+        for part in (hashes["pool"], hashes["reference"], _precision(context)):
             key.update(part.encode())
         key.update(capacity.tobytes())  # the fingerprint looks at some of the rows; this at the length of each
-        self._file = LossFile(context.cache_dir / f"reference-{key.hexdigest()}", capacity)
+        self._file = LossFile(context.cache_dir / f"reference-{key.hexdigest()}", capacity, name)
         self._fill(name, context, token_budget)
         self.vocabulary = self._file.vocabulary
 
@@ -115,6 +115,11 @@ def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> list[Any]:
     flat = losses_BT[mask_BT].float().cpu().numpy()
     ends = np.cumsum(mask_BT.sum(dim=1).cpu().numpy())
     return np.split(flat, ends[:-1])
+
+
+def _precision(context: RunContext) -> str:
+    """The precision the model is run in: the losses depend on it."""
+    return "no" if context.accelerator is None else str(context.accelerator.mixed_precision)
 
 
 def _wait(context: RunContext) -> None:

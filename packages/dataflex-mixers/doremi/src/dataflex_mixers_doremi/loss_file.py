@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dataflex.errors import ComponentError
 from dataflex.state import write_atomically
+from dataflex_mixers_doremi.reference import not_finite
 
 Whole = npt.NDArray[np.int64]
 
@@ -36,10 +37,12 @@ class LossFile:
     Args:
         folder: Where they lie.
         capacity: Most target tokens of each row; shape ``[rows]``.
+        model: The reference's name, for messages.
     """
 
     folder: Path
     capacity: Whole
+    model: str
 
     def __post_init__(self) -> None:
         self._offsets = np.concatenate([[0], np.cumsum(self.capacity)]).astype(np.int64)
@@ -79,8 +82,12 @@ class LossFile:
         """Write the losses of some rows. Several processes may, each its own rows.
 
         Raises:
-            ComponentError: when a row has more targets than its labels said.
+            ComponentError: when a row has more targets than its labels said, or a loss is not finite. None of the
+                rows counts as known then.
         """
+        unknown = [row for row, found in zip(rows, losses, strict=True) if not np.isfinite(found).all()]
+        if unknown:
+            raise not_finite(self.model, unknown)
         with (self.folder / _LOSSES).open("r+b") as values, (self.folder / _COUNTS).open("r+b") as counts:
             for row, found in zip(rows, losses, strict=True):
                 if len(found) > self.capacity[row]:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 
 from dataflex import Mixer
 from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
-from dataflex.data.fingerprint import fingerprint
+from dataflex.errors import ComponentError, ConfigError
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
 from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
-from dataflex_mixers_doremi.reference import Reference, check_vocabulary, model_identity
+from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME, write_weights
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ class DoremiMixer(Mixer):
     def __init__(self, params: DoremiParams, context: MixContext) -> None:
         super().__init__(params, context)
         check_vocabulary(params.reference, context)
-        self._reference = open_reference(params, context)
-        self._hashes = {"pool": fingerprint(context.dataset), "reference": model_identity(params.reference)}
+        self._hashes = identities(params.reference, context)
+        self._reference = open_reference(params, context, self._hashes)
         self.dro = GroupDro.begin(len(context.domain_names), math.log(self._reference.vocabulary))
 
     def token_scores(self, batch: MicroBatch) -> torch.Tensor:
@@ -49,7 +49,18 @@ class DoremiMixer(Mixer):
         return (batch.losses_BT - self._reference.token_losses(batch)).clamp(min=0)
 
     def on_step(self, stats: StepStats) -> None:
-        """Move the weights by the excess losses of a whole optimizer step."""
+        """Move the weights by the excess losses of a whole optimizer step.
+
+        Raises:
+            ComponentError: when the loss of a domain is not finite: its excess is unknown, and the model is spoilt.
+        """
+        unknown = np.flatnonzero(~np.isfinite(stats.scores))
+        if len(unknown):
+            domains = ", ".join(self.context.domain_names[k] for k in unknown)
+            raise ComponentError(
+                f"the training loss of {domains} is not finite at step {stats.step}, so its excess over the reference is "
+                "unknown. Lower learning_rate or train in bf16, and go on from the last checkpoint."
+            )
         params = self.params
         self.dro.step(
             stats.scores,
@@ -91,20 +102,31 @@ class DoremiMixer(Mixer):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the weights have come to."""
-        return self.dro.state_dict()
+        """Where the weights have come to, and against which pool and reference."""
+        return {**self.dro.state_dict(), "hashes": dict(self._hashes)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Take it back.
+
+        Raises:
+            ConfigError: when it was found against another pool or another reference.
+        """
+        changed = [name for name, value in self._hashes.items() if state["hashes"][name] != value]
+        if changed:
+            raise ConfigError(
+                f"the {' and the '.join(changed)} of mixer 'doremi' changed after the checkpoint was written, so its "
+                f"weights would be averages over two. Restore what was there (the reference is "
+                f"{self.params.reference}), or start anew in another output_dir."
+            )
         self.dro = GroupDro.from_state(state)
 
 
-def open_reference(params: DoremiParams, context: MixContext) -> Reference:
-    """The reference's losses, as the parameters say where from."""
+def open_reference(params: DoremiParams, context: MixContext, hashes: Mapping[str, str]) -> Reference:
+    """The reference's losses, as the parameters say where from; ``hashes`` tell pool and reference from others."""
     if params.reference_losses is ReferenceLosses.LIVE:
         from dataflex_mixers_doremi.live import LiveReference
 
         return LiveReference(params.reference, context)
     from dataflex_mixers_doremi.cached import CachedReference
 
-    return CachedReference(params.reference, context, params.token_budget)
+    return CachedReference(params.reference, context, params.token_budget, hashes)

@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
-from dataflex.errors import ConfigError
+from dataflex.data.fingerprint import fingerprint
+from dataflex.errors import ComponentError, ConfigError
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("dataflex")
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model*.bin")
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+_NAMED = 8  # rows spelled out in a message
 _CONFIGS = ("config.json", "adapter_config.json")
 
 
@@ -93,24 +97,55 @@ def model_identity(name: str) -> str:
     return f"{name}@{commit}"
 
 
-def check_vocabulary(name: str, context: RunContext) -> None:
-    """Compare the reference's tokenizer with the run's: losses of other tokens cannot be compared.
+def identities(name: str, context: RunContext) -> dict[str, str]:
+    """What tells the pool and the reference of a run from others. Reads the reference's files: seconds per GB.
 
     Raises:
-        ConfigError: names the first tokens that differ.
+        ConfigError: when there is no such model.
     """
-    from transformers import AutoTokenizer
+    return {"pool": fingerprint(context.dataset), "reference": model_identity(name)}
 
+
+def not_finite(name: str, rows: Sequence[int]) -> ComponentError:
+    """The error for losses that nothing can be compared with.
+
+    Args:
+        name: The reference.
+        rows: Rows of the pool it has such losses for.
+    """
+    named = ", ".join(map(str, rows[:_NAMED])) + (", ..." if len(rows) > _NAMED else "")
+    return ComponentError(
+        f"the reference model {name} has losses that are not finite, for {len(rows)} rows of the pool ({named}). Look "
+        "at its training, and at the precision it is run in (fp16 overflows where bf16 does not)."
+    )
+
+
+def check_vocabulary(name: str, context: RunContext) -> None:
+    """Compare the reference's vocabulary with the run's: losses of other tokens cannot be compared.
+
+    Where one of them has no tokenizer, a warning says so and only the sizes are compared.
+
+    Raises:
+        ConfigError: names the first tokens that differ; or when the reference has too few.
+    """
     ours = getattr(context.tokenizer, "tokenizer", context.tokenizer)
     if ours is None:
-        logger.warning("the run has no tokenizer, so its vocabulary is not compared with that of %s.", name)
+        _compare_sizes(name, context.vocab_size, "the run has no tokenizer", context)
         return
-    try:
-        theirs = AutoTokenizer.from_pretrained(name)
-    except Exception as error:  # weights alone, without a tokenizer
-        logger.warning("the vocabulary of %s cannot be compared: %s: %s", name, type(error).__name__, error)
+    here = ours.get_vocab()
+    source, theirs = _tokenizer_source(name), None
+    lack = f"the reference model {name} has no tokenizer (there is no {' and no '.join(_TOKENIZERS)} in it)"
+    if source is not None:
+        from transformers import AutoTokenizer
+
+        try:
+            theirs = AutoTokenizer.from_pretrained(source)
+        except Exception as error:  # whatever a hub, a file or a tokenizer class has to say
+            lack = f"the tokenizer of the reference model {name} cannot be loaded ({type(error).__name__}: {error})"
+    if theirs is None:
+        _compare_sizes(name, max(here.values()) + 1, lack, context)
         return
-    here, there = ours.get_vocab(), theirs.get_vocab()
+    there = theirs.get_vocab()
     if here == there:
         return
     different = sorted(token for token in here.keys() | there.keys() if here.get(token) != there.get(token))
@@ -119,6 +154,34 @@ def check_vocabulary(name: str, context: RunContext) -> None:
         f"{len(here)}; {len(different)} differ, such as {', '.join(map(repr, different[:3]))}. Their losses cannot be "
         "compared: use a reference with the same tokenizer."
     )
+
+
+def _tokenizer_source(name: str) -> str | None:
+    """Where the reference's tokenizer is; ``None`` if it has none: transformers would make one up."""
+    folder = Path(name).expanduser()
+    if not folder.is_dir() or any((folder / file).is_file() for file in _TOKENIZERS):
+        return name
+    base = _base_of_adapter(folder)
+    return None if base is None else _tokenizer_source(base)
+
+
+def _compare_sizes(name: str, needed: int | None, lack: str, context: RunContext) -> None:
+    from transformers import AutoConfig
+
+    folder = Path(name).expanduser()
+    try:
+        size = AutoConfig.from_pretrained(_base_of_adapter(folder) or name).get_text_config().vocab_size
+    except Exception as error:
+        raise ConfigError(
+            f"the configuration of the reference model {name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
+    if needed is not None and size < needed:
+        raise ConfigError(
+            f"the reference model {name} has a smaller vocabulary than the model that is trained: {size} tokens, and "
+            f"{needed} are needed ({lack}). Their losses cannot be compared: use a reference with the same tokenizer."
+        )
+    if context.rank == 0:
+        logger.warning("%s, so the vocabularies are compared by size only: make sure that they are the same.", lack)
 
 
 def _hash_folder(folder: Path) -> str:
