@@ -323,7 +323,11 @@ def test_static_mix_keeps_the_proportions_of_its_rule(workshop, train, seen, key
     rows = [row for _, batch in seen for row in batch]
     assert len(rows) == 32
     assert sum(row >= POOL for row in rows) == others
-    assert records(workshop.out / "run") == []
+    (closing,) = records(workshop.out / "run")  # no boundary: the shares are recorded at the end
+    assert (closing.step, closing.stage, closing.plan_ref) == (8, 0, "")
+    assert closing.metrics["samples"] == [32 - others, others]
+    assert closing.metrics["realised_samples"] == [(32 - others) / 32, others / 32]
+    assert closing.metrics["proportions"][1] == pytest.approx(others / 32, abs=1 / 32)
 
 
 def test_max_epochs_gives_the_share_of_a_used_up_domain_to_the_others(workshop, train, seen):

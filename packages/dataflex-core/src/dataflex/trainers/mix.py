@@ -99,12 +99,16 @@ class MixPlanner(ComponentPlanner):
             self.component.on_step(StepStats(step, losses, scores))
 
     def finish(self, step: int) -> None:
-        """Tell the mixer that the run has ended; record the numbers it reports, which the last stage has moved.
+        """Tell the mixer that the run has ended.
+
+        The numbers it reports, which the last stage has moved, are recorded; so are the shares of a run that had no
+        boundary to record them at.
 
         Args:
             step: Optimizer steps done, all of the schedule's.
         """
-        if self._reported() and self.trainer.is_world_process_zero():
+        unrecorded = self._reported() or not self.schedule.boundaries
+        if unrecorded and self.trainer.is_world_process_zero():
             self.trainer.recorder.closing(
                 stage=len(self.schedule.boundaries),
                 step=step,
