@@ -1,6 +1,6 @@
 """What DoReMi and the mixer ``loss`` cost and do: step times, and held-out losses on three kinds of real text.
 
-    python benchmarks/doremi.py time       the same run plain, with cached and with live references, in turns
+    python benchmarks/doremi.py time       the same run plain, with loss, with cached and with live references, in turns
     python benchmarks/doremi.py quality    reference, uniform, proxy, final; the mixer loss beside static controls
 
 The text is what the machine holds (Python's standard library and licences of packages), one byte a token. Held-out rows
@@ -35,6 +35,7 @@ RESULTS = Path(__file__).parent / "results"
 NAMES = ("source", "docstrings", "licences")
 LENGTH = 96
 PADDING = 256
+AVERAGES = ("doremi_average", "loss_average", "loss-even_average")
 SKEWED = [0.05, 0.8, 0.15]
 Rows = dict[str, list[list[int]]]
 
@@ -152,7 +153,7 @@ def measure_quality(folder: Path, seeds: int, steps: int) -> dict[str, Any]:
     """Train everything for each seed; all but the reference have the same number of steps."""
     rows, held = read_domains(600, 64)
     even = [1 / 3] * 3
-    results: dict[str, Any] = {"steps": steps, "held_out_losses": [], "doremi_average": [], "loss_average": []}
+    results: dict[str, Any] = {"steps": steps, "held_out_losses": []} | {title: [] for title in AVERAGES}
     for seed in range(seeds):
         out = folder / f"seed-{seed}"
 
@@ -174,19 +175,23 @@ def measure_quality(folder: Path, seeds: int, steps: int) -> dict[str, Any]:
         average = json.loads((out / "proxy" / "weights.json").read_text())["average"]
         found["final"] = run("final", steps, static(average, steps))
         found["skewed"] = run("skewed", steps, static(SKEWED, steps))
-        mixer = dynamic("loss", SKEWED, steps, steps // 10, steps // 10, temperature=0.3, floor=0.05)
-        found["loss"] = run("loss", steps, mixer)
-        chosen = [decision.metrics["proportions"] for decision in DecisionLog(out / "loss")][:-1]
-        stages = [SKEWED, *chosen]
-        loss_average = [statistics.mean(stage[k] for stage in stages) for k in range(3)]
-        found["loss-static"] = run(
-            "loss-static", steps, static([share / sum(loss_average) for share in loss_average], steps)
-        )
+        for name, start in (("loss", SKEWED), ("loss-even", even)):
+            mixer = dynamic("loss", start, steps, steps // 10, steps // 10, temperature=0.3, floor=0.05)
+            found[name] = run(name, steps, mixer)
+            used = _average_proportions(out / name, start)
+            found[f"{name}-static"] = run(f"{name}-static", steps, static(used, steps))
+            results[f"{name}_average"].append(used)
         results["held_out_losses"].append(found)
         results["doremi_average"].append(average)
-        results["loss_average"].append(loss_average)
     _print_quality(results)
     return results
+
+
+def _average_proportions(out: Path, start: list[float]) -> list[float]:
+    """What a run sampled by on average: its stages are equally long, and the last decision closes the run."""
+    stages = [start, *(decision.metrics["proportions"] for decision in list(DecisionLog(out))[:-1])]
+    average = [statistics.mean(stage[k] for stage in stages) for k in range(3)]
+    return [share / sum(average) for share in average]
 
 
 def _print_quality(results: Mapping[str, Any]) -> None:
@@ -199,7 +204,7 @@ def _print_quality(results: Mapping[str, Any]) -> None:
             excess = max(found[name][domain] - found["reference"][domain] for domain in NAMES)
             cells.append(f"{worst:.3f} ({excess:+.3f})")
         print(f"{name:<14}" + "  ".join(cells))
-    for title in ("doremi_average", "loss_average"):
+    for title in AVERAGES:
         print(title, [[round(share, 3) for share in shares] for shares in results[title]])
 
 
@@ -235,7 +240,12 @@ def measure_time(folder: Path, rounds: int, steps: int, hidden: int) -> dict[str
         }
         return dynamic("doremi", even, steps, 0, steps, **params) | {"update_step": steps - 1}
 
-    runs = {"plain": static(even, steps), "cached": doremi("cached"), "live": doremi("live")}
+    runs = {
+        "plain": static(even, steps),
+        "loss": dynamic("loss", even, steps, 2, 3),
+        "cached": doremi("cached"),
+        "live": doremi("live"),
+    }
     times: dict[str, list[float]] = {name: [] for name in runs}
     for turn in range(rounds):
         for name, keys in runs.items():
@@ -247,6 +257,8 @@ def measure_time(folder: Path, rounds: int, steps: int, hidden: int) -> dict[str
         print(f"{name:<8}{median:.4f} s a step, {median / medians['plain']:.3f} of plain ({len(times[name])} steps)")
     return {
         "hidden": hidden,
+        "rounds": rounds,
+        "steps_timed": len(times["plain"]),
         "seconds_a_step": medians,
         "of_plain": {n: m / medians["plain"] for n, m in medians.items()},
     }
@@ -257,9 +269,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["time", "quality"])
     parser.add_argument("--seeds", type=int, default=3, help="quality: seeds")
-    parser.add_argument("--steps", type=int, default=200, help="quality: optimizer steps of each run")
-    parser.add_argument("--rounds", type=int, default=8, help="time: turns of each run")
-    parser.add_argument("--hidden", type=int, default=256, help="time: width of the model")
+    parser.add_argument("--steps", type=int, default=160, help="quality: optimizer steps of each run")
+    parser.add_argument("--rounds", type=int, default=6, help="time: turns of each run")
+    parser.add_argument("--hidden", type=int, default=192, help="time: width of the model")
     parser.add_argument("--write", action="store_true", help="write benchmarks/results/doremi-WHAT.json")
     options = parser.parse_args()
     logging.getLogger("dataflex").setLevel(logging.WARNING)

@@ -26,7 +26,6 @@ from dataflex_mixers_doremi.reference import check_vocabulary, identities, load_
 sys.path.insert(0, str(Path(__file__).parent))
 import doremi_runs
 
-
 SPOILT = doremi_runs.pool()[0]["input_ids"][0]
 
 

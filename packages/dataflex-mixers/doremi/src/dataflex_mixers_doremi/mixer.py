@@ -56,9 +56,9 @@ class DoremiMixer(Mixer):
         """
         unknown = np.flatnonzero(~np.isfinite(stats.scores))
         if len(unknown):
-            domains = ", ".join(self.context.domain_names[k] for k in unknown)
+            named = ", ".join(self.context.domain_names[k] for k in unknown)
             raise ComponentError(
-                f"the training loss of {domains} is not finite at step {stats.step}, so its excess over the reference is "
+                f"the training loss of {named} is not finite at step {stats.step}, so its excess over the reference is "
                 "unknown. Lower learning_rate or train in bf16, and go on from the last checkpoint."
             )
         params = self.params
