@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -67,7 +67,7 @@ class GradientEngine:
                 nothing each time it is called, and reaches no other rank.
 
         Raises:
-            ComponentError: when memory runs out, the model returns no logits, or the optimizer steps inside backward.
+            ComponentError: when memory runs out, or the model returns no logits.
         """
         try:
             with self._prepared():
@@ -136,28 +136,28 @@ class GradientEngine:
 
     def _loss_scale(self) -> float:
         scaler = getattr(self.accelerator, "scaler", None)
-        return max(1.0, float(scaler.get_scale()) / _HEADROOM) if scaler is not None else 1.0
+        if scaler is not None:
+            return max(1.0, float(scaler.get_scale()) / _HEADROOM)
+        deepspeed = getattr(self.accelerator, "deepspeed_engine_wrapped", None)
+        if deepspeed is not None:  # which scales fp16 losses itself
+            return max(1.0, float(getattr(deepspeed.engine.optimizer, "loss_scale", 1.0)) / _HEADROOM)
+        return 1.0
 
     @contextlib.contextmanager
     def _prepared(self) -> Iterator[None]:
-        self._refuse_steps_inside_backward()
         kept = [parameter.grad for parameter in self._trainable]
         recording = contextlib.nullcontext() if self.reason else self._recorder.attached()
         try:
-            with quiet(self.model, keep_checkpointing=True), recording, torch.enable_grad():
+            with (
+                quiet(self.model, keep_checkpointing=True),
+                _without_gradient_hooks(self._trainable),
+                recording,
+                torch.enable_grad(),
+            ):
                 yield
         finally:
             for parameter, grad in zip(self._trainable, kept, strict=True):
                 parameter.grad = grad
-
-    def _refuse_steps_inside_backward(self) -> None:
-        recorded = set() if self.reason else {id(value) for value in self.coverage.parameters.values()}
-        for parameter in self._trainable:
-            if id(parameter) not in recorded and getattr(parameter, "_post_accumulate_grad_hooks", None):
-                raise ComponentError(
-                    "a hook of the optimizer runs inside backward (a layerwise optimizer, or DeepSpeed), so measuring "
-                    "gradients would train the model. Use optim: adamw_torch without layerwise steps."
-                )
 
     def _fall_back(self, reason: str) -> None:
         self.reason = reason
@@ -167,3 +167,20 @@ class GradientEngine:
                 "component_params.parameters: linear leaves out what is not in a linear layer.",
                 reason,
             )
+
+
+@contextlib.contextmanager
+def _without_gradient_hooks(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Nothing runs when a gradient has been accumulated: not ZeRO's reduction, nor a layerwise optimizer's step.
+
+    The hooks are taken out of the parameters' own dictionaries, since handles that remove them refer to those.
+    """
+    owned = [getattr(parameter, "_post_accumulate_grad_hooks", None) or {} for parameter in parameters]
+    kept = [dict(hooks) for hooks in owned]
+    try:
+        for hooks in owned:
+            hooks.clear()
+        yield
+    finally:
+        for hooks, before in zip(owned, kept, strict=True):
+            hooks.update(before)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ class AdamMoments:
     """The optimizer's memory of one parameter.
 
     Attributes:
-        first: Running mean of its gradients (``exp_avg``), the optimizer's own tensor: read it only.
+        first: Running mean of its gradients (``exp_avg``), mostly the optimizer's own tensor: read it only.
         second: Running mean of their squares (``exp_avg_sq``), likewise.
         step: Optimizer steps behind them.
         beta1: Decay of the first.
@@ -36,29 +36,71 @@ class AdamMoments:
 def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict[str, AdamMoments]:
     """Look up the moments of parameters in the run's optimizer.
 
-    A parameter that never had a gradient has none; zeros stand for them.
+    A parameter that never had a gradient has none; zeros stand for them. Under DeepSpeed's ZeRO-1 and 2 every rank
+    holds a part of the moments: they are put together, in fp32, 8 bytes per number of ``parameters`` on each rank.
+    All ranks must call this then, with the same parameters in the same order.
 
     Args:
         optimizer: The run's optimizer, as the Trainer holds it; wrappers of accelerate are looked through.
-        parameters: By name; the very objects the optimizer steps.
+        parameters: By name; the very objects the model holds.
 
     Raises:
         ComponentError: when the optimizer keeps no such moments (8 bits, GaLore, SGD), or has not stepped yet.
     """
-    bare = optimizer
+    bare, partitioned = optimizer, _zero_groups(optimizer)
     while hasattr(bare, "optimizer"):
         bare = bare.optimizer
-    groups = {id(value): group for group in getattr(bare, "param_groups", ()) for value in group["params"]}
+        partitioned = partitioned or _zero_groups(bare)
+    own = getattr(bare, "param_groups", ())
+    stepped = partitioned or [group["params"] for group in own]
+    groups = {id(value): group for values, group in zip(stepped, own, strict=True) for value in values}
     unknown = [name for name, value in parameters.items() if id(value) not in groups]
     if unknown:
         raise ComponentError(
             f"the optimizer ({type(bare).__name__}) does not step {unknown[0]} itself, so its moments cannot be read: "
-            "it holds shards or copies of the parameters (FSDP, DeepSpeed). Run under DDP, or set "
-            "component_params.preconditioner: sgd."
+            "it holds shards or copies of the parameters (FSDP, DeepSpeed's ZeRO-3, or its stage 0 in 16 bits). Run "
+            "under DDP, ZeRO-1 or ZeRO-2, or set component_params.preconditioner: sgd."
         )
+    if partitioned:
+        return _gathered(parameters, bare, partitioned, groups)
     found = {name: _of(name, value, bare, groups[id(value)]) for name, value in parameters.items()}
     if all(moments.step == 0 for moments in found.values()):
         raise _without_moments(bare, "has not stepped yet")
+    return found
+
+
+def _zero_groups(optimizer: Any) -> list[list[nn.Parameter]]:
+    """The model's parameters by group, of an optimizer of ZeRO-1 or 2: the one below it steps a flat fp32 part."""
+    groups = getattr(optimizer, "bit16_groups", None) or getattr(optimizer, "bf16_groups", None)  # in fp32 runs too
+    return [list(group) for group in groups or ()]
+
+
+def _gathered(
+    parameters: Mapping[str, nn.Parameter],
+    optimizer: Any,
+    partitioned: Sequence[Sequence[nn.Parameter]],
+    groups: Mapping[int, Mapping[str, Any]],
+) -> dict[str, AdamMoments]:
+    """Whole moments from every rank's part of them. What can fail does so before ranks meet, and on all of them."""
+    from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
+
+    for values, group in zip(partitioned, optimizer.param_groups, strict=True):
+        (flat,) = group["params"]
+        state = optimizer.state.get(flat, {})
+        if not state:
+            raise _without_moments(optimizer, "has not stepped yet")
+        if any(getattr(state.get(key), "shape", None) != flat.shape for key in ("exp_avg", "exp_avg_sq")):
+            raise _without_moments(optimizer, f"keeps {', '.join(state)} of another kind or shape")
+        # DeepSpeed does so itself at the end of the first group's first step: too late after a resume, and too early
+        # for the other groups.
+        lazy_init_hp_params_optimizer_state(values, flat, optimizer.state)
+    found = {}
+    for name, value in parameters.items():
+        group = groups[id(value)]
+        beta1, beta2 = group.get("betas", (0.9, 0.999))
+        step = int(optimizer.state[group["params"][0]].get("step", group.get("step", 1)))
+        first, second = (safe_get_full_optimizer_state(value, key) for key in ("exp_avg", "exp_avg_sq"))
+        found[name] = AdamMoments(first, second, step, beta1, beta2, group.get("eps", 1e-8))
     return found
 
 

@@ -13,6 +13,7 @@ from dataflex.runs import Problem, RunPlan
 from dataflex.spec import ComponentSpec, Kind, Need
 
 TARGET = "dataflex_selectors_less.selector:LessSelector"
+_SPREAD = 3  # the ZeRO stage from which on no rank holds whole parameters
 
 
 @hookimpl
@@ -42,7 +43,7 @@ def dataflex_check_run(plan: RunPlan) -> list[Problem]:
     """Refuse runs whose per-sample gradients, Adam moments or subtasks would not be what LESS means."""
     if plan.component.kind is not Kind.SELECTOR or plan.component.target != TARGET:
         return []
-    found = [*needs_single_answers(plan), *fills_a_stage(plan), *_subtasks(plan), *_sharded(plan.arguments)]
+    found = [*needs_single_answers(plan), *fills_a_stage(plan), *_subtasks(plan), *_sharded(plan)]
     return found if plan.params.get("preconditioner") == "sgd" else [*found, *needs_adam(plan)]
 
 
@@ -64,13 +65,15 @@ def _subtasks(plan: RunPlan) -> Iterator[Problem]:
         )
 
 
-def _sharded(arguments: Mapping[str, Any]) -> Iterator[Problem]:
-    if arguments.get("fsdp"):
-        yield Problem("LESS reads whole parameters and moments, which fsdp spreads over ranks.", "Use DDP.")
-    if arguments.get("deepspeed"):
-        stage = _zero_stage(arguments["deepspeed"])
-        name = "deepspeed" if stage is None else f"deepspeed with ZeRO stage {stage}"
-        yield Problem(f"LESS reads whole parameters and moments, which {name} keeps to itself.", "Use DDP.")
+def _sharded(plan: RunPlan) -> Iterator[Problem]:
+    given = plan.arguments.get("deepspeed")
+    kinds = {"fsdp": bool(plan.arguments.get("fsdp")), "deepspeed with ZeRO stage 3": _zero_stage(given) == _SPREAD}
+    for kind, spreads in kinds.items():
+        if spreads:
+            yield Problem(
+                f"LESS reads whole parameters, which {kind} (from {plan.source}) spreads over ranks.",
+                'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+            )
 
 
 def _zero_stage(given: Any) -> int | None:
@@ -78,4 +81,4 @@ def _zero_stage(given: Any) -> int | None:
         config = given if isinstance(given, Mapping) else json.loads(Path(str(given)).read_text(encoding="utf-8"))
         return int(config["zero_optimization"]["stage"])
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # LlamaFactory will say what is wrong with it
+        return None  # none is given, or LlamaFactory will say what is wrong with it

@@ -32,7 +32,7 @@ Rows = npt.NDArray[np.int64]
 Metrics = dict[str, float | list[float]]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_SHARDED = ("FSDP", "DEEPSPEED", "MEGATRON_LM")
+_SHARDED = ("FSDP", "MEGATRON_LM")
 
 
 class LessSelector(Selector):
@@ -101,7 +101,7 @@ class LessSelector(Selector):
         from dataflex.scoring.progress import ScoringProgress
 
         context = self.context
-        self._refuse_shards()
+        self._refuse_shards(model)
         coverage = cover(model, Scope(self.params.parameters))
         moments = self._moments(coverage)
         total = len(rows) + sum(len(subtask.rows) for subtask in subtasks)
@@ -205,10 +205,13 @@ class LessSelector(Selector):
         folder = context.cache_dir / f"scores-{step:08d}-{key}"
         return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=self.params.shard_seconds)
 
-    def _refuse_shards(self) -> None:
+    def _refuse_shards(self, model: nn.Module) -> None:
         kind = str(getattr(getattr(self.context.accelerator, "distributed_type", ""), "value", ""))
-        if kind in _SHARDED:
-            raise ConfigError(f"LESS reads whole parameters and moments, which {kind} spreads over ranks. Use DDP.")
+        if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
+            kind = "ZeRO-3"
+        elif kind not in _SHARDED:
+            return
+        raise ConfigError(f"LESS reads whole parameters, which {kind} spreads over ranks. Use DeepSpeed's ZeRO-2 or DDP.")
 
     def _check_memory(self, sizes: Mapping[str, int], subtasks: int) -> None:
         needed = 4e-9 * subtasks * sum(sizes.values())
