@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,35 @@ def test_half_precision_gradients_are_handed_over_in_fp32_and_close(batch: dict[
     for name, grads in expected(model, batch, ["first.weight", "head.weight"]).items():
         error = (sink.grads[name] - grads).norm() / grads.norm()
         assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("loop", [False, True])
+def test_hooks_of_gradients_are_silent_and_back_afterwards_in_order(batch: dict[str, torch.Tensor], loop: bool) -> None:
+    model, calls = Small(), []
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda _: calls.append(1))
+        parameter.register_post_accumulate_grad_hook(lambda _: calls.append(2))
+    engine = GradientEngine(model, cover(model, Scope.ALL if loop else Scope.LINEAR))
+    batched(engine, next(rows_of(batch)), Keep())
+    assert calls == [] and all(parameter.grad is None for parameter in model.parameters())
+    with pytest.raises(ZeroDivisionError):
+        engine.attempt(lambda: 1 // 0)
+    model.head.weight.sum().backward()
+    assert calls == [1, 2]
+
+
+def test_a_loss_that_deepspeed_would_scale_is_scaled_here_and_gradients_are_not(batch: dict[str, torch.Tensor]) -> None:
+    model, sink, scales = Small(), Keep(), []
+    deepspeed = SimpleNamespace(engine=SimpleNamespace(optimizer=SimpleNamespace(loss_scale=2.0**16)))
+    accelerator = SimpleNamespace(autocast=contextlib.nullcontext, scaler=None, deepspeed_engine_wrapped=deepspeed)
+    model.head.register_full_backward_pre_hook(lambda _, grads: scales.append(float(grads[0].abs().sum())))
+    batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
+    deepspeed.engine.optimizer.loss_scale = 1.0
+    for name, grads in expected(model, batch, ["first.weight", "head.weight"]).items():
+        torch.testing.assert_close(sink.grads[name], grads, atol=1e-6, rtol=1e-4)
+    scaled = scales[0]
+    batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
+    assert scaled / scales[-1] == pytest.approx(2.0**12, rel=1e-3)  # room for a sum over samples
 
 
 def test_running_out_of_memory_names_the_parameter_to_lower(batch: dict[str, torch.Tensor]) -> None:

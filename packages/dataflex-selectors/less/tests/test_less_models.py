@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from less_cases import pool_and_goals, reference_cosines, selector, tiny_qwen, warmed_up, with_lora
+from less_cases import backward, pool_and_goals, reference_cosines, selector, tiny_qwen, warmed_up, with_lora
 from torch import nn
 from torch.nn import functional
 
@@ -202,15 +202,23 @@ def test_an_adapter_used_twice_is_measured_one_by_one(caplog: pytest.LogCaptureF
     assert "2 times" in caplog.text
 
 
-def test_an_optimizer_that_steps_inside_backward_is_refused() -> None:
-    model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"])
+def test_what_an_optimizer_does_inside_backward_it_does_not_do_while_gradients_are_measured() -> None:
+    model, calls = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"]), []
     optimizer = warmed_up(model)
-    for value in model.parameters():
-        if value.requires_grad:
-            value.register_post_accumulate_grad_hook(lambda parameter: None)
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    handles = [value.register_post_accumulate_grad_hook(calls.append) for value in trainable]
     rows, goals = pool_and_goals()
-    with pytest.raises(ComponentError, match="measuring gradients would train the model"):
-        selector(rows, goals, optimizer).select(model, 6, 5)
+    found = selector(rows, goals, optimizer).select(model, 6, 5)
+    assert calls == [] and found.metrics["one_by_one"] == 1
+    expected = reference_cosines(model, optimizer, rows, goals).max(axis=1)
+    np.testing.assert_allclose(found.scores, expected, atol=1e-4, rtol=0)
+    backward(model, rows[:1])
+    assert {id(value) for value in calls} == {id(value) for value in trainable}  # they are back
+    for handle in handles:
+        handle.remove()
+    calls.clear()
+    backward(model, rows[:1])
+    assert calls == []  # and can be removed by whoever put them there
 
 
 def test_moments_are_asked_for_only_where_they_are_used() -> None:
@@ -240,7 +248,7 @@ def test_moments_of_another_kind_are_not_taken_for_zeros(other: dict[str, Any]) 
 def test_moments_of_another_model_are_refused() -> None:
     model, other = with_lora(tiny_qwen()), with_lora(tiny_qwen())
     rows, goals = pool_and_goals()
-    with pytest.raises(ComponentError, match=r"does not step .*lora_A.*FSDP, DeepSpeed"):
+    with pytest.raises(ComponentError, match=r"does not step .*lora_A.*FSDP, DeepSpeed's ZeRO-3"):
         selector(rows, goals, warmed_up(other)).select(model, 6, 5)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -123,21 +124,34 @@ def test_a_target_that_is_no_eval_set_is_refused() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"fsdp": "full_shard"}, "fsdp spreads over ranks"),
-        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "deepspeed with ZeRO stage 3"),
-        ({"deepspeed": "missing.json"}, "which deepspeed keeps"),
+        ({"fsdp": "full_shard"}, "which fsdp (from run.yaml) spreads over ranks"),
+        ({"deepspeed": {"zero_optimization": {"stage": 3}}}, "deepspeed with ZeRO stage 3 (from run.yaml) spreads"),
     ],
 )
-def test_parameters_spread_over_ranks_are_refused(arguments: dict[str, Any], message: str) -> None:
-    (problem,) = plugin.dataflex_check_run(plan(arguments=arguments))
-    assert message in problem.message and problem.fix == "Use DDP."
+@pytest.mark.parametrize("preconditioner", ["official", "sgd"])
+def test_parameters_spread_over_ranks_are_refused(arguments: dict[str, Any], message: str, preconditioner: str) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(arguments=arguments, preconditioner=preconditioner))
+    assert message in problem.message
+    assert "Use ZeRO stage 2" in problem.fix and "DDP" in problem.fix
+
+
+@pytest.mark.parametrize("stage", [0, 1, 2])
+def test_zero_stages_that_leave_parameters_whole_are_welcome(stage: int, tmp_path: Path) -> None:
+    path = tmp_path / "zero.json"
+    path.write_text(json.dumps({"zero_optimization": {"stage": stage}}), encoding="utf-8")
+    assert plugin.dataflex_check_run(plan(arguments={"deepspeed": str(path)})) == []
 
 
 def test_the_zero_stage_is_read_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "zero.json"
-    path.write_text('{"zero_optimization": {"stage": 2}}', encoding="utf-8")
+    path.write_text('{"zero_optimization": {"stage": 3}}', encoding="utf-8")
     (problem,) = plugin.dataflex_check_run(plan(arguments={"deepspeed": str(path)}))
-    assert "ZeRO stage 2" in problem.message
+    assert "ZeRO stage 3" in problem.message
+
+
+@pytest.mark.parametrize("config", [{}, {"zero_optimization": {}}, "missing.json"])
+def test_a_deepspeed_file_without_a_stage_is_left_to_llamafactory(config: Any) -> None:
+    assert plugin.dataflex_check_run(plan(arguments={"deepspeed": config})) == []
 
 
 def test_names_of_dataflex_1_files_mean_the_same() -> None:

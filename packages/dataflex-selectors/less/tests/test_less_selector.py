@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -292,15 +293,33 @@ def test_there_has_to_be_something_to_aim_at(goals: Any, message: str) -> None:
         subtasks_of(goals, None)
 
 
-@pytest.mark.parametrize("kind", ["FSDP", "DEEPSPEED"])
-def test_parameters_spread_over_ranks_are_refused(kind: str, trained: Any) -> None:
+def _accelerator(kind: str) -> SimpleNamespace:
+    return SimpleNamespace(
+        distributed_type=SimpleNamespace(value=kind),
+        process_index=0,
+        num_processes=1,
+        device="cpu",
+        autocast=contextlib.nullcontext,
+    )
+
+
+@pytest.mark.parametrize(("kind", "named"), [("FSDP", "FSDP"), ("DEEPSPEED", "ZeRO-3")])
+def test_parameters_spread_over_ranks_are_refused(kind: str, named: str) -> None:
+    model = with_lora(tiny_qwen())
+    if kind == "DEEPSPEED":
+        next(model.parameters()).ds_id = 0  # as ZeRO-3 marks what it has taken apart
+    rows, goals = pool_and_goals()
+    less = selector(rows, goals, accelerator=_accelerator(kind), preconditioner="sgd")
+    with pytest.raises(ConfigError, match=rf"which {named} spreads over ranks\. Use ZeRO-2 or DDP"):
+        less.select(model, 6, 5)
+
+
+def test_deepspeed_with_whole_parameters_is_not_refused(trained: Any) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals()
-    accelerator = SimpleNamespace(
-        distributed_type=SimpleNamespace(value=kind), process_index=0, num_processes=1, device="cpu"
-    )
-    with pytest.raises(ConfigError, match=f"which {kind} spreads over ranks"):
-        selector(rows, goals, optimizer, accelerator=accelerator).select(model, 6, 5)
+    plain = selector(rows, goals, optimizer).select(model, 6, 5)
+    found = selector(rows, goals, optimizer, accelerator=_accelerator("DEEPSPEED")).select(model, 6, 5)
+    np.testing.assert_array_equal(found.rows, plain.rows)
 
 
 def _following(rule: int, count: int, seed: int) -> list[dict[str, list[int]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +90,7 @@ def _step_with(
     hooks = _hooks(model)
     if selecting:
         coverage = cover(model, Scope.ALL)
-        results["moments"] = adam_moments(optimizer, coverage.parameters)
+        results["moments"] = copy.deepcopy(adam_moments(optimizer, coverage.parameters))  # of now
         results["weights"] = {name: value.detach().clone() for name, value in model.named_parameters()}
         pool, goals = pool_and_goals()
         less = selector(pool, goals, optimizer, accelerator=accelerator, token_budget=64, preconditioner="adam")
@@ -160,4 +161,3 @@ def plain_moments(case: str) -> tuple[nn.Module, torch.optim.AdamW]:
         optimizer.step()
         optimizer.zero_grad()
     return model, optimizer
-

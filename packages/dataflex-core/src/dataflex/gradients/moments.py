@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -82,8 +83,7 @@ def _gathered(
     groups: Mapping[int, Mapping[str, Any]],
 ) -> dict[str, AdamMoments]:
     """Whole moments from every rank's part of them. What can fail does so before ranks meet, and on all of them."""
-    from deepspeed.utils import lazy_init_hp_params_optimizer_state, safe_get_full_optimizer_state
-
+    deepspeed = importlib.import_module("deepspeed.utils")  # no dependency of ours: who made this optimizer has it
     for values, group in zip(partitioned, optimizer.param_groups, strict=True):
         (flat,) = group["params"]
         state = optimizer.state.get(flat, {})
@@ -93,13 +93,13 @@ def _gathered(
             raise _without_moments(optimizer, f"keeps {', '.join(state)} of another kind or shape")
         # DeepSpeed does so itself at the end of the first group's first step: too late after a resume, and too early
         # for the other groups.
-        lazy_init_hp_params_optimizer_state(values, flat, optimizer.state)
+        deepspeed.lazy_init_hp_params_optimizer_state(values, flat, optimizer.state)
     found = {}
     for name, value in parameters.items():
         group = groups[id(value)]
         beta1, beta2 = group.get("betas", (0.9, 0.999))
         step = int(optimizer.state[group["params"][0]].get("step", group.get("step", 1)))
-        first, second = (safe_get_full_optimizer_state(value, key) for key in ("exp_avg", "exp_avg_sq"))
+        first, second = (deepspeed.safe_get_full_optimizer_state(value, key) for key in ("exp_avg", "exp_avg_sq"))
         found[name] = AdamMoments(first, second, step, beta1, beta2, group.get("eps", 1e-8))
     return found
 
