@@ -25,7 +25,7 @@ from dataflex.scoring.quiet import evaluating
 from dataflex.scoring.shards import ShardStore
 
 STORE_WIDTH = 2
-"""Columns of a store of losses: mean and targets."""
+"""Columns of a store: mean loss and number of targets."""
 
 
 @dataclass(frozen=True)
