@@ -36,6 +36,8 @@ TOOLS = (
     *("hatchling", "editables", "build", "twine", "towncrier"),
     *("sphinx", "furo", "myst-parser"),
 )
+DEEPSPEED = "deepspeed==0.18.4"
+DEEPSPEED_TESTS = ("packages/dataflex-selectors/less/tests/test_less_zero.py", "tests/end_to_end/test_zero.py")
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
 
@@ -97,16 +99,24 @@ def bench(session: nox.Session) -> None:
 def bench_peers(session: nox.Session) -> None:
     """Compare with other implementations, each in an environment of its own on top of the shared one."""
     python = shared_environment(session)
-    peer = ROOT / ".nox" / "peer-dataflex-1.1.0"
-    session.run(python, "-m", "venv", str(peer))
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    library = str(session.run(python, "-c", code, silent=True, log=False)).strip()
-    own = str(session.run(str(peer / "bin" / "python"), "-c", code, silent=True, log=False)).strip()
-    # A path from a .pth file: the shared libraries are found, its editable packages (of the same import name) are not.
-    Path(own, "shared.pth").write_text(library + "\n", encoding="utf-8")
-    session.run(str(peer / "bin" / "pip"), "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
+    # A path alone: the shared libraries are found, its editable packages (of the same import name) are not.
+    peer = overlay(session, python, "peer-dataflex-1.1.0", "{library}")
+    session.run(peer, "-m", "pip", "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
     script = str(ROOT / "benchmarks" / "peers" / "less.py")
-    session.run(python, script, "--peer", str(peer / "bin" / "python"), *session.posargs, env=QUIET)
+    session.run(python, script, "--peer", peer, *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
+def deepspeed(session: nox.Session) -> None:
+    """Run the tests that need DeepSpeed, in an environment on top of the shared one. Wants a C++ compiler.
+
+    Not in the shared one: accelerate imports what is installed, which costs every process of the other tests seconds.
+    """
+    python = shared_environment(session)
+    # Not a path alone: the repository's editable packages are found too.
+    own = overlay(session, python, "deepspeed", "import site; site.addsitedir({library!r})")
+    session.run(own, "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS), DEEPSPEED)
+    session.run(own, "-m", "pytest", *DEEPSPEED_TESTS, *session.posargs, env={**QUIET, "DS_ACCELERATOR": "cpu"})
 
 
 @nox.session(python=False)
@@ -162,6 +172,24 @@ def shared_environment(session: nox.Session) -> str:
         session.run(str(python), "-c", COMPILE_ALL)
     stamp.write_text(wanted, encoding="utf-8")
     return str(python)
+
+
+def overlay(session: nox.Session, python: str, name: str, line: str) -> str:
+    """Return the Python of an environment of its own that also finds the shared one's libraries.
+
+    Args:
+        session: Runs the commands.
+        python: Of the shared environment.
+        name: The folder under ``.nox``.
+        line: For its ``.pth`` file; ``{library}`` stands for the shared environment's folder of libraries.
+    """
+    environment = ROOT / ".nox" / name
+    session.run(python, "-m", "venv", str(environment))
+    own = str(environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    shared, mine = (str(session.run(each, "-c", code, silent=True, log=False)).strip() for each in (python, own))
+    Path(mine, "shared.pth").write_text(line.format(library=shared) + "\n", encoding="utf-8")
+    return own
 
 
 def tool(python: str, name: str) -> str:

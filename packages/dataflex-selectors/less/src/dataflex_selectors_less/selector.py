@@ -211,9 +211,7 @@ class LessSelector(Selector):
             kind = "ZeRO-3"
         elif kind not in _SHARDED:
             return
-        raise ConfigError(
-            f"LESS reads whole parameters, which {kind} spreads over ranks. Use DeepSpeed's ZeRO-2 or DDP."
-        )
+        raise ConfigError(f"LESS reads whole parameters, which {kind} spreads over ranks. Use ZeRO-2 or DDP.")
 
     def _check_memory(self, sizes: Mapping[str, int], subtasks: int) -> None:
         needed = 4e-9 * subtasks * sum(sizes.values())
