@@ -190,6 +190,15 @@ def test_a_run_does_not_go_on_against_another_reference(folder: Path) -> None:
         doremi_runs.trainer(folder / "resumed", **keys).train(resume_from_checkpoint=checkpoint)
 
 
+def test_a_reference_with_fewer_tokens_is_refused_before_training(folder: Path) -> None:
+    small = doremi_runs.model()
+    small.resize_token_embeddings(doremi_runs.VOCABULARY - 1)
+    small.save_pretrained(folder / "few")
+    made = doremi_runs.trainer(folder / "refused", params={"reference": str(folder / "few")})
+    with pytest.raises(ConfigError, match=r"smaller vocabulary .*: 31 tokens, and 32 are needed \(the run has no tok"):
+        made.train()
+
+
 def test_a_run_whose_loss_is_not_finite_stops_and_names_the_domain(folder: Path) -> None:
     start = doremi_runs.model()
     with torch.no_grad():

@@ -237,7 +237,7 @@ def check_run(
     from dataflex.cli.check_run import check_runs
 
     check_runs(run_files, _plugin_values(ctx, plugin))
-    stdout.print(f"{len(run_files)} run files can start, as far as that shows before anything loads.")
+    stdout.print(f"Nothing speaks against {', '.join(path.name for path in run_files)} before anything loads.")
 
 
 @app.command("new-component")
