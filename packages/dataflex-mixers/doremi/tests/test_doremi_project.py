@@ -145,6 +145,7 @@ def test_every_boundary_and_the_end_are_recorded_and_logged(whole: Path) -> None
     assert logged == [pytest.approx(alpha) for alpha in alphas]
 
 
+@pytest.mark.timeout(1500)  # ten processes, each of which imports LlamaFactory
 def test_killed_in_each_phase_a_project_goes_on_to_the_same_weights_and_model(folder: Path, whole: Path) -> None:
     project = run_file(folder, "killed")
     codes = [call("doremi", str(project), "-p", str(folder / "kill.py")).returncode for _ in range(4)]

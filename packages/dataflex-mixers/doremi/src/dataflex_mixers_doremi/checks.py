@@ -53,9 +53,10 @@ def check_phases(phases: Sequence[Phase], plugins: Sequence[str]) -> None:
 
 
 def _check_model(phase: Phase) -> None:
-    if any(os.environ.get(hub, "").lower() in ("1", "true") for hub in _OTHER_HUBS):
-        return
     name = str(phase.keys.get("model_name_or_path"))
+    elsewhere = any(os.environ.get(hub, "").lower() in ("1", "true") for hub in _OTHER_HUBS)
+    if elsewhere or (Path(name) / "config.json").is_file():
+        return
     try:
         open_config(name, phase.keys)
     except OSError as error:
