@@ -164,7 +164,7 @@ def measure_quality(folder: Path, seeds: int, steps: int) -> dict[str, Any]:
                 trainer.save_model(str(out / name))
             losses = held_out_losses(model, held)
             print(
-                f"seed {seed} {name:<14}" + " ".join(f"{key} {value:.3f}" for key, value in losses.items()), flush=True
+                f"seed {seed} {name:<18}" + " ".join(f"{key} {value:.3f}" for key, value in losses.items()), flush=True
             )
             return losses
 
@@ -203,7 +203,7 @@ def _print_quality(results: Mapping[str, Any]) -> None:
             worst = max(found[name].values())
             excess = max(found[name][domain] - found["reference"][domain] for domain in NAMES)
             cells.append(f"{worst:.3f} ({excess:+.3f})")
-        print(f"{name:<14}" + "  ".join(cells))
+        print(f"{name:<18}" + "  ".join(cells))
     for title in AVERAGES:
         print(title, [[round(share, 3) for share in shares] for shares in results[title]])
 
