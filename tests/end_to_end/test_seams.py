@@ -16,7 +16,7 @@ def test_every_seam_of_the_tested_version_is_in_place():
     from dataflex.bridge.llamafactory import seam_report
 
     checks = seam_report()
-    assert len(checks) == 10 and all(check.ok for check in checks)
+    assert len(checks) == 11 and all(check.ok for check in checks)
 
 
 def test_a_workflow_that_no_longer_uses_its_trainer_is_named(workshop, train, monkeypatch):

@@ -42,9 +42,8 @@ def test_the_notes_yaml_trains_and_logs_its_weights_past_the_warm_up(workshop):
     steps = [entry for entry in history(workshop.out / "run") if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3]
     assert [[name in entry for name in METRICS] for entry in steps] == [[False] * 6, [True] * 6, [True] * 6]
-    assert (
-        steps[1]["dataflex/weight_ess"] == 1 and steps[2]["dataflex/weight_ess"] < 1
-    )  # the window is empty in the first weighted step
+    # The warm-up has filled the window: the first weighted step tells its samples apart.
+    assert all(0 < entry["dataflex/weight_ess"] < 1 for entry in steps[1:])
     assert not (workshop.out / "run" / "decisions.jsonl").exists()
 
 

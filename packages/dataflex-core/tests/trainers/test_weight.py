@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -241,9 +244,11 @@ def test_the_router_loss_of_a_mixture_of_experts_counts_as_in_the_stock_trainer(
 
 
 def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
-    stock = runs.supervised(None, tmp_path / "stock")
-    assert difference(stock, runs.supervised({}, tmp_path / "ones")) <= TOLERANCE
-    assert difference(stock, runs.supervised({"component_name": "pointwise"}, tmp_path / "pointwise")) > 1e-3
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, runs.__file__, str(tmp_path)], check=True, env=environ)
+    stock, ones, pointwise = (torch.load(tmp_path / f"{name}.pt") for name in ("stock", "ones", "pointwise"))
+    assert difference(stock, ones) <= TOLERANCE
+    assert difference(stock, pointwise) > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,9 @@ def train_rank(rank: int, world_size: int, folder: str) -> None:
             if rank == 0:
                 torch.save(parameters(made), Path(folder, f"{name}.pt"))
                 Path(folder, f"{name}.json").write_text(json.dumps(made.state.log_history))
+
+
+if __name__ == "__main__":  # in a process of its own: TRL, once imported, does not import under LlamaFactory's patches
+    root = Path(sys.argv[1])
+    for name, config in (("stock", None), ("ones", {}), ("pointwise", {"component_name": "pointwise"})):
+        torch.save(supervised(config, root / name), root / f"{name}.pt")
