@@ -267,7 +267,7 @@ def measure_time(folder: Path, rounds: int, steps: int, hidden: int) -> dict[str
 def main() -> None:
     """Measure, print and, if asked, write the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["time", "quality"])
+    parser.add_argument("what", nargs="?", choices=["time", "quality", "both"], default="both")
     parser.add_argument("--seeds", type=int, default=3, help="quality: seeds")
     parser.add_argument("--steps", type=int, default=160, help="quality: optimizer steps of each run")
     parser.add_argument("--rounds", type=int, default=6, help="time: turns of each run")
@@ -276,15 +276,16 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("dataflex").setLevel(logging.WARNING)
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        if options.what == "time":
-            found = measure_time(Path(folder), options.rounds, 8, options.hidden)
-        else:
-            found = measure_quality(Path(folder), options.seeds, options.steps)
-    if options.write:
-        facts = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-        path = RESULTS / f"doremi-{options.what}.json"
-        path.write_text(json.dumps({**facts, "cpus": os.cpu_count(), **found}, indent=1) + "\n", encoding="utf-8")
+    for what in ("time", "quality") if options.what == "both" else (options.what,):
+        with tempfile.TemporaryDirectory() as folder:
+            if what == "time":
+                found = measure_time(Path(folder), options.rounds, 8, options.hidden)
+            else:
+                found = measure_quality(Path(folder), options.seeds, options.steps)
+        if options.write:
+            facts = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
+            text = json.dumps({**facts, "cpus": os.cpu_count(), **found}, indent=1)
+            (RESULTS / f"doremi-{what}.json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

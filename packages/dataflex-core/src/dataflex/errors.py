@@ -25,3 +25,8 @@ class OneRankError(ComponentError):
 
 class IncompatibleError(DataFlexError):
     """The installed LlamaFactory, or a plugin's API version, is not one this release can work with."""
+
+
+def reason(error: Exception) -> str:
+    """What an exception says: its text alone if it is ours and so a whole sentence, else with the name of its class."""
+    return str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"

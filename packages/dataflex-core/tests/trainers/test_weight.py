@@ -325,6 +325,11 @@ def test_the_samples_of_a_packed_row_weigh_what_they_weigh_alone(runs, tmp_path)
     assert difference(stock, together) > 1e-3
 
 
+def test_a_native_weighter_needs_no_base_class(runs, tmp_path) -> None:
+    with_base, without = (runs.trained({"component_name": name}, tmp_path / name) for name in ("pointwise", "baseless"))
+    assert difference(with_base, without) == 0
+
+
 def test_a_class_that_weighs_nothing_is_refused(runs, tmp_path) -> None:
     with pytest.raises(ComponentError, match=r"weighs nothing: it has no weights\(\)"):
         runs.trained({"component_name": "nothing"}, tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import logging
@@ -55,19 +56,19 @@ class SeamCheck:
 
 def seam_report() -> list[SeamCheck]:
     """Check every place where DataFlex holds on to LlamaFactory. Imports it: takes seconds."""
+    seams: dict[str, Callable[[], object]] = {
+        f"{stage}: {symbol}": functools.partial(check, stage)
+        for stage in STAGES
+        for symbol, check in (("trainer", _trainer_seam), ("get_dataset", _dataset_seam))
+    }
     checks = []
-    for stage in STAGES:
-        for symbol, check in (("trainer", _trainer_seam), ("get_dataset", _dataset_seam)):
-            try:
-                check(stage)
-                checks.append(SeamCheck(f"{stage}: {symbol}", True))
-            except Exception as error:
-                checks.append(SeamCheck(f"{stage}: {symbol}", False, f"{type(error).__name__}: {error}"))
-    try:
-        _origins_seam()
-        checks.append(SeamCheck(ORIGINS, True))
-    except Exception as error:
-        checks.append(SeamCheck(ORIGINS, False, f"{type(error).__name__}: {error}"))
+    for name, check in {**seams, ORIGINS: _origins_seam}.items():
+        try:
+            check()
+        except Exception as error:  # whatever another version of LlamaFactory does when it is asked
+            checks.append(SeamCheck(name, False, f"{type(error).__name__}: {error}"))
+        else:
+            checks.append(SeamCheck(name, True))
     return checks
 
 

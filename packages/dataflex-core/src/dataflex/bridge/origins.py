@@ -8,7 +8,6 @@ rows and at most leaves some out, unless it packs several into one: then nothing
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -132,11 +131,6 @@ class Tracer:
     def _keeps(self, example: Any) -> bool:
         columns = self._processor.preprocess_dataset(example)
         return any(len(values) for values in columns.values())
-
-
-def file_name(name: str) -> str:
-    """Name of a file for the rows of a data set."""
-    return re.sub(r"[^\w.-]+", "_", name) + ".jsonl"
 
 
 def _entry(attributes: Any) -> dict[str, Any]:

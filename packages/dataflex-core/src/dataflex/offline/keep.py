@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import files
-from dataflex.bridge.origins import Source, file_name
+from dataflex.bridge.origins import Source
 from dataflex.data.origins import Origins
 from dataflex.errors import ConfigError
 from dataflex.math.topk import top_k
@@ -120,8 +121,8 @@ def write_dataset(folder: Path, kept: Rows, origins: Origins, sources: Sequence[
         rows = origins.rows[kept[origins.of(kept) == index]]
         if not len(rows):
             continue
-        _write_lines(temporary / file_name(source.name), source.raw.select(rows.tolist()), source.name)
-        info[source.name] = {"file_name": file_name(source.name), **source.entry}
+        _write_lines(temporary / _file_name(source.name), source.raw.select(rows.tolist()), source.name)
+        info[source.name] = {"file_name": _file_name(source.name), **source.entry}
         counts[source.name] = len(rows)
     for source in sources[len(origins.names) :]:
         if source.name in origins.names:
@@ -132,6 +133,11 @@ def write_dataset(folder: Path, kept: Rows, origins: Origins, sources: Sequence[
     shutil.rmtree(folder, ignore_errors=True)
     temporary.rename(folder)
     return counts
+
+
+def _file_name(name: str) -> str:
+    """Name of a file for the rows of a data set."""
+    return re.sub(r"[^\w.-]+", "_", name) + ".jsonl"
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]], name: str) -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
+
+from dataflex.console import print_table, stdout
+from dataflex.offline.folder import ScoreFolder
 
 BAR = 40
 """Characters of the longest bar."""
@@ -52,6 +57,32 @@ def histogram(scores: Mapping[str, Any], *, block: str = "█") -> Iterator[str]
     for edge, count in zip(edges, pairs, strict=True):
         bar = block * round(BAR * count / max(pairs))
         yield f"{edge:>{width}.4g} {bar}{' ' if bar else ''}{count:,}"
+
+
+def show_scores(folder: ScoreFolder) -> None:
+    """Print the table and histogram of a folder whose scores are complete."""
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    where = f"step {summary['step']} of {summary['checkpoint']}" if summary["checkpoint"] else str(summary["model"])
+    print_table(score_table(f"Scores of {summary['component']} at {where}", summary))
+    unicode = (stdout.encoding or "").lower().startswith("utf")
+    for line in histogram(summary["scores"], block="█" if unicode else "#"):
+        stdout.print(line, soft_wrap=True, markup=False)
+    stdout.print(f"Scores: {folder.path}", soft_wrap=True, markup=False)
+
+
+def show_kept(folder: Path, counts: Mapping[str, int], data_sets: int) -> None:
+    """Say where the kept rows are, and how to train on them.
+
+    Args:
+        folder: Of the data set.
+        counts: Rows by data set.
+        data_sets: Data sets of the pool.
+    """
+    stdout.print(f"Kept: {sum(counts.values()):,} rows in {folder}", soft_wrap=True, markup=False)
+    stdout.print("Train on them with the same run file and these keys:", soft_wrap=True)
+    stdout.print(f"  dataset_dir={folder.absolute()}", soft_wrap=True, markup=False)
+    if len(counts) < data_sets:
+        stdout.print(f"  dataset={','.join(counts)}", soft_wrap=True, markup=False)
 
 
 def _at(scores: Mapping[str, Any], level: float | None) -> str:

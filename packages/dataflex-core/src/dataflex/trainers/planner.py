@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dataflex.components.build import call_by_name
 from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_all_ranks, first_failure
-from dataflex.errors import ComponentError, ConfigError, DataFlexError
+from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
 from dataflex.trainers.loss_seam import LossSeam
@@ -176,9 +176,8 @@ class ComponentPlanner(abc.ABC):
 
     def _describe(self, error: Exception, stage: int, step: int) -> str:
         where = "the warm-up" if stage == 0 and self.schedule.boundaries else f"step {step}"
-        reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
         who = f"at {where}" if isinstance(error, ConfigError) else f"{self.session.title} failed at {where}"
-        return f"{who}: {reason}".removesuffix(".")
+        return f"{who}: {reason(error)}".removesuffix(".")
 
 
 def what_is_kept(trainer: Any) -> str:

@@ -17,7 +17,7 @@ from dataflex.components.context import RunContext
 from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.data.stock_order import StockOrder
-from dataflex.errors import ComponentError, ConfigError, DataFlexError
+from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.math.weighting import HISTOGRAM_EDGES, token_mean_weight
 from dataflex.math.window import StepWindow
 from dataflex.schedule import Schedule
@@ -65,7 +65,7 @@ class WeightPlanner:
         self._native = overrides_weights(self.component)
         self._title, self._idle_said = session.title, False
         _check(self.component, session.title, native=self._native)
-        self._window = StepWindow(getattr(self.component, "window", Weighter.window) if self._native else 1, columns=2)
+        self._window = StepWindow(_window(self.component), columns=2)
         self.loss_seam: WeightSeam | None = None
         if self.own_step is None:
             self.loss_seam = WeightSeam(
@@ -116,19 +116,20 @@ class WeightPlanner:
         if seam is None or stats is None:
             return
         if step > self.warmup:
-            self.log.add(stats)
-            self._say_idle(stats)
-        if not self._native:
-            return
-        if step > self.warmup:
-            self._window.add_step(np.stack([stats.weights * seam.normaliser, stats.tokens], axis=1))
-            seam.normaliser = self._mean_weight()
-        if hasattr(self.component, "on_step"):
+            self._count(stats, seam)
+        if self._native and hasattr(self.component, "on_step"):
             try:
                 self.component.on_step(stats)
             except Exception as error:
-                reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
-                raise ComponentError(f"{self._title} failed in on_step() after step {step}: {reason}") from error
+                raise ComponentError(f"{self._title} failed in on_step() after step {step}: {reason(error)}") from error
+
+    def _count(self, stats: WeightedStep, seam: WeightSeam) -> None:
+        """Let a weighted step into the log and the normaliser."""
+        self.log.add(stats)
+        self._say_idle(stats)
+        if self._native:
+            self._window.add_step(np.stack([stats.weights * seam.normaliser, stats.tokens], axis=1))
+            seam.normaliser = self._mean_weight()
 
     def _say_idle(self, stats: WeightedStep) -> None:
         if self._idle_said or not len(stats.weights) or stats.weights.any():
@@ -185,6 +186,11 @@ def overrides_weights(component: Any) -> bool:
     return own is not None and own is not Weighter.weights
 
 
+def _window(component: Any) -> Any:
+    """The window a native weighter asks for, with or without our base class; other styles have no normaliser."""
+    return getattr(component, "window", Weighter.window) if overrides_weights(component) else Weighter.window
+
+
 def _check(component: Any, title: str, *, native: bool) -> None:
     """Refuse, before anything trains, a class whose methods or settings do not go together.
 
@@ -198,7 +204,7 @@ def _check(component: Any, title: str, *, native: bool) -> None:
         )
     if not native and not own_step and not hasattr(component, "get_weighted_loss"):
         raise ComponentError(f"{title} weighs nothing: it has no weights(), get_weighted_loss() or training_step().")
-    window, chunk = getattr(component, "window", None), getattr(component, "chunk_tokens", None)
-    for name, value in (("window", window if native else 1), ("chunk_tokens", 1 if chunk is None else chunk)):
+    chunk = getattr(component, "chunk_tokens", None)
+    for name, value in (("window", _window(component)), ("chunk_tokens", 1 if chunk is None else chunk)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ComponentError(f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}.")

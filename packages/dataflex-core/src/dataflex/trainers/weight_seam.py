@@ -22,7 +22,7 @@ import numpy.typing as npt
 import torch
 
 from dataflex.components.weight_context import WeightContext, WeightedStep
-from dataflex.errors import ComponentError, DataFlexError, OneRankError
+from dataflex.errors import ComponentError, OneRankError, reason
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
@@ -177,8 +177,7 @@ class WeightSeam:
         try:
             yield
         except Exception as error:
-            reason = str(error) if isinstance(error, DataFlexError) else f"{type(error).__name__}: {error}"
-            failure = f"{self._title} failed at step {step}: {reason}".removesuffix(".")
+            failure = f"{self._title} failed at step {step}: {reason(error)}".removesuffix(".")
             if int(self._trainer.accelerator.num_processes) > 1:  # a checkpoint needs the ranks that have not failed
                 raise OneRankError(f"{failure}.") from error
             raise ComponentError(failure + what_is_kept(self._trainer)) from error
