@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 
 import numpy as np
-import pytest
 from held_runs import run_to_the_end
 from records import decisions_without_times, logged_without_times
 from tiny_runs import NOTE_SELECT, weights_digest
+from zero import NEEDS_DEEPSPEED
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("deepspeed"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None,
-        reason="deepspeed is not installed: nox -s deepspeed installs it and runs this",
-    ),
-]
+pytestmark = NEEDS_DEEPSPEED
 
 KEYS = NOTE_SELECT | {
     "component_name": "less",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +9,10 @@ import numpy as np
 import pytest
 import torch
 from gloo import run_on_two_ranks
+from zero import NEEDS_DEEPSPEED
 from zero_cases import CASES, plain_moments, same, scores_alone, select_under_zero
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.xdist_group("deepspeed"),
-    pytest.mark.skipif(
-        importlib.util.find_spec("deepspeed") is None,
-        reason="deepspeed is not installed: nox -s deepspeed installs it and runs this",
-    ),
-]
+pytestmark = NEEDS_DEEPSPEED
 
 
 @pytest.fixture(scope="module")
