@@ -3,26 +3,23 @@
 For each seed: the demo's data and pretrained model, then one process a run. A run's cost is counted in steps of its
 own: the seconds of training and scoring over those of a step, so that it does not matter if the machine is busier in
 one run than another. Random selection runs at several lengths; its loss at another run's cost is interpolated
-between them (linearly in the logarithm of the steps). ``--write`` keeps the figures in
-``benchmarks/results/equal_time.json``.
+between them (linearly in the logarithm of the steps). Figures are means over the seeds;
+beside random selection they are kept for each seed.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import os
-import platform
 import statistics
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import figures
 import numpy as np
-import torch
 
 from dataflex.demo import process, results
 from dataflex.demo.build import build_data, build_model, write_run_files
@@ -30,8 +27,7 @@ from dataflex.demo.results import RunResult
 from dataflex.demo.runs import TARGET, VALIDATION, DemoRun, Paths
 from dataflex.demo.settings import Settings
 
-RESULT = Path(__file__).parent / "results" / "equal_time.json"
-LESS = {"targets": [VALIDATION], "parameters": "linear"}
+LESS = {"targets": [VALIDATION], "parameters": "linear", "history": True}
 
 
 @dataclass(frozen=True)
@@ -58,11 +54,13 @@ class Variant:
 
 
 VARIANTS = (
-    *(Variant("random", times) for times in (3, 6, 12, 24)),
+    *(Variant("random", times) for times in (1, 3, 6, 12, 24)),
     Variant("loss", params={"mode": "top"}),
     Variant("less", params=LESS),
+    Variant("less", params={**LESS, "history": False}, note=", no history"),
     Variant("less", params={**LESS, "max_candidates": 800}, note=", 800 candidates"),
     Variant("less", params={**LESS, "max_candidates": 400}, note=", 400 candidates"),
+    Variant("less", 1, 30, LESS),
     Variant("less", 1, 90, LESS),
     Variant("less", 4, 90, LESS),
 )
@@ -75,7 +73,8 @@ def measure(seed: int, folder: Path, *, quick: bool) -> dict[str, RunResult]:
     build_model(data, settings, paths, {})
     finished = {}
     for variant in VARIANTS:
-        schedule = dataclasses.replace(settings, update=variant.update, times=variant.times)
+        longest = settings.pool // settings.batch  # a stage reads no row twice
+        schedule = dataclasses.replace(settings, update=min(variant.update, longest), times=variant.times)
         several_devices = write_run_files([variant.run], schedule, paths)
         wall = process.train(
             paths.run_file(variant.run),
@@ -107,42 +106,54 @@ def table(seeds: Sequence[Mapping[str, RunResult]]) -> dict[str, dict[str, Any]]
     rows = {}
     for variant in VARIANTS:
         runs = [runs[variant.name] for runs in seeds]
-        gains = [random_at(run.steps, of) - run.target_loss for run, of in zip(runs, seeds, strict=True)]
-        timed = [random_at(cost(run), of) - run.target_loss for run, of in zip(runs, seeds, strict=True)]
         shares = [choice.shares.get(TARGET, 0.0) for run in runs for choice in run.choices]
         rows[variant.name] = {
             "steps": runs[0].steps,
             "target_loss": statistics.mean(run.target_loss for run in runs),
             "others_loss": statistics.mean(run.others_loss for run in runs),
             "cost_in_steps": statistics.mean(cost(run) for run in runs),
-            "share_of_target": statistics.mean(shares) if shares else None,
-            "below_random_at_equal_steps": gains,
-            "below_random_at_equal_time": timed,
+            "share_of_target": statistics.mean(shares),
+            "below_random_at_equal_steps": gains(runs, seeds, lambda run: float(run.steps)),
+            "below_random_at_equal_time": gains(runs, seeds, cost),
         }
     return rows
+
+
+def gains(
+    runs: Sequence[RunResult], seeds: Sequence[Mapping[str, RunResult]], length: Callable[[RunResult], float]
+) -> list[float]:
+    """How far each seed's run is below random selection of the same length, in nats per token of the target."""
+    return [random_at(length(run), of) - run.target_loss for run, of in zip(runs, seeds, strict=True)]
 
 
 def show(rows: Mapping[str, Mapping[str, Any]]) -> None:
     """Print the table; its last two columns say in how many seeds a run was better than random selection."""
     print(f"{'':<30}{'steps':>6}{'cost':>6}{'target':>8}{'others':>8}{'share':>7}{'=steps':>8}{'=time':>7}")
     for name, row in rows.items():
-        share = "" if row["share_of_target"] is None else f"{row['share_of_target']:.0%}"
         wins = [
-            f"{sum(gain > 0 for gain in gains)}/{len(gains)}"
-            for gains in (row["below_random_at_equal_steps"], row["below_random_at_equal_time"])
+            f"{sum(gain > 0 for gain in below)}/{len(below)}"
+            for below in (row["below_random_at_equal_steps"], row["below_random_at_equal_time"])
         ]
         print(
             f"{name:<30}{row['steps']:>6}{row['cost_in_steps']:>6.0f}{row['target_loss']:>8.3f}"
-            f"{row['others_loss']:>8.3f}{share:>7}{wins[0]:>8}{wins[1]:>7}"
+            f"{row['others_loss']:>8.3f}{row['share_of_target']:>7.0%}{wins[0]:>8}{wins[1]:>7}"
         )
+
+
+def kept(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """The rows as figures of the table of all benchmarks."""
+    found = {}
+    for name, row in rows.items():
+        for what in ("below_random_at_equal_steps", "below_random_at_equal_time"):
+            found[f"{name}: {what.replace('_', ' ')}"] = figures.figure(row[what])
+    return found
 
 
 def main() -> None:
     """Measure, print a table and, if asked, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = figures.parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44, 45])
     parser.add_argument("--quick", action="store_true", help="only show that it works: tiny data, meaningless losses")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     options = parser.parse_args()
     seeds = []
     for seed in options.seeds:
@@ -151,13 +162,15 @@ def main() -> None:
     rows = table(seeds)
     show(rows)
     if options.write:
-        facts = {"python": platform.python_version(), "torch": torch.__version__, "cpus": os.cpu_count()}
         shares = {
-            f"seed {seed}": {name: [choice.shares for choice in run.choices] for name, run in runs.items()}
+            f"seed {seed}": {
+                name: {"target_loss": run.target_loss, "others_loss": run.others_loss, "cost_in_steps": cost(run)}
+                | {"shares": [choice.shares for choice in run.choices]}
+                for name, run in runs.items()
+            }
             for seed, runs in zip(options.seeds, seeds, strict=True)
         }
-        text = json.dumps({**facts, "seeds": options.seeds, "runs": rows, "shares": shares}, indent=1)
-        RESULT.write_text(text + "\n", encoding="utf-8")
+        figures.keep("equal_time", kept(rows), seeds=options.seeds, runs=rows, by_seed=shares)
 
 
 if __name__ == "__main__":

@@ -3,30 +3,24 @@
 Speed: one process, a Qwen2 of hidden size 256 and 6 layers with LoRA r=8 on all linear layers, rows of mixed lengths.
 Per batch, in alternating order: a plain forward and backward of Hugging Face's own loss, and the candidate pass of
 LESS. The loop of one sample at a time runs on every 16th row. Rates are over the sum of CPU seconds, which other work
-on the machine disturbs less than the wall clock: set OMP_NUM_THREADS=1.
+on the machine disturbs less than the wall clock; one a run over all rows. Set OMP_NUM_THREADS=1.
 
 Memory: for each pool size a fresh process scores rows made on the fly with a smaller model; the figure is the peak of
 resident memory during the selection above what was resident before it. Most of it is what glibc's allocator keeps of
 blocks it was given back; MALLOC_MMAP_THRESHOLD_=1048576 in the environment has it keep none.
-
-``--write`` keeps the figures in ``benchmarks/results/less.json``.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
 import resource
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-RESULT = Path(__file__).parent / "results" / "less.json"
+import figures
+
 VOCABULARY = 1000
 SUBTASKS = 1
 POOLS = (2_000, 20_000)
@@ -93,8 +87,8 @@ def adapted_model(hidden: int, layers: int) -> tuple[Any, Any]:
     return model, optimizer
 
 
-def speed(count: int, token_budget: int) -> dict[str, Any]:
-    """Rates of a plain pass, of LESS and of a loop, over the same rows."""
+def speed(count: int, token_budget: int, runs: int) -> list[dict[str, float]]:
+    """Rows a CPU second of a plain pass, of LESS and of a loop, over the same rows; once a run."""
     import torch
 
     from dataflex.data.scoring_loader import ScoringLoader
@@ -130,28 +124,29 @@ def speed(count: int, token_budget: int) -> dict[str, Any]:
     def one_by_one(batch: dict[str, Any]) -> None:
         loop.attempt(lambda: loop.feed(batch, sink))
 
-    spent = {"plain": 0.0, "less": 0.0, "loop": 0.0}
     ways: list[tuple[str, Callable[[dict[str, Any]], None]]] = [("plain", plain), ("less", less)]
     for _, way in ways:
         way(batches[0])
+    return [_rates(batches, singles, ways, one_by_one, count) for _ in range(runs)]
+
+
+def _rates(
+    batches: Sequence[dict[str, Any]],
+    singles: Sequence[dict[str, Any]],
+    ways: Sequence[tuple[str, Callable[[dict[str, Any]], None]]],
+    loop: Callable[[dict[str, Any]], None],
+    count: int,
+) -> dict[str, float]:
+    spent = {"plain": 0.0, "less": 0.0, "loop": 0.0}
     for number, batch in enumerate(batches):
         for name, way in ways[:: 1 if number % 2 else -1]:
             spent[name] += seconds(way, batch)
         for single in singles[number :: len(batches)]:
-            spent["loop"] += seconds(one_by_one, single)
-    rates = {
+            spent["loop"] += seconds(loop, single)
+    return {
         "plain": count / spent["plain"],
         "less": count / spent["less"],
         "loop": len(singles) / spent["loop"],
-    }
-    return {
-        "candidates": count,
-        "candidates_of_the_loop": len(singles),
-        "gradient_size": coverage.size,
-        "token_budget": token_budget,
-        "samples_per_cpu_second": rates,
-        "less_over_plain": rates["less"] / rates["plain"],
-        "less_over_loop": rates["less"] / rates["loop"],
     }
 
 
@@ -186,36 +181,29 @@ def memory(count: int, token_budget: int) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print tables and, if asked, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = figures.parser(__doc__)
     parser.add_argument("--candidates", type=int, default=1024)
     parser.add_argument("--token-budget", type=int, default=8192)
+    parser.add_argument("--runs", type=int, default=3, help="runs over all rows")
     parser.add_argument("--memory", type=int, help="measure the memory of a pool of this size and print it as JSON")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     options = parser.parse_args()
     if options.memory:
         print(json.dumps(memory(options.memory, options.token_budget)))
         return
-    found = speed(options.candidates, options.token_budget)
-    for name, rate in found["samples_per_cpu_second"].items():
-        print(f"{name:<8}{rate:>9.1f} samples per CPU second")
-    print(f"LESS runs at {found['less_over_plain']:.2f} of a plain pass, {found['less_over_loop']:.1f} times a loop")
-    peaks = [_in_a_fresh_process(count, options.token_budget) for count in POOLS]
+    rates = speed(options.candidates, options.token_budget, options.runs)
+    found = {f"{way}, rows a CPU second": figures.figure([run[way] for run in rates]) for way in rates[0]}
+    for beside in ("plain", "loop"):
+        found[f"less over {beside}"] = figures.figure([run["less"] / run[beside] for run in rates])
+    size = ("--token-budget", str(options.token_budget))
+    peaks = [figures.in_a_process(__file__, "--memory", str(count), *size) for count in POOLS]
     for peak in peaks:
-        print(f"pool of {peak['pool']:>6}: {peak['extra_mb']:.0f} MB above {peak['before_mb']:.0f} MB")
+        found[f"extra MB at a pool of {peak['pool']}"] = figures.figure([peak["extra_mb"]])
+    found["extra memory, large pool over small"] = figures.figure([peaks[1]["extra_mb"] / peaks[0]["extra_mb"]])
+    figures.show(found)
     if options.write:
-        import torch
-
-        facts = {"python": platform.python_version(), "machine": platform.machine(), "cpus": os.cpu_count()}
-        versions = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-        RESULT.parent.mkdir(exist_ok=True)
-        text = json.dumps({**facts, **versions, "speed": found, "memory": peaks}, indent=1)
-        RESULT.write_text(text + "\n", encoding="utf-8")
-
-
-def _in_a_fresh_process(count: int, token_budget: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--memory", str(count), "--token-budget", str(token_budget)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+        figures.keep(
+            "less", found, candidates=options.candidates, loop_on_every=LOOP_SHARE, token_budget=options.token_budget
+        )
 
 
 if __name__ == "__main__":

@@ -39,8 +39,9 @@ def permute_global_batches(
     for start in range(0, len(batches), at_once):
         block = batches[start : start + at_once]
         steps = np.arange(first_step + start, first_step + start + len(block), dtype=np.uint64)
+        # No two of a batch are equal (the mixing is a bijection), so an unstable sort, twice as fast, has one answer.
         noise = _mix(np.add.outer(_mix(steps + key), np.arange(global_batch, dtype=np.uint64)))
-        shuffled[start : start + at_once] = np.take_along_axis(block, np.argsort(noise, axis=1, kind="stable"), axis=1)
+        shuffled[start : start + at_once] = np.take_along_axis(block, np.argsort(noise, axis=1), axis=1)
     return shuffled.reshape(-1)
 
 

@@ -62,7 +62,7 @@ RUNS = (
     DemoRun(
         name="less",
         component="less",
-        params={"targets": [VALIDATION], "parameters": "linear"},
+        params={"targets": [VALIDATION], "parameters": "linear", "history": True},
         aims_at=VALIDATION,
     ),
     DemoRun(name="random_long", component="random", times_steps=4),

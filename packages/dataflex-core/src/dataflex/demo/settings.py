@@ -32,7 +32,7 @@ class Settings:
     pool: int = 1600
     evaluation: int = 150
     others: int = 150
-    validation: int = 64
+    validation: int = 128
     modules: int = 0
     pretraining: int = 120
     pretraining_batch: int = 16

@@ -1,0 +1,97 @@
+"""How long it takes from the command to the end of the first step, beside ``llamafactory-cli train``.
+
+Whole processes that alternate: a run file of one step (LoRA, tiny Qwen2, 64 rows), by ``llamafactory-cli``, the very
+same file by ``dataflex-cli``, and with the keys of a selected run added.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import figures
+import yaml
+
+from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
+
+SELECT = {
+    "train_type": "dynamic_select",
+    "component_name": "random",
+    "warmup_step": 0,
+    "update_step": 1,
+    "update_times": 1,
+}
+
+
+def write_runs(folder: Path) -> dict[str, list[str]]:
+    """The commands by name."""
+    keys: dict[str, Any] = {
+        "model_name_or_path": str(write_model(folder / "model")),
+        "dataset_dir": str(write_dataset(folder / "data", pool=tiny_rows(64))),
+        "dataset": "pool",
+        "stage": "sft",
+        "do_train": True,
+        "finetuning_type": "lora",
+        "template": "qwen",
+        "cutoff_len": 128,
+        "output_dir": str(folder / "out"),
+        "overwrite_output_dir": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "per_device_train_batch_size": 4,
+        "max_steps": 1,
+        "use_cpu": True,
+    }
+    commands = {}
+    for name, program, more in (
+        ("llamafactory-cli", "llamafactory-cli", {}),
+        ("same file", "dataflex-cli", {}),
+        ("select", "dataflex-cli", SELECT),
+    ):
+        path = folder / f"{name.replace(' ', '-')}.yaml"
+        path.write_text(yaml.safe_dump(keys | more), encoding="utf-8")
+        commands[name] = [str(Path(sys.executable).with_name(program)), "train", str(path)]
+    return commands
+
+
+def seconds(command: list[str]) -> float:
+    """Wall-clock seconds of a process."""
+    environment = {**os.environ, "DISABLE_VERSION_CHECK": "1", "OMP_NUM_THREADS": "1"}
+    began = time.perf_counter()
+    done = subprocess.run(
+        command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stdout[-3000:]}")
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    """Measure, print a table and, if asked, write the figures."""
+    parser = figures.parser(__doc__)
+    parser.add_argument("--runs", type=int, default=7, help="rounds, after one that is not counted")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        commands = write_runs(Path(folder))
+        rounds = []
+        for run in range(options.runs + 1):
+            names = list(commands) if run % 2 else list(reversed(commands))
+            rounds.append({name: seconds(commands[name]) for name in names})
+    counted = rounds[1:]  # the first one fills the file cache
+    stock = "llamafactory-cli"
+    found = {f"{stock}, seconds": figures.figure([each[stock] for each in counted])}
+    for name in commands:
+        if name != stock:
+            found[f"{name} over stock"] = figures.figure([each[name] / each[stock] for each in counted])
+    figures.show(found)
+    if options.write:
+        figures.keep("first_step", found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""How long it takes to go on from a checkpoint of a run with a plan of ten million rows, beside a stock run.
+
+Both train a tiny Qwen2 on a pool of ten million rows that are made when they are asked for, and stop after 20 steps
+with a checkpoint. Timed is ``train(resume_from_checkpoint=...)`` up to the end of the first step, in fresh processes
+that alternate. The stock run reads its shuffled pool; ours a mixture of ten domains in uneven proportions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import figures
+
+ROWS, BATCH, LENGTH, STOP = 10_000_000, 8, 32, 20
+DOMAINS = 10
+KINDS = ("stock", "planned")
+
+
+def make(kind: str, folder: Path) -> Any:
+    """The Trainer of a run that has ten million rows to read."""
+    import torch
+    from less import VOCABULARY, pad
+    from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
+
+    from dataflex.trainers import dynamic_trainer
+
+    class Pool(torch.utils.data.Dataset[dict[str, list[int]]]):
+        def __len__(self) -> int:
+            return ROWS
+
+        def __getitem__(self, row: int) -> dict[str, list[int]]:
+            tokens = [1 + (row + place) % (VOCABULARY - 1) for place in range(LENGTH)]
+            return {"input_ids": tokens, "attention_mask": [1] * LENGTH, "labels": tokens}
+
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=4, tie_word_embeddings=True,
+    )  # fmt: skip
+    args = TrainingArguments(
+        str(folder / kind), report_to="none", save_steps=STOP, logging_steps=1_000, disable_tqdm=True, use_cpu=True,
+        log_level="error", per_device_train_batch_size=BATCH, max_steps=ROWS // BATCH,
+    )  # fmt: skip
+    parts = [(k + 1) / sum(range(1, DOMAINS + 1)) for k in range(DOMAINS)]
+    keys = {"train_type": "static_mix", "init_mixture_proportions": parts, "train_step": ROWS // BATCH}
+    domains = {f"domain-{k}": ROWS // DOMAINS for k in range(DOMAINS)}
+    cls = Trainer if kind == "stock" else dynamic_trainer(Trainer, keys, domains=domains)
+    return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=Pool(), data_collator=pad)
+
+
+def train(kind: str, folder: Path, *, resume: bool) -> float:
+    """Train to the checkpoint, or one step from it; returns seconds from the call to the end of the first step."""
+    from transformers import TrainerCallback
+
+    ended: list[float] = []
+
+    class Stop(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            ended.append(time.perf_counter())
+            control.should_training_stop = resume or state.global_step >= STOP
+
+    trainer = make(kind, folder)
+    trainer.add_callback(Stop())
+    began = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(folder / kind / f"checkpoint-{STOP}") if resume else None)
+    return ended[0] - began
+
+
+def main() -> None:
+    """Measure, print a table and, if asked, write the figures."""
+    parser = figures.parser(__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="pairs")
+    parser.add_argument("--kind", choices=KINDS, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.kind:
+        print(json.dumps(train(options.kind, options.folder, resume=options.resume)))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        started = {kind: figures.in_a_process(__file__, "--kind", kind, "--folder", folder) for kind in KINDS}
+        pairs = [
+            {kind: figures.in_a_process(__file__, "--kind", kind, "--folder", folder, "--resume") for kind in order}
+            for order in (KINDS if run % 2 else KINDS[::-1] for run in range(options.runs))
+        ]
+    found = {f"{kind}, seconds": figures.figure([pair[kind] for pair in pairs]) for kind in KINDS}
+    found["planned over stock"] = figures.figure([pair["planned"] / pair["stock"] for pair in pairs])
+    figures.show(found)
+    if options.write:
+        figures.keep("resume", found, rows=ROWS, batch=BATCH, domains=DOMAINS, first_step_of_a_new_run=started)
+
+
+if __name__ == "__main__":
+    main()
