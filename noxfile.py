@@ -102,7 +102,7 @@ def bench_peers(session: nox.Session) -> None:
     # A path alone: the shared libraries are found, its editable packages (of the same import name) are not.
     peer = overlay(session, python, "peer-dataflex-1.1.0", "{library}")
     session.run(peer, "-m", "pip", "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
-    script = str(ROOT / "benchmarks" / "peers" / "less.py")
+    script = str(ROOT / "benchmarks" / "peers" / "dataflex_1x.py")
     session.run(python, script, "--peer", peer, *session.posargs, env=QUIET)
 
 

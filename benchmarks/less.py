@@ -183,7 +183,7 @@ def main() -> None:
     """Measure, print tables and, if asked, write the figures."""
     parser = figures.parser(__doc__)
     parser.add_argument("--candidates", type=int, default=1024)
-    parser.add_argument("--token-budget", type=int, default=8192)
+    parser.add_argument("--token-budget", type=int, default=2048, help="the default on a CPU is 2048")
     parser.add_argument("--runs", type=int, default=3, help="runs over all rows")
     parser.add_argument("--memory", type=int, help="measure the memory of a pool of this size and print it as JSON")
     options = parser.parse_args()

@@ -21,7 +21,6 @@ from typing import Any
 import figures
 from less import Rows, adapted_model, pad
 
-TOKEN_BUDGET = 8192
 POOLS = (500, 2_000, 8_000)
 CHOSEN = 32
 
@@ -40,11 +39,11 @@ def context(pool: Any, optimizer: Any, accelerator: Any = None) -> Any:
 
 
 def loss_selector(of: Any) -> Any:
-    """The loss selector at its defaults, but for the batches."""
+    """The loss selector at its defaults."""
     from dataflex_selectors_loss.params import LossParams
     from dataflex_selectors_loss.selector import LossSelector
 
-    return LossSelector(LossParams(token_budget=TOKEN_BUDGET), of)
+    return LossSelector(LossParams(), of)
 
 
 def less_selector(of: Any) -> Any:
@@ -52,7 +51,7 @@ def less_selector(of: Any) -> Any:
     from dataflex_selectors_less.params import LessParams
     from dataflex_selectors_less.selector import LessSelector
 
-    return LessSelector(LessParams(token_budget=TOKEN_BUDGET, shard_seconds=0), of)
+    return LessSelector(LessParams(shard_seconds=0), of)
 
 
 def seconds(call: Callable[[], Any], clock: Callable[[], float]) -> float:
@@ -71,7 +70,7 @@ def beside_plain(count: int, runs: int) -> dict[str, dict[str, float]]:
     model, optimizer = adapted_model(256, 6)
     rows = Rows(count, seed=1)
     pool = [rows[row] for row in range(count)]
-    batches = [batch for _, batch in ScoringLoader(pool, pad, range(count), token_budget=TOKEN_BUDGET)]
+    batches = [batch for _, batch in ScoringLoader(pool, pad, range(count))]
     selector = loss_selector(context(pool, optimizer))
 
     def plain() -> None:
@@ -156,7 +155,7 @@ def main() -> None:
     found |= growth(min(options.runs, 3))
     figures.show(found)
     if options.write:
-        figures.keep("scoring", found, rows=options.rows, token_budget=TOKEN_BUDGET)
+        figures.keep("scoring", found, rows=options.rows)
 
 
 if __name__ == "__main__":

@@ -208,3 +208,14 @@ def test_batches_that_are_done_are_left_out_and_the_others_stay_as_they_were(wor
     assert sorted(batches(first)) == sorted(with_all[1:])
     assert sorted(batches(first[:1])) == sorted(with_all)  # a batch that is partly done is done again
     assert batches(range(8)) == []
+
+
+@pytest.mark.parametrize(
+    ("device", "batches"),
+    [(None, 16), ("cpu", 16), (torch.device("cpu", 0), 16), (torch.device("meta"), 2)],
+)
+def test_batches_are_small_on_a_cpu_and_large_elsewhere_unless_the_user_says(device: Any, batches: int) -> None:
+    rows = pool([128] * 256)
+
+    assert len(ScoringLoader(rows, PadCollator(), np.arange(256), device=device)) == batches
+    assert len(ScoringLoader(rows, PadCollator(), np.arange(256), device=device, token_budget=1280)) == 26

@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import Sampler
 
+_AT_ONCE = 4096  # rows turned into Python numbers together: a plan may have millions
+
 
 class PlanSampler(Sampler[int]):
     """Serves rows of the current stage's plan, from ``start`` on.
@@ -26,4 +28,5 @@ class PlanSampler(Sampler[int]):
         return len(self._rows)
 
     def __iter__(self) -> Iterator[int]:
-        return iter(self._rows.tolist())
+        for start in range(0, len(self._rows), _AT_ONCE):
+            yield from self._rows[start : start + _AT_ONCE].tolist()

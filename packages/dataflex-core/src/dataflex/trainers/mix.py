@@ -28,8 +28,6 @@ from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.planner import ComponentPlanner, Outcome
 from dataflex.trainers.session import Session
 
-_TOKEN_BUDGET = 16384  # padded tokens of one batch when a domain is evaluated
-
 
 class MixPlanner(ComponentPlanner):
     """Asks a mixer for proportions at each boundary and draws the stage's samples in them.
@@ -180,7 +178,6 @@ class MixPlanner(ComponentPlanner):
             context.dataset,
             context.data_collator,
             rows,
-            token_budget=_TOKEN_BUDGET,
             rank=context.rank,
             world_size=context.world_size,
             device=self.trainer.accelerator.device,

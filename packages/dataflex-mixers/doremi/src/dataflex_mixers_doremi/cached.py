@@ -39,7 +39,7 @@ class CachedReference:
     Args:
         name: The model.
         context: The run; files lie in its ``cache_dir``.
-        token_budget: Padded tokens of one batch.
+        token_budget: Padded tokens of one batch; ``None`` for what suits the device.
         hashes: What :func:`~dataflex_mixers_doremi.reference.identities` gave.
 
     Raises:
@@ -47,7 +47,7 @@ class CachedReference:
         ComponentError: on every rank, when it fails on one or has a loss that is not finite.
     """
 
-    def __init__(self, name: str, context: RunContext, token_budget: int, hashes: Mapping[str, str]) -> None:
+    def __init__(self, name: str, context: RunContext, token_budget: int | None, hashes: Mapping[str, str]) -> None:
         capacity = trained_tokens(context.dataset)
         key = hashlib.blake2b(digest_size=12)
         for part in (hashes["pool"], hashes["reference"], _precision(context)):
@@ -64,7 +64,7 @@ class CachedReference:
         losses_BT = torch.zeros_like(batch.losses_BT)
         return losses_BT.masked_scatter_(batch.mask_BT, flat_N.to(losses_BT.device).to(losses_BT.dtype))
 
-    def _fill(self, name: str, context: RunContext, token_budget: int) -> None:
+    def _fill(self, name: str, context: RunContext, token_budget: int | None) -> None:
         model = None
         if not self._file.exists:
             model = load_model(name, context)
@@ -85,7 +85,7 @@ class CachedReference:
                 "Do all ranks see the same folder? Set component_params.cache_dir to one they share."
             )
 
-    def _score(self, model: nn.Module, rows: Any, context: RunContext, token_budget: int) -> None:
+    def _score(self, model: nn.Module, rows: Any, context: RunContext, token_budget: int | None) -> None:
         accelerator = context.accelerator
         loader = ScoringLoader(
             context.dataset,

@@ -54,7 +54,9 @@ class DoremiParams:
     eta: float = param(1.0, "Step size of the weights.", aliases=("reweight_eta",))
     smoothing: float = param(1e-3, "Share of the uniform weights mixed in at each step.", aliases=("reweight_eps",))
     online_decay: float = param(0.99, "online: share of the earlier weights in the moving average sampled by.")
-    token_budget: int = param(16384, "cached: padded tokens of one batch of the reference model.")
+    token_budget: int | None = param(
+        None, "cached: padded tokens of one batch of the reference model. null: 2048 on a CPU, 16384 elsewhere."
+    )
 
     def __post_init__(self) -> None:
         if not self.reference:
@@ -65,5 +67,5 @@ class DoremiParams:
             raise ConfigError(f"smoothing: {self.smoothing} of mixer 'doremi' must lie between 0 and 1.")
         if not 0 <= self.online_decay < 1:
             raise ConfigError(f"online_decay: {self.online_decay} of mixer 'doremi' must be at least 0 and below 1.")
-        if self.token_budget < 1:
+        if self.token_budget is not None and self.token_budget < 1:
             raise ConfigError(f"token_budget: {self.token_budget} of mixer 'doremi' must be at least 1.")

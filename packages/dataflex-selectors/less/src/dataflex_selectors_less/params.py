@@ -54,8 +54,10 @@ class LessParams:
     max_candidates: int | None = param(
         None, "Score only so many rows, a fresh random part of the pool at each boundary; null scores all."
     )
-    token_budget: int = param(
-        8192, "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory."
+    token_budget: int | None = param(
+        None,
+        "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory. null: 2048 on a CPU, "
+        "8192 elsewhere.",
     )
     targets: tuple[str, ...] | None = param(
         None, "Names of the eval sets to aim at, so that others may only be evaluated; null aims at all."

@@ -32,6 +32,7 @@ Rows = npt.NDArray[np.int64]
 Metrics = dict[str, float | list[float]]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
+_ACCELERATOR_TOKENS = 8192  # of a batch: gradients of each sample take more memory than its loss
 _SHARDED = ("FSDP", "MEGATRON_LM")
 
 
@@ -138,23 +139,24 @@ class LessSelector(Selector):
     def _scorer(
         self, model: nn.Module, coverage: Coverage, moments: dict[str, AdamMoments], progress: Any
     ) -> LessScorer:
-        from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader
+        from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader, default_token_budget
         from dataflex.gradients.engine import GradientEngine
         from dataflex_selectors_less.scoring import LessScorer
 
         context = self.context
-        device = next(iter(coverage.parameters.values())).device
+        parameter = next(iter(coverage.parameters.values()))
+        device = context.accelerator.device if context.accelerator is not None else parameter.device
 
         def make_loader(dataset: Any, chosen: Rows, max_batch: int | None, skipped: Rows) -> ScoringLoader:
             return ScoringLoader(
                 dataset,
                 self.data_collator,
                 chosen,
-                token_budget=self.params.token_budget,
+                token_budget=self.params.token_budget or default_token_budget(device, _ACCELERATOR_TOKENS),
                 max_batch=max_batch or MAX_BATCH,
                 rank=context.rank,
                 world_size=context.world_size,
-                device=context.accelerator.device if context.accelerator is not None else device,
+                device=device,
                 skipped=skipped,
             )
 

@@ -28,8 +28,10 @@ class LossParams:
     max_candidates: int | None = param(
         None, "Score only so many rows, a fresh random part of the pool at each boundary; null scores all."
     )
-    token_budget: int = param(
-        16384, "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory."
+    token_budget: int | None = param(
+        None,
+        "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory. null: 2048 on a CPU, "
+        "16384 elsewhere.",
     )
 
     def __post_init__(self) -> None:
@@ -42,7 +44,7 @@ class LossParams:
                 raise ValueError(f"{name} must be above 0, not {value}")
         if self.max_candidates is not None and self.max_candidates < 1:
             raise ValueError(f"max_candidates must be at least 1 (or null for all), not {self.max_candidates}")
-        if self.token_budget < 1:
+        if self.token_budget is not None and self.token_budget < 1:
             raise ValueError(f"token_budget must be at least 1, not {self.token_budget}")
         if self.mode == "top" and self.replacement:
             raise ValueError("mode: top ranks the rows, so it cannot draw with replacement: true")
