@@ -9,11 +9,8 @@ are of modules and packages that are never trained on. ``--write`` keeps the fig
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import figures
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
@@ -31,7 +29,6 @@ from dataflex.demo.corpus import read_rows
 from dataflex.demo.settings import Settings
 from dataflex.trainers import dynamic_trainer
 
-RESULTS = Path(__file__).parent / "results"
 NAMES = ("source", "docstrings", "licences")
 LENGTH = 96
 PADDING = 256
@@ -246,33 +243,31 @@ def measure_time(folder: Path, rounds: int, steps: int, hidden: int) -> dict[str
         "cached": doremi("cached"),
         "live": doremi("live"),
     }
-    times: dict[str, list[float]] = {name: [] for name in runs}
+    times: dict[str, list[list[float]]] = {name: [] for name in runs}
     for turn in range(rounds):
         for name, keys in runs.items():
             clock = _Clock()
             train(folder / f"{name}-{turn}", rows, new_model(1, hidden, 4), steps=steps, callbacks=[clock], **keys)
-            times[name] += clock.steps[2:]  # the first ones allocate
-    medians = {name: statistics.median(seconds) for name, seconds in times.items()}
-    for name, median in medians.items():
-        print(f"{name:<8}{median:.4f} s a step, {median / medians['plain']:.3f} of plain ({len(times[name])} steps)")
-    return {
-        "hidden": hidden,
-        "rounds": rounds,
-        "steps_timed": len(times["plain"]),
-        "seconds_a_step": medians,
-        "of_plain": {n: m / medians["plain"] for n, m in medians.items()},
-    }
+            times[name].append(clock.steps[2:])  # the first ones allocate
+    by_turn = {name: [statistics.median(turn) for turn in turns] for name, turns in times.items()}
+    found = {"plain, seconds a step": figures.figure(by_turn["plain"])}
+    for name in by_turn:
+        if name != "plain":
+            found[name] = figures.figure(
+                [own / plain for own, plain in zip(by_turn[name], by_turn["plain"], strict=True)]
+            )
+    figures.show(found)
+    return {"figures": found, "hidden": hidden, "rounds": rounds, "steps": steps}
 
 
 def main() -> None:
     """Measure, print and, if asked, write the figures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures.parser(__doc__)
     parser.add_argument("what", nargs="?", choices=["time", "quality", "both"], default="both")
     parser.add_argument("--seeds", type=int, default=3, help="quality: seeds")
     parser.add_argument("--steps", type=int, default=160, help="quality: optimizer steps of each run")
     parser.add_argument("--rounds", type=int, default=6, help="time: turns of each run")
     parser.add_argument("--hidden", type=int, default=192, help="time: width of the model")
-    parser.add_argument("--write", action="store_true", help="write benchmarks/results/doremi-WHAT.json")
     options = parser.parse_args()
     logging.getLogger("dataflex").setLevel(logging.WARNING)
     torch.set_num_threads(1)
@@ -283,9 +278,7 @@ def main() -> None:
             else:
                 found = measure_quality(Path(folder), options.seeds, options.steps)
         if options.write:
-            facts = {"python": platform.python_version(), "torch": torch.__version__, "machine": platform.machine()}
-            text = json.dumps({**facts, "cpus": os.cpu_count(), **found}, indent=1)
-            (RESULTS / f"doremi-{what}.json").write_text(text + "\n", encoding="utf-8")
+            figures.keep(f"doremi-{what}", found.pop("figures", {}), **found)
 
 
 if __name__ == "__main__":

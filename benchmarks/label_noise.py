@@ -3,16 +3,13 @@
 A next-token table is learnt from sequences of a Markov chain. In a noisy pool, a quarter of the sequences are drawn at
 random instead. What counts is how far the learnt table is from the true chain, on clean data: cross entropy above the
 chain's own entropy, in nats per token. The loop is that of a training step with DataFlex, without a Trainer around it.
-``--write`` keeps all figures in ``benchmarks/results/label_noise.json``.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-from pathlib import Path
 
+import figures
 import torch
 from torch.nn import functional
 
@@ -24,7 +21,6 @@ from dataflex.math.window import StepWindow
 from dataflex_weighters_loss.params import LossWeighterParams, Strategy
 from dataflex_weighters_loss.weighter import LossWeighter
 
-RESULT = Path(__file__).parent / "results" / "label_noise.json"
 WORDS, LENGTH, POOL, BATCH, STEPS, WARMUP = 24, 17, 512, 32, 400, 50
 STRATEGIES: dict[str, LossWeighterParams] = {
     "uniform": LossWeighterParams(strategy=Strategy.UNIFORM),
@@ -86,9 +82,8 @@ def excess_loss(params: LossWeighterParams, noise: float, seed: int) -> float:
 
 def main() -> None:
     """Train each strategy on both pools and print the table of docs/weighting.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = figures.parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5, help="runs of each cell; the table shows their means")
-    parser.add_argument("--write", action="store_true", help=f"write {RESULT.relative_to(RESULT.parents[2])}")
     options = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[float]]] = {}
@@ -99,8 +94,7 @@ def main() -> None:
         print(f"| `{name}` | {shown} |", flush=True)
         found[name] = {"clean": cells[0], "noisy": cells[1]}
     if options.write:
-        RESULT.parent.mkdir(exist_ok=True)
-        RESULT.write_text(json.dumps({"excess_loss": found}, indent=1) + "\n", encoding="utf-8")
+        figures.keep("label_noise", {}, excess_loss=found)
 
 
 if __name__ == "__main__":

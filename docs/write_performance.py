@@ -1,0 +1,119 @@
+"""Write ``docs/performance.md`` from the newest table in ``benchmarks/results/``: ``nox -s docs -- --write``.
+
+A test fails when the page is not what the table says.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+PAGE = Path(__file__).parent / "performance.md"
+DATED = re.compile(r"\d{4}-\d\d-\d\d-.+\.json")
+_HEADS = ("what", "beside", "median", "least to most", "to reach", "model", "rows", "batch")
+
+
+def newest() -> Path:
+    """The last table that was written."""
+    return max(path for path in RESULTS.glob("*.json") if DATED.fullmatch(path.name))
+
+
+def page() -> str:
+    """The whole page."""
+    path = newest()
+    sections = json.loads(path.read_text(encoding="utf-8"))
+    runs = json.loads((RESULTS / "equal_time.json").read_text(encoding="utf-8"))
+    rows = [row for section in sections for row in section["rows"]]
+    missed = [row for row in rows if row["met"] is False]
+    aims = sum(row["met"] is not None for row in rows)
+    parts = [
+        "<!-- Made from benchmarks/results/ by `nox -s docs -- --write`; the text around the tables is in "
+        "docs/write_performance.py. -->\n# Performance",
+        f"Every figure of this page was measured by a script of `benchmarks/`; [{path.name}](../benchmarks/results/"
+        f"{path.name}) keeps them with their commands. `nox -s bench -- --write` and `nox -s bench_peers -- --write` "
+        "measure again, `nox -s docs -- --write` makes the page. What is measured beside what was settled before, in "
+        "[rows.yaml](../benchmarks/rows.yaml).",
+        _setting(rows),
+        f"**{aims - len(missed)} of {aims} aims are reached.**"
+        + "".join(f"\n- Missed: {row['what']} ({row['beside']}; {row['model']}): {_median(row)}, "
+                  f"to reach {row['reach']}." for row in missed),
+        *(_section(section) for section in sections),
+        _equal_time(runs),
+        (Path(__file__).parent / "performance_notes.md").read_text(encoding="utf-8").strip(),
+    ]  # fmt: skip
+    return "\n\n".join(parts) + "\n"
+
+
+def _setting(rows: Sequence[Mapping[str, Any]]) -> str:
+    machines = sorted({row["machine"] for row in rows})
+    threads = sorted({str(row["threads"]) for row in rows})
+    versions: dict[str, set[str]] = {}
+    for row in rows:
+        for name, version in row["versions"].items():
+            versions.setdefault(name, set()).add(version)
+    named = ", ".join(f"{name} {' / '.join(sorted(found))}" for name, found in versions.items())
+    return (
+        f"Machine: {', '.join(machines)}, shared with other work; {', '.join(threads)} thread; no GPU. {named}. Ratios "
+        "are of runs that take turns in one process or in alternating processes, so that other work slows both sides; "
+        "costs of steps and of scoring are CPU seconds, starting and planning are by the wall clock. Median, least and "
+        "most are over runs. Models are random Qwen2 of the given hidden size x layers."
+    )
+
+
+def _section(section: Mapping[str, Any]) -> str:
+    lines = [f"## {section['section']}", _line(_HEADS), _line(["---"] * len(_HEADS))]
+    for row in section["rows"]:
+        verdict = {None: "", True: f"{row.get('reach')}: yes", False: f"{row.get('reach')}: **no**"}[row["met"]]
+        spread = f"{row['least']:.3g} to {row['most']:.3g} ({row['runs']:.0f})" if row["runs"] > 1 else "one run"
+        sizes = (row.get("model", ""), f"{row['n']:,}" if "n" in row else "", row.get("batch", ""))
+        lines.append(_line([row["what"], row["beside"], _median(row), spread, verdict, *sizes]))
+    return f"{lines[0]}\n\n" + "\n".join(lines[1:])
+
+
+def _equal_time(kept: Mapping[str, Any]) -> str:
+    heads = ("run", "steps", "cost", "loss, docstrings", "loss, others", "docstrings chosen", "better at equal steps",
+             "better at equal time")  # fmt: skip
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    for name, row in kept["runs"].items():
+        own = not name.startswith("random")
+        wins = [
+            f"{sum(gain > 0 for gain in gains)} of {len(gains)}" if own else ""
+            for gains in (row["below_random_at_equal_steps"], row["below_random_at_equal_time"])
+        ]
+        cells = [
+            name,
+            row["steps"],
+            f"{row['cost_in_steps']:.0f}",
+            f"{row['target_loss']:.3f}",
+            f"{row['others_loss']:.3f}",
+        ]
+        lines.append(_line([*cells, f"{row['share_of_target']:.0%}", *wins]))
+    return (
+        "## Loss at equal working time\n\n"
+        f"The demo's text, model and schedule, seeds {', '.join(map(str, kept['seeds']))}; means over them. `a x b`: a "
+        "boundaries, b steps after each, after a warm-up of 20. *Cost* counts training and scoring in steps of the "
+        "same run. *Better* compares with random selection at the same number of steps, or at the same cost, seed by seed "
+        f"(`{kept['command']}`).\n\n" + "\n".join(lines)
+    )
+
+
+def _median(row: Mapping[str, Any]) -> str:
+    return f"{row['median']:.3g}"
+
+
+def _line(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell) for cell in cells) + " |"
+
+
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
