@@ -97,8 +97,8 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
         "## Loss at equal working time\n\n"
         f"The demo's text, model and schedule, seeds {', '.join(map(str, kept['seeds']))}; means over them. `a x b`: a "
         "boundaries, b steps after each, after a warm-up of 20. *Cost* counts training and scoring in steps of the "
-        "same run. *Better* compares with random selection at the same number of steps, or at the same cost, seed by seed "
-        f"(`{kept['command']}`).\n\n" + "\n".join(lines)
+        "same run. *Better* compares with random selection at the same number of steps, or at the same cost, seed by "
+        f"seed (`{kept['command']}`).\n\n" + "\n".join(lines)
     )
 
 
