@@ -14,7 +14,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
 LIBRARIES = ("torch", "transformers", "peft", "accelerate", "llamafactory", "numpy")
 
 
@@ -47,7 +48,7 @@ def keep(name: str, figures: Mapping[str, Mapping[str, float]], **details: Any) 
     import torch
 
     facts = {
-        "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
+        "command": " ".join(["python", str(Path(sys.argv[0]).resolve()), *sys.argv[1:]]).replace(f"{ROOT}{os.sep}", ""),
         "machine": machine(),
         "threads": torch.get_num_threads(),
         "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},

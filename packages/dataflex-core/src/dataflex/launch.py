@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+
+import psutil
 
 _RANK_VARIABLE = "LOCAL_RANK"
 
@@ -54,12 +59,32 @@ def torchrun_command(
 
 
 def run_ranks(command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Run torchrun and return its exit code."""
+    """Run torchrun and return its exit code.
+
+    SIGTERM goes to the ranks and not to torchrun, which would kill them 30 seconds later, in the middle of a long step
+    or of a checkpoint. A rank that was told stops after a whole step, and torchrun ends when all have.
+    """
     child = dict(environ)
     if _enabled(environ, "OPTIM_TORCH", "1"):
         child["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
         child["TORCH_NCCL_AVOID_RECORD_STREAMS"] = "1"
-    return subprocess.run(list(command), env=child, check=False).returncode
+    torchrun = subprocess.Popen(list(command), env=child)
+
+    def tell_ranks(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for process in psutil.Process(torchrun.pid).children() or [torchrun]:
+                process.terminate()
+
+    before = signal.signal(signal.SIGTERM, tell_ranks)
+    try:
+        return torchrun.wait()
+    except KeyboardInterrupt:  # torchrun was interrupted too, and gives its ranks 30 seconds
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            torchrun.wait(timeout=40)
+        raise
+    finally:
+        torchrun.kill()
+        signal.signal(signal.SIGTERM, before)
 
 
 def _enabled(environ: Mapping[str, str], name: str, default: str = "0") -> bool:

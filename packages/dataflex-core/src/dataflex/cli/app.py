@@ -68,8 +68,19 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(EXIT_ERROR) from None
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"dataflex-core {__version__}")
+        raise typer.Exit
+
+
+VersionOption = Annotated[
+    bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version of dataflex-core.")
+]
+
+
 @app.callback(invoke_without_command=True)
-def _root(ctx: typer.Context, plugin: PluginValues = None) -> None:
+def _root(ctx: typer.Context, plugin: PluginValues = None, version: VersionOption = False) -> None:
     _warn_of_rival()
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())

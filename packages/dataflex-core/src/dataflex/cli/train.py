@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataflex import run_lock
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun, prepare
 from dataflex.config.run import RunFile, check_known_keys, check_numbers, read_run_file
 from dataflex.console import configure_logging
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
+from dataflex.run_record import FOLDER
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -41,7 +44,8 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
 
     if prepared is None:
         llamafactory.run_static(run.llamafactory)
-    else:
+        return
+    with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
 
 

@@ -60,6 +60,13 @@ RUN_KEYS = (
         used_by=_DYNAMIC,
     ),
     Key(
+        name="component_timeout",
+        type="float > 0",
+        default="none",
+        help="Most seconds a decision may take; then the run ends with a checkpoint, as if the component had failed.",
+        used_by=_DYNAMIC - {TrainType.WEIGHT},
+    ),
+    Key(
         name="plugins",
         type="list of FILE | no:DIST",
         default="none",

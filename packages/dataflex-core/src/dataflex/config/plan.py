@@ -30,6 +30,7 @@ class PreparedRun:
         bound: Its parameters.
         plugins: The loaded plugins, for the hooks to come.
         mixture: How a mix run samples its domains; ``None`` for others.
+        timeout: Most seconds a decision may take; ``None`` for no limit.
     """
 
     plan: RunPlan
@@ -37,6 +38,7 @@ class PreparedRun:
     bound: BoundParams
     plugins: PluginManager
     mixture: MixtureSettings | None = None
+    timeout: float | None = None
 
 
 def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) -> PreparedRun:
@@ -79,7 +81,7 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
     for plugin, result in plugins.call("dataflex_check_run", plan=plan):
         found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
     refuse(found)
-    return PreparedRun(plan, entry, bound, plugins, mixture)
+    return PreparedRun(plan, entry, bound, plugins, mixture, run.timeout())
 
 
 def _static_mix() -> CatalogEntry:

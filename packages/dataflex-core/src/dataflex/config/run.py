@@ -23,6 +23,7 @@ OUR_KEYS = tuple(key.name for key in RUN_KEYS)
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
 
 COMMAND_LINE = "the command line"
+_LONGEST = 1e8  # seconds a timer can be set to: three years
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,18 @@ class RunFile:
             times=values.get("update_times", 0),
             train=values.get("train_step", 0),
         )
+
+    def timeout(self) -> float | None:
+        """Most seconds a decision of the component may take; ``None`` for no limit."""
+        value = self.ours.get("component_timeout")
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < _LONGEST:
+            raise ConfigError(
+                f"component_timeout: {value!r} (from {self.origin('component_timeout')}) must be a number of seconds "
+                "above 0; leave it out for no limit."
+            )
+        return float(value)
 
     def component_name(self) -> str:
         """The chosen component, or an error that says the key is missing."""

@@ -7,6 +7,7 @@ loop itself stays the Trainer's.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import Any
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
 
-from dataflex import checkpoints, state
+from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
+from dataflex.errors import DataFlexError, OneRankError
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
@@ -26,6 +28,7 @@ from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
+from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
 
@@ -62,13 +65,30 @@ class DynamicMixin:
             self._restore(checkpoint)
         self.recorder = self._make_recorder()
         self.recorder.begin(checkpoint)
-        output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+        stop = StopAtSignal(self.accelerator)
+        self.remove_callback(StopAtSignal)  # of an earlier train()
+        self.add_callback(stop)
+        with stop.listening():
+            output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+        if stop.stopped and self.state.global_step < self.engine.schedule.total:
+            self._leave()
         if self.state.global_step == self.engine.schedule.total:
             self.engine.planner.finish(self.state.global_step)
         self.recorder.end(self.state.global_step, output.metrics)
         if self.is_world_process_zero():
             self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
         return output
+
+    def _leave(self: Any) -> None:
+        folder = self._checkpoint_folder()
+        if self.is_world_process_zero():
+            logger.warning(
+                "stopped by SIGTERM after step %d of %d. Go on with the same command and resume_from_checkpoint=%s",
+                self.state.global_step,
+                self.engine.schedule.total,
+                folder,
+            )
+        raise Stopped(folder)
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
@@ -135,7 +155,22 @@ class DynamicMixin:
         if self.engine is None:
             return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         with self.recorder.checkpointing():
-            return self._save_whole_checkpoint(model, trial, *args, **kwargs)
+            try:
+                return self._save_whole_checkpoint(model, trial, *args, **kwargs)
+            except DataFlexError:
+                raise
+            except Exception as error:  # a full disk is told in as many ways as there are libraries that write
+                raise OneRankError(self._unwritten(error)) from error
+
+    def _unwritten(self: Any, error: Exception) -> str:
+        folder: Path = self._checkpoint_folder()
+        whole, _ = checkpoints.latest_valid(folder.parent)
+        after = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
+        free = shutil.disk_usage(folder.parent).free / 2**20
+        return (
+            f"the checkpoint {folder} was not written ({free:,.0f} MiB are free there): {errors.reason(error)}. "
+            f"Make room or mend it; {after}."
+        )
 
     def _save_whole_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         folder: Path = self._checkpoint_folder()

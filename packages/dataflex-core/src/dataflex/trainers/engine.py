@@ -22,10 +22,11 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader
 
+from dataflex import errors
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
@@ -145,11 +146,31 @@ class Engine:
         if self._batches is None or self._position == self._stage_end:
             self._open_stage(step)
         assert self._batches is not None
-        with rng_scope():  # the loader cannot move the training run's generators
-            batch = next(self._batches)
+        try:
+            with rng_scope():  # the loader cannot move the training run's generators
+                batch = next(self._batches)
+        except StopIteration:
+            raise
+        except Exception as error:
+            raise self._unreadable(self._position, error) from error
         self.fetched.append(self._rows_at(self._position))
         self._position += 1
         return batch
+
+    def _unreadable(self, position: int, error: Exception) -> DataFlexError:
+        """What to say when the loader fails at a micro-batch; it reads one ahead."""
+        step, dataset = int(self.trainer.state.global_step), self.trainer.train_dataset
+        ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
+        culprit = f"a row of the micro-batch {ahead}"
+        for row in ahead:
+            try:
+                dataset[row]
+            except Exception:
+                culprit = f"row {row} of the pool"
+                break
+        kept = self.trainer.keep_progress() if self.trainer.accelerator.num_processes == 1 else None
+        after = f" Once it is mended, resume from {kept}." if kept else ""
+        return OneRankError(f"{culprit} could not be read at step {step}: {errors.reason(error)}.{after}")
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
         """Rows of one micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""

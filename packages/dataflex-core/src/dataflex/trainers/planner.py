@@ -20,6 +20,7 @@ from dataflex.trainers.announce import announce
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import decision_metrics, log_metrics
 from dataflex.trainers.session import Session
+from dataflex.trainers.time_limit import time_limit
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,10 @@ class ComponentPlanner(abc.ABC):
             log_metrics(self.trainer, all_gather(entries, self.trainer.accelerator)[0])
 
     def ask(self, method: Callable[..., Any], available: Mapping[str, Any]) -> Any:
-        """Call a method of the component with those arguments that it names, and take the time."""
+        """Call a method of the component with those arguments that it names, for at most component_timeout seconds."""
         started = time.perf_counter()
-        answer = method(**call_by_name(inspect.signature(method), available))
+        with time_limit(self.session.run.timeout):
+            answer = method(**call_by_name(inspect.signature(method), available))
         self._asked_seconds = time.perf_counter() - started
         return answer
 

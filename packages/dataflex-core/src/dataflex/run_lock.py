@@ -1,0 +1,77 @@
+"""One run at a time writes to an output directory. Standard library only."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from dataflex.errors import ConfigError
+
+NAME = "lock"
+
+
+@contextlib.contextmanager
+def hold(output_dir: Path, folder: str) -> Iterator[None]:
+    """Keep other runs out of an output directory; a process that dies, however, lets go of it.
+
+    Args:
+        output_dir: It is made if need be, and removed again if nothing was written to it.
+        folder: Name of our folder in it, where the lock is.
+
+    Raises:
+        ConfigError: if another run holds it, or it cannot be written to.
+    """
+    path = output_dir / folder / NAME
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"output_dir: {output_dir} cannot be written to ({error.strerror or error}: {error.filename}). Name "
+            "another one, or mend its permissions."
+        ) from error
+    with handle:
+        if not _locked(handle.fileno()):
+            raise ConfigError(
+                f"another run writes to output_dir: {output_dir}{_holder(path)}. Give this one an output_dir of its "
+                "own, or wait for the other to end."
+            )
+        handle.truncate(0)
+        handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
+        handle.flush()
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what holds anything stays
+                path.parent.rmdir()
+                output_dir.rmdir()
+
+
+def _locked(descriptor: int) -> bool:
+    """Take the lock; on a system without such locks every run gets it."""
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        return True
+    return True
+
+
+def _holder(path: Path) -> str:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record["since"]))
+        return f" (process {record['pid']} on {record['host']}, since {since})"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

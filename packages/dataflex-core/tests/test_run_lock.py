@@ -1,0 +1,74 @@
+"""The lock on an output directory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataflex.errors import ConfigError
+from dataflex.run_lock import hold
+
+
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """Root may write anywhere: be somebody else for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_a_directory_is_held_once_and_nothing_is_left_of_it(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    with hold(folder, "dataflex"):
+        held = rf"another run writes to output_dir: .* \(process {os.getpid()} on "
+        with pytest.raises(ConfigError, match=held), hold(folder, "dataflex"):
+            pass
+        with hold(tmp_path / "other", "dataflex"):
+            pass
+    assert not folder.exists()
+    with hold(folder, "dataflex"):
+        (folder / "model").write_text("kept")
+    assert [path.name for path in folder.iterdir()] == ["model"]
+
+
+def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from dataflex.run_lock import hold\n"
+        "with hold(Path(sys.argv[1]), 'dataflex'):\n    print('held', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"process {process.pid} on "), hold(tmp_path, "dataflex"):
+            pass
+        process.kill()
+    with hold(tmp_path, "dataflex"):
+        pass
+
+
+def test_a_record_of_the_holder_that_was_cut_short_does_not_matter(tmp_path: Path) -> None:
+    with hold(tmp_path, "dataflex"):
+        (tmp_path / "dataflex" / "lock").write_text("{")
+        with (
+            pytest.raises(ConfigError, match=r"another run writes to output_dir: [^(]*\. Give"),
+            hold(tmp_path, "dataflex"),
+        ):
+            pass
+
+
+def test_a_directory_that_may_not_be_written_to_is_refused_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "readonly"
+    folder.mkdir(mode=0o555)
+    refused = pytest.raises(ConfigError, match=r"readonly cannot be written to \(Permission denied")
+    with without_privileges(), refused, hold(folder, "dataflex"):
+        pass

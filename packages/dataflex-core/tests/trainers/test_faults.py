@@ -1,0 +1,211 @@
+"""What a run leaves when it is told to stop, when its disk is full, when its component hangs or its data is broken."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import signal
+import threading
+import time
+
+import pytest
+import torch
+from transformers import Trainer, TrainerCallback, TrainingArguments
+
+from dataflex import checkpoints, state
+from dataflex.errors import ComponentError, ConfigError, OneRankError
+from dataflex.trainers import dynamic_trainer, stopping
+from dataflex.trainers.stopping import StopAtSignal, Stopped
+
+KEYS = {"train_type": "dynamic_select", "component_name": "slow", "warmup_step": 2, "update_step": 3, "update_times": 3}
+MINE = """
+import time
+from dataflex import Selector, register_selector
+
+@register_selector("slow")
+class Slow(Selector):
+    seconds = 0.0
+
+    def select(self, model, step_id, num_samples, **kwargs):
+        end = time.monotonic() + Slow.seconds * (step_id >= 5)
+        while time.monotonic() < end:
+            time.sleep(0.01)
+        return self.context.rng(step_id).permutation(len(self.dataset))[:num_samples]
+"""
+
+
+class Line(torch.nn.Module):
+    def __init__(self, width=2):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Linear(width, 1)
+        self.ballast = torch.nn.Parameter(torch.zeros(4000))
+
+    def forward(self, input_ids, labels):
+        return {"loss": (self.layer(input_ids) + self.ballast.sum() - labels).pow(2).mean()}
+
+
+class Pool(torch.utils.data.Dataset):
+    """Twenty rows; one may be unreadable."""
+
+    broken = -1
+
+    def __len__(self):
+        return 20
+
+    def __getitem__(self, row):
+        if row == self.broken:
+            raise OSError(errno.EIO, "Input/output error", "shard-00003.arrow")
+        return {"input_ids": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1.0])}
+
+
+class At(TrainerCallback):
+    """Does something at the end of a step."""
+
+    def __init__(self, step, action):
+        self.step, self.action = step, action
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            self.action()
+
+
+@pytest.fixture
+def make(tmp_path):
+    (tmp_path / "mine.py").write_text(MINE)
+
+    def make(*callbacks, name="out", pool=None, keys=(), **arguments):
+        args = TrainingArguments(
+            str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=1e-3,
+            save_strategy=arguments.pop("save_strategy", "no"), logging_steps=1, **arguments,
+        )  # fmt: skip
+        cls = dynamic_trainer(Trainer, KEYS | dict(keys), plugins=[tmp_path / "mine.py"])
+        return cls(model=Line(), args=args, train_dataset=pool or Pool(), callbacks=list(callbacks))
+
+    return make
+
+
+def weights(trainer):
+    return trainer.model.layer.weight.detach().clone()
+
+
+@pytest.mark.fault("SIGTERM", kept="a checkpoint of the step it came in; the exit code is 0")
+def test_sigterm_ends_the_run_after_a_whole_step_and_the_resumed_run_is_the_whole_one(make, caplog, seen):
+    whole = make(name="whole")
+    whole.train()
+
+    trainer = make(At(4, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped) as stop:
+        trainer.train()
+
+    assert stop.value.code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert stop.value.checkpoint.name == "checkpoint-4"
+    assert not state.damage(stop.value.checkpoint)
+    seen(caplog.records[-1].getMessage())
+    assert "resume_from_checkpoint=" in caplog.text and "stopped by SIGTERM after step 4 of 11" in caplog.text
+
+    resumed = make()
+    resumed.train(resume_from_checkpoint=str(stop.value.checkpoint))
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_another_sigterm_ends_the_process_at_once_unless_it_comes_with_the_first(make, monkeypatch):
+    ended = []
+    monkeypatch.setattr(stopping.os, "kill", lambda pid, number: ended.append(number))
+    stop = StopAtSignal(make().accelerator)
+    with stop.listening():
+        handler = signal.getsignal(signal.SIGTERM)
+        handler(signal.SIGTERM, None)
+        handler(signal.SIGTERM, None)
+        assert ended == []
+        monkeypatch.setattr(stopping, "SAME_SECONDS", 0.0)
+        handler(signal.SIGTERM, None)
+    assert ended == [signal.SIGTERM]
+
+
+def test_no_signal_is_taken_in_another_thread(make):
+    stop, seen = StopAtSignal(make().accelerator), []
+
+    def listen():
+        with stop.listening():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.fault("the disk is full while a checkpoint is written", kept="the checkpoints before it")
+def test_a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_it_resumes(make, tmp_path, seen):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    small = At(5, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (6000, limits[1])))
+    trainer = make(small, save_strategy="steps", save_steps=3)
+    try:
+        with pytest.raises(OneRankError) as error:
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    message = seen(str(error.value))
+    assert "checkpoint-6 was not written" in message
+    assert "MiB are free there" in message
+    assert f"resume from {tmp_path / 'out' / 'checkpoint-3'}, the last whole one" in message
+    assert checkpoints.latest_valid(tmp_path / "out")[0] == tmp_path / "out" / "checkpoint-3"
+    resumed = make(save_strategy="steps", save_steps=3)
+    resumed.train(resume_from_checkpoint=True)
+    assert resumed.state.global_step == 11
+
+
+@pytest.mark.fault("a component hangs, with component_timeout", kept="a checkpoint of the step it was asked at")
+def test_a_component_that_hangs_is_ended_with_a_checkpoint_and_its_place(make, tmp_path, seen):
+    (tmp_path / "mine.py").write_text(MINE.replace("seconds = 0.0", "seconds = 60.0"))
+    trainer = make(keys={"component_timeout": 0.5}, name="hangs")
+    began = time.monotonic()
+    with pytest.raises(ComponentError) as error:
+        trainer.train()
+
+    assert time.monotonic() - began < 30
+    message = seen(str(error.value))
+    assert "it took longer than component_timeout: 0.5 seconds" in message
+    assert "mine.py" in message and "in select" in message
+    assert f"resume from {tmp_path / 'hangs' / 'checkpoint-5'}" in message
+    assert not state.damage(tmp_path / "hangs" / "checkpoint-5")
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_component_that_is_quick_enough_is_left_alone(make):
+    before = signal.getsignal(signal.SIGALRM)
+    trainer = make(keys={"component_timeout": 30})
+    trainer.train()
+    assert trainer.state.global_step == 11
+    assert signal.getsignal(signal.SIGALRM) is before
+
+
+@pytest.mark.parametrize("value", [0, -1, "soon", True, float("nan"), float("inf"), 1e300])
+def test_a_limit_that_is_no_number_of_seconds_is_refused(make, value):
+    with pytest.raises(ConfigError, match=r"component_timeout: .* must be a number of seconds above 0"):
+        make(keys={"component_timeout": value})
+
+
+@pytest.mark.fault("a row of the pool cannot be read", kept="a checkpoint of the step before it, on one process")
+def test_a_row_that_cannot_be_read_is_named_and_the_mended_run_is_the_whole_one(make, tmp_path, seen):
+    whole = make(name="whole")
+    whole.train()
+    pool = Pool()
+    trainer = make(pool=pool)
+    trainer.add_callback(At(3, lambda: setattr(pool, "broken", int(trainer.engine.plan[2 * 3 - 1]))))
+    with pytest.raises(OneRankError) as error:
+        trainer.train()
+
+    message = seen(str(error.value))
+    assert message.startswith(f"row {pool.broken} of the pool could not be read at step 3: OSError: [Errno 5]")
+    assert "shard-00003.arrow" in message
+    kept = tmp_path / "out" / "checkpoint-3"
+    assert message.endswith(f"Once it is mended, resume from {kept}.")
+    resumed = make()
+    resumed.train(resume_from_checkpoint=str(kept))
+    assert torch.equal(weights(resumed), weights(whole))
