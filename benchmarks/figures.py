@@ -51,11 +51,16 @@ def keep(name: str, figures: Mapping[str, Mapping[str, float]], **details: Any) 
         "command": " ".join(["python", str(Path(sys.argv[0]).resolve()), *sys.argv[1:]]).replace(f"{ROOT}{os.sep}", ""),
         "machine": machine(),
         "threads": torch.get_num_threads(),
-        "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+        "versions": {"python": platform.python_version(), **_versions()},
     }
     text = json.dumps({**facts, "figures": figures, **details}, indent=1)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _versions() -> dict[str, str]:
+    installed = {str(dist.metadata["Name"]).lower(): dist.version for dist in metadata.distributions()}
+    return {name: installed[name] for name in LIBRARIES if name in installed}
 
 
 def show(figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -32,7 +32,7 @@ Rows = npt.NDArray[np.int64]
 Metrics = dict[str, float | list[float]]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-_ACCELERATOR_TOKENS = 8192  # of a batch: gradients of each sample take more memory than its loss
+ACCELERATOR_TOKENS = 8192  # of a batch: gradients of each sample take more memory than its loss
 _SHARDED = ("FSDP", "MEGATRON_LM")
 
 
@@ -152,7 +152,7 @@ class LessSelector(Selector):
                 dataset,
                 self.data_collator,
                 chosen,
-                token_budget=self.params.token_budget or default_token_budget(device, _ACCELERATOR_TOKENS),
+                token_budget=self.params.token_budget or default_token_budget(device, ACCELERATOR_TOKENS),
                 max_batch=max_batch or MAX_BATCH,
                 rank=context.rank,
                 world_size=context.world_size,
