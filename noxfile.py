@@ -69,6 +69,14 @@ def chaos(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def faults(session: nox.Session) -> None:
+    """Run the tests of faults and keep what users are told, for docs/reliability.md."""
+    python = shared_environment(session)
+    kept = str(ROOT / "benchmarks" / "results" / "faults.json")
+    session.run(python, "-m", "pytest", "-m", "fault", "--faults", kept, *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
 def lint(session: nox.Session) -> None:
     """Check style, layers and types."""
     python = shared_environment(session)
@@ -83,7 +91,7 @@ def docs(session: nox.Session) -> None:
     """Build the site in docs/_build; any warning is an error. nox -s docs -- --write renews the reference first."""
     python = shared_environment(session)
     if "--write" in session.posargs:
-        for script in ("write_reference", "write_performance"):
+        for script in ("write_reference", "write_performance", "write_reliability"):
             session.run(python, f"docs/{script}.py", env=QUIET)
     session.run(python, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build", env=QUIET)
 

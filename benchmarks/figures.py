@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -59,8 +60,11 @@ def keep(name: str, figures: Mapping[str, Mapping[str, float]], **details: Any) 
 
 
 def _versions() -> dict[str, str]:
-    installed = {str(dist.metadata["Name"]).lower(): dist.version for dist in metadata.distributions()}
-    return {name: installed[name] for name in LIBRARIES if name in installed}
+    found = {}
+    for name in LIBRARIES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def show(figures: Mapping[str, Mapping[str, float]]) -> None:

@@ -15,7 +15,7 @@ import gc
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,8 @@ def large_model() -> tuple[Any, Any]:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
-    base = Qwen2ForCausalLM(Qwen2Config(**SHAPE)).to(torch.bfloat16)
+    with torch.device("cuda"):  # drawing half a billion numbers takes a CPU longer than the rest of this file
+        base = Qwen2ForCausalLM(Qwen2Config(**SHAPE)).to(torch.bfloat16)
     lora = LoraConfig(task_type="CAUSAL_LM", r=8, lora_dropout=0.0, target_modules="all-linear")
     model = get_peft_model(base, lora).cuda().train()
     for parameter in model.parameters():
@@ -86,8 +87,8 @@ def ratios(one: Callable[[], Any], other: Callable[[], Any], runs: int) -> tuple
     return spent[one], spent[other]
 
 
-def scoring(count: int, runs: int) -> Found:
-    """Throughput of both selectors beside plain passes over the same batches, and of a whole selection."""
+def scoring(count: int, runs: int) -> Iterator[Found]:
+    """Throughput of both selectors beside plain passes over the same batches, and of a whole selection; bit by bit."""
     from accelerate import Accelerator
 
     from dataflex.data.scoring_loader import ACCELERATOR_TOKENS, ScoringLoader
@@ -149,33 +150,31 @@ def scoring(count: int, runs: int) -> Found:
     def loop() -> None:
         loop_engine.attempt(lambda: [loop_engine.feed(batch, sink) for batch in singles])
 
-    found: Found = {}
     plain, own = ratios(plain_forward, losses, runs)
-    found["loss: forward and losses over plain forward"] = _over(plain, own)
-    whole = loss_selector(context(pool, optimizer, accelerator))
-    plain, own = ratios(plain_forward, lambda: whole.select(model, 8, CHOSEN), runs)
-    found["loss: whole selection over plain forward"] = _over(plain, own)
-    found["loss: rows a second, whole selection"] = figures.figure([count / each for each in own])
+    yield {"loss: forward and losses over plain forward": _over(plain, own)}
     plain, own = ratios(plain_backward, less, runs)
-    found["less: candidate pass over plain forward and backward"] = _over(plain, own)
+    yield {"less: candidate pass over plain forward and backward": _over(plain, own)}
     one_by_one = [seconds(loop) / len(singles) for _ in range(2)]
-    found["less: candidate pass over one by one"] = figures.figure([one_by_one[-1] * count / each for each in own])
-    whole = less_selector(context(pool, optimizer, accelerator))
-    plain, own = ratios(plain_backward, lambda: whole.select(model, 8, CHOSEN), min(runs, 3))
-    found["less: whole selection over plain forward and backward"] = _over(plain, own)
-    found["less: rows a second, whole selection"] = figures.figure([count / each for each in own])
+    yield {"less: candidate pass over one by one": figures.figure([one_by_one[-1] * count / each for each in own])}
     for name, call in (("plain forward and backward", plain_backward), ("less", less)):
         torch.cuda.reset_peak_memory_stats()
         call()
-        found[f"peak memory, MiB: {name}"] = figures.figure([torch.cuda.max_memory_allocated() / 2**20])
-    return found
+        yield {f"peak memory, MiB: {name}": figures.figure([torch.cuda.max_memory_allocated() / 2**20])}
+    whole = loss_selector(context(pool, optimizer, accelerator))
+    plain, own = ratios(plain_forward, lambda: whole.select(model, 8, CHOSEN), runs)
+    yield {"loss: whole selection over plain forward": _over(plain, own)}
+    yield {"loss: rows a second, whole selection": figures.figure([count / each for each in own])}
+    whole = less_selector(context(pool, optimizer, accelerator))
+    plain, own = ratios(plain_backward, lambda: whole.select(model, 8, CHOSEN), runs)
+    yield {"less: whole selection over plain forward and backward": _over(plain, own)}
+    yield {"less: rows a second, whole selection": figures.figure([count / each for each in own])}
 
 
 def _over(plain: Sequence[float], own: Sequence[float]) -> dict[str, float]:
     return figures.figure([one / other for one, other in zip(plain, own, strict=True)])
 
 
-def step_ratios(rounds: int) -> Found:
+def step_ratios(rounds: int) -> Iterator[Found]:
     """Median step times of every kind over the stock one, one ratio a round; they take turns."""
     from dataflex.trainers import dynamic_trainer
 
@@ -201,15 +200,12 @@ def step_ratios(rounds: int) -> Found:
                 trainers[kind].train()
                 trainers[kind].remove_callback(clock)
                 times[kind].append(1e3 * statistics.median(clock.wall))
-    found = {"step: stock, ms": figures.figure(times[STOCK])}
+    yield {"step: stock, ms": figures.figure(times[STOCK])}
     for kind in ("select", "weighted"):
-        found[f"step: {kind} over stock"] = figures.figure(
-            [own / stock for own, stock in zip(times[kind], times[STOCK], strict=True)]
-        )
-    return found
+        yield {f"step: {kind} over stock": _over(times[kind], times[STOCK])}
 
 
-def exactness() -> Found:
+def exactness() -> Iterator[Found]:
     """How far LESS's scores in fp32 are from the CPU's; whether a resumed run ends in the whole one's weights."""
     model, optimizer = adapted_model(256, 6)
     rows = Rows(128, seed=1)
@@ -219,17 +215,14 @@ def exactness() -> Found:
     for state in optimizer.state.values():
         state |= {name: value.cuda() for name, value in state.items() if name != "step"}
     there = less_selector(context(pool, optimizer, _OnCuda())).select(model, 8, CHOSEN).scores
+    largest = float(np.abs(on_cpu - there).max())
+    yield {"less: largest difference of a score from the CPU's, fp32": figures.figure([largest])}
     with tempfile.TemporaryDirectory() as folder:
         whole = _train(Path(folder, "whole"))
         _train(Path(folder, "halves"), until=8)
         halves = _train(Path(folder, "halves"), resume=True)
     different = sum(not torch.equal(one, other) for one, other in zip(whole, halves, strict=True))
-    return {
-        "less: largest difference of a score from the CPU's, fp32": figures.figure(
-            [float(np.abs(on_cpu - there).max())]
-        ),
-        "resume: tensors that differ from the whole run's": figures.figure([different]),
-    }
+    yield {"resume: tensors that differ from the whole run's": figures.figure([different])}
 
 
 class _OnCuda:
@@ -274,18 +267,24 @@ def main() -> None:
     parser = figures.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1024, help="of the pool that is scored")
     parser.add_argument("--runs", type=int, default=5, help="pairs of passes")
+    parser.add_argument("--parts", nargs="+", choices=("steps", "scoring", "exactness"), help="only these")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("no GPU here: this benchmark has nothing to measure")
+    parts = {
+        "steps": lambda: step_ratios(options.runs),
+        "scoring": lambda: scoring(options.rows, options.runs),
+        "exactness": exactness,
+    }
     found: Found = {}
-    for part in (exactness, lambda: scoring(options.rows, options.runs), lambda: step_ratios(options.runs)):
-        new = part()
-        figures.show(new)
-        found |= new
+    for part in options.parts or parts:
+        for new in parts[part]():
+            figures.show(new)
+            found |= new
+            if options.write:  # what was measured is kept if a later part fails
+                figures.keep("gpu", found, shape=SHAPE, rows=options.rows, batch=BATCH, lengths=[SHORTEST, LONGEST])
         gc.collect()
         torch.cuda.empty_cache()
-        if options.write:  # what was measured is kept if a later part fails
-            figures.keep("gpu", found, shape=SHAPE, rows=options.rows, batch=BATCH, lengths=[SHORTEST, LONGEST])
 
 
 if __name__ == "__main__":

@@ -26,8 +26,11 @@ SHORT = [("select", "full", 0), ("select", "lora", 2), ("mix", "full", 2), ("wei
 RUNS = list(itertools.product(COMPONENTS, ("full", "lora"), (0, 2))) if LONG else SHORT
 
 
+@pytest.mark.fault(
+    "SIGKILL, at any moment", kept="the newest whole checkpoint; the resumed run ends in the same weights"
+)
 @pytest.mark.parametrize(("component", "finetuning_type", "workers"), RUNS)
-def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, component, finetuning_type, workers):
+def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, component, finetuning_type, workers, seen):
     component_keys, source = COMPONENTS[component]
     plugin = workshop.out / "component.py"
     plugin.write_text(source)
@@ -49,6 +52,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, compo
     # Each decision takes a second: no kill comes later than in the third since the last, and there are three for each.
     moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=KILLS, seed=seed, span=2.5)
     assert len(moments) == KILLS
+    seen("nothing: the process is gone. The same command goes on.")
     assert weights_digest(workshop.out / "killed") == weights_digest(workshop.out / "whole")
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
     assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")

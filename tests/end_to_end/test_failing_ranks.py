@@ -55,10 +55,13 @@ def run_two_ranks(
     return call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
 
 
-def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_scores(workshop):
+@pytest.mark.fault("a component raises on one rank of two", kept="a checkpoint of the step it was asked at")
+def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_scores(workshop, seen):
     done = run_two_ranks(workshop, on_rank_1='raise LookupError("no such neighbour")')
     assert done.returncode != 0
-    assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in said(done)
+    message = said(done)
+    assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in message
+    seen(message[message.index("Error: ") :].partition(" [")[0][:600])
     assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
 
 
@@ -73,10 +76,13 @@ def test_a_weighter_that_fails_on_one_rank_is_named_by_that_rank(workshop):
     assert "failed at step 2: LookupError: no such neighbour" in said(done)
 
 
-def test_a_rank_that_dies_takes_the_other_down(workshop):
+@pytest.mark.fault("a rank dies", kept="the checkpoints before; the other ranks are ended")
+def test_a_rank_that_dies_takes_the_other_down(workshop, seen):
     done = run_two_ranks(workshop, on_rank_1="os._exit(7)")
     assert done.returncode != 0
-    assert "rank : 1 (local_rank: 1) exitcode : 7" in said(done)  # torchrun's report of the first failure
+    message = "rank : 1 (local_rank: 1) exitcode : 7"
+    assert message in said(done)  # torchrun's report of the first failure
+    seen(message)
 
 
 def test_a_selector_that_draws_from_a_generator_of_each_ranks_own_is_told_where_to_draw_from(workshop):

@@ -72,14 +72,16 @@ def test_the_notes_class_trains_from_a_single_file(workshop, train):
     assert (record.component, record.kind) == ("custom", "selector") and "mine.py" in record.dist
 
 
-def test_a_bad_answer_stops_the_run_after_a_checkpoint_and_the_mended_run_resumes(workshop, train):
+@pytest.mark.fault("a component returns garbage", kept="a checkpoint of the step it was asked at")
+def test_a_bad_answer_stops_the_run_after_a_checkpoint_and_the_mended_run_resumes(workshop, train, seen):
     mine = workshop.out / "mine.py"
     mine.write_text(FAILING)
     run = workshop.run_file(**NOTE_SELECT | {"component_name": "failing"})
     with pytest.raises(
         ComponentError, match=r"(?s)'failing' of .*mine.py.*step 5.*shape \[11\] where 12.*checkpoint-5"
-    ):
+    ) as error:
         train(run, plugins=(str(mine),))
+    seen(str(error.value))
     assert (workshop.out / "run" / "checkpoint-5" / "trainer_state.json").is_file()
     mine.write_text(FAILING.replace("rows[1:]", "rows"))
     train(run, plugins=(str(mine),))
@@ -87,11 +89,14 @@ def test_a_bad_answer_stops_the_run_after_a_checkpoint_and_the_mended_run_resume
     assert [step for step, _ in decisions(workshop.out / "run")] == [2, 5]
 
 
-def test_a_crash_inside_a_selector_is_a_component_error(workshop, train):
+@pytest.mark.fault("a component raises", kept="a checkpoint of the step it was asked at")
+def test_a_crash_inside_a_selector_is_a_component_error(workshop, train, seen):
     mine = workshop.out / "mine.py"
     mine.write_text(FAILING.replace("rows[1:]", "undefined_name"))
-    with pytest.raises(ComponentError, match=r"failed at step 5: NameError: name 'undefined_name' is not defined"):
+    message = r"failed at step 5: NameError: name 'undefined_name' is not defined"
+    with pytest.raises(ComponentError, match=message) as error:
         train(workshop.run_file(**NOTE_SELECT | {"component_name": "failing"}), plugins=(str(mine),))
+    seen(str(error.value))
 
 
 def test_a_pool_that_cannot_fill_a_stage_is_refused_before_the_model_loads(workshop, train, monkeypatch):
@@ -155,7 +160,8 @@ def test_a_mended_file_may_lie_elsewhere_when_the_run_is_resumed(workshop, train
     assert "broken.py" in caplog.text and "mended.py" in caplog.text
 
 
-def test_a_damaged_checkpoint_that_was_named_is_refused_before_the_model_loads(workshop, train, monkeypatch):
+@pytest.mark.fault("a file of a checkpoint is damaged", kept="the whole checkpoint before it, which is named")
+def test_a_damaged_checkpoint_that_was_named_is_refused_before_the_model_loads(workshop, train, monkeypatch, seen):
     import llamafactory.train.sft.workflow as workflow
 
     keys = NOTE_SELECT | {"save_strategy": "steps", "save_steps": 3}
@@ -164,8 +170,9 @@ def test_a_damaged_checkpoint_that_was_named_is_refused_before_the_model_loads(w
     (out / "checkpoint-6" / "dataflex" / "plan.npy").write_bytes(b"cut")
     monkeypatch.setattr(workflow, "load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     message = r"(?s)checkpoint-6: .*plan.npy is damaged.*Resume from .*checkpoint-3, the last whole one before it"
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message) as error:
         train(workshop.run_file(**keys, resume_from_checkpoint=str(out / "checkpoint-6")))
+    seen(str(error.value))
 
 
 def test_automatic_resume_passes_over_a_damaged_checkpoint_and_says_so(workshop, train, caplog):

@@ -93,7 +93,7 @@ def rows_of(batch: dict[str, torch.Tensor]) -> Iterator[dict[str, torch.Tensor]]
 def test_batches_give_each_sample_the_gradient_it_has_alone(
     batch: dict[str, torch.Tensor], piece_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(linear, "PIECE_BYTES", piece_bytes)
+    monkeypatch.setattr(linear, "CPU_PIECE_BYTES", piece_bytes)
     torch.manual_seed(0)
     model, sink = Small(), Keep()
     coverage = cover(model, Scope.LINEAR)

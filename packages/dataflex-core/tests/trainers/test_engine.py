@@ -180,6 +180,7 @@ def test_a_finished_run_goes_on_with_a_decision_where_it_ended(tmp_path):
     assert [row for _, batch in rows for row in batch] == [*range(30, 40), 0, 1]
 
 
+@pytest.mark.fault("the run file was edited between two runs", kept="everything; nothing is resumed otherwise")
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,13 +189,14 @@ def test_a_finished_run_goes_on_with_a_decision_where_it_ended(tmp_path):
         ({"schedule": Schedule(2, 2, 8)}, "its boundaries were .*update=3.* and are now .*update=2"),
     ],
 )
-def test_a_changed_run_is_not_resumed(tmp_path, change, message):
+def test_a_changed_run_is_not_resumed(tmp_path, change, message, seen):
     first, *_ = make(tmp_path, save_steps=5)
     first.args.save_strategy = "steps"
     first.train()
     changed, *_ = make(tmp_path, **change)
-    with pytest.raises(ConfigError, match=rf"(?s)cannot resume from .*checkpoint-5: .*{message}"):
+    with pytest.raises(ConfigError, match=rf"(?s)cannot resume from .*checkpoint-5: .*{message}") as error:
         changed.train(str(tmp_path / "out" / "checkpoint-5"))
+    seen(str(error.value))
 
 
 def test_a_damaged_plan_is_named(tmp_path):

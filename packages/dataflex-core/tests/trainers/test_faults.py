@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import resource
 import signal
 import threading
 import time
 
+import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex import checkpoints, state
 from dataflex.errors import ComponentError, ConfigError, OneRankError
+from dataflex.scoring.shards import ShardStore
 from dataflex.trainers import dynamic_trainer, stopping
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 
@@ -78,12 +81,16 @@ def make(tmp_path):
     def make(*callbacks, name="out", pool=None, keys=(), **arguments):
         args = TrainingArguments(
             str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=1e-3,
-            save_strategy=arguments.pop("save_strategy", "no"), logging_steps=1, **arguments,
+            **{"save_strategy": "no", "logging_steps": 1, **arguments},
         )  # fmt: skip
         cls = dynamic_trainer(Trainer, KEYS | dict(keys), plugins=[tmp_path / "mine.py"])
         return cls(model=Line(), args=args, train_dataset=pool or Pool(), callbacks=list(callbacks))
 
     return make
+
+
+def decisions(folder):
+    return [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
 
 
 def weights(trainer):
@@ -158,6 +165,42 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_it_resu
     resumed = make(save_strategy="steps", save_steps=3)
     resumed.train(resume_from_checkpoint=True)
     assert resumed.state.global_step == 11
+
+
+@pytest.mark.fault("the disk is full while a decision is written", kept="the checkpoints before it")
+def test_a_decision_that_cannot_be_written_ends_the_run_and_the_checkpoint_before_it_resumes(make, tmp_path, seen):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = make(name="whole", save_strategy="steps", save_steps=3)
+    whole.train()
+    small = At(4, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1])))
+    trainer = make(small, save_strategy="steps", save_steps=3, logging_strategy="no")
+    try:
+        with pytest.raises(OneRankError) as error:
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    message = seen(str(error.value))
+    assert message.startswith(f"the plan of step 5 could not be written to {tmp_path / 'out'}: OSError: ")
+    resumed = make(save_strategy="steps", save_steps=3)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [record["step"] for record in decisions(tmp_path / "out")] == [2, 5, 8]
+
+
+@pytest.mark.fault("the disk is full while scores are kept in cache_dir", kept="the run: it goes on without them")
+def test_scores_that_cannot_be_kept_cost_no_run(tmp_path, caplog, seen):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    store = ShardStore(tmp_path / "scores", 1, rank=0, seconds=60)
+    store.add(np.arange(4), np.ones((4, 1)))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    try:
+        store.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert seen(caplog.messages[-1]).startswith(f"scores could not be kept in {tmp_path / 'scores'}: [Errno 27]")
+    assert len(store.load()[0]) == 0
+    assert not list((tmp_path / "scores").glob("*.npy"))
 
 
 @pytest.mark.fault("a component hangs, with component_timeout", kept="a checkpoint of the step it was asked at")

@@ -19,8 +19,12 @@ from torch.nn import functional
 
 from dataflex.gradients.sink import GradientSink
 
-PIECE_BYTES = 8 * 2**20
-"""Most fp32 bytes of gradients handed out at once: what a sink does with them stays in the processor's cache."""
+CPU_PIECE_BYTES, ACCELERATOR_PIECE_BYTES = 8 * 2**20, 256 * 2**20
+"""Most fp32 bytes of gradients handed out at once.
+
+On a CPU, what a sink does with them then stays in the cache. An accelerator wants few, large operations: starting one
+takes as long as adding up a hundred thousand numbers.
+"""
 
 
 class InseparableError(Exception):
@@ -100,12 +104,12 @@ class Recorder:
         weight, bias = (f"{layer}.{own}" if layer else own for own in ("weight", "bias"))
         if weight in self.names:
             size = x_BTi.shape[-1] * gy_BTo.shape[-1]
-            for piece in _pieces(self.samples, size):
+            for piece in _pieces(self.samples, size, gy.device):
                 gy_CoT = gy_BTo[piece].float().transpose(1, 2)
                 grads_Coi = torch.bmm(gy_CoT, x_BTi[piece].float())
                 self._hand_out(weight, piece, grads_Coi.flatten(1))
         if bias in self.names:
-            for piece in _pieces(self.samples, gy_BTo.shape[-1]):
+            for piece in _pieces(self.samples, gy_BTo.shape[-1], gy.device):
                 self._hand_out(bias, piece, gy_BTo[piece].float().sum(dim=1))
 
     def _hand_out(self, name: str, piece: slice, grads_Cn: torch.Tensor) -> None:
@@ -113,8 +117,9 @@ class Recorder:
         self._sink.take(name, piece, grads_Cn if self.scale == 1.0 else grads_Cn.div_(self.scale))
 
 
-def _pieces(samples: int, size: int) -> Iterator[slice]:
-    step = max(1, PIECE_BYTES // (4 * size))
+def _pieces(samples: int, size: int, device: torch.device) -> Iterator[slice]:
+    most = CPU_PIECE_BYTES if device.type == "cpu" else ACCELERATOR_PIECE_BYTES
+    step = max(1, most // (4 * size))
     for start in range(0, samples, step):
         yield slice(start, min(start + step, samples))
 

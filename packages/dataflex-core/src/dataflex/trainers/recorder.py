@@ -20,6 +20,7 @@ import numpy.typing as npt
 from dataflex import checkpoints
 from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
 from dataflex.decisions import Decision
+from dataflex.errors import OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
 from dataflex.schedule import Schedule
@@ -89,7 +90,8 @@ class Recorder:
             elapsed = self._before + time.perf_counter() - self._began
             seconds = {"elapsed": elapsed, **self._seconds}
             histogram = self.trainer.engine.planner.log_histogram()
-            self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram))
+            with self._writing("the log"):
+                self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram))
 
     def served(self, step: int, rows: Rows) -> None:
         """Keep a plan that no component made: an epoch of the stock order. Rank 0 writes."""
@@ -114,21 +116,22 @@ class Recorder:
         self._save(result_ref, outcome.result)
         if not is_plan:
             self._save(plan_ref, outcome.rows)
-        decision = self.session.record(
-            step=step,
-            stage=stage,
-            seed=int(self.trainer.args.seed),
-            seconds=seconds,
-            result_ref=result_ref,
-            plan_ref=plan_ref,
-            timing={"component_seconds": component_seconds, "planning_seconds": seconds - component_seconds},
-            scores={} if outcome.scores is None else score_summary(outcome.scores, outcome.rows),
-            metrics={
-                **(self._overlap(outcome.rows) if is_plan else {}),
-                **self._shares(outcome.rows),
-                **outcome.metrics,
-            },
-        )
+        with self._writing("the decision"):
+            decision = self.session.record(
+                step=step,
+                stage=stage,
+                seed=int(self.trainer.args.seed),
+                seconds=seconds,
+                result_ref=result_ref,
+                plan_ref=plan_ref,
+                timing={"component_seconds": component_seconds, "planning_seconds": seconds - component_seconds},
+                scores={} if outcome.scores is None else score_summary(outcome.scores, outcome.rows),
+                metrics={
+                    **(self._overlap(outcome.rows) if is_plan else {}),
+                    **self._shares(outcome.rows),
+                    **outcome.metrics,
+                },
+            )
         self._seconds["decisions"] += seconds
         self._note(step, outcome)
         return decision
@@ -139,9 +142,10 @@ class Recorder:
         """Write the numbers that a component reports once the run has ended: no plan comes of them. Rank 0 writes."""
         self._save(result_name(step), result)
         seed = int(self.trainer.args.seed)
-        self.session.record(
-            step=step, stage=stage, seed=seed, seconds=0.0, result_ref=result_name(step), metrics=metrics
-        )
+        with self._writing("the decision"):
+            self.session.record(
+                step=step, stage=stage, seed=seed, seconds=0.0, result_ref=result_name(step), metrics=metrics
+            )
 
     def _overlap(self, rows: Rows) -> dict[str, Any]:
         """Share of the distinct rows that the selection before held too; nothing after the warm-up."""
@@ -181,8 +185,20 @@ class Recorder:
 
     def _save(self, reference: str, values: npt.NDArray[np.generic]) -> None:
         path = self.files.output_dir / reference
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, values, allow_pickle=False)
+        with self._writing("the plan"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.save(path, values, allow_pickle=False)
+
+    @contextmanager
+    def _writing(self, what: str) -> Iterator[None]:
+        """Say in one sentence that the output directory takes no more."""
+        try:
+            yield
+        except OSError as error:
+            raise OneRankError(
+                f"{what} of step {int(self.trainer.state.global_step)} could not be written to "
+                f"{self.files.output_dir}: {reason(error)}. Make room or mend it; the checkpoints before are whole."
+            ) from error
 
     def _info(self) -> RunInfo:
         plan, domains = self.session.run.plan, self.session.sources

@@ -22,10 +22,10 @@ def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal[
     """Turn gradients into Adam steps, in place and up to a positive factor that a cosine does not see.
 
     ``official``: ``(b1 m + (1-b1) g) / sqrt(b2 v + (1-b2) g^2 + eps)`` with .9, .999 and 1e-8, as in the released code
-    of Xia et al. 2024; divided by ``(1-b1) / sqrt(1-b2)``.
+    of Xia et al. 2024; divided by ``(1-b1) / sqrt(b2)``.
     ``adam``: ``(b1 m + (1-b1) g) / (1-b1^t) / (sqrt((b2 v + (1-b2) g^2) / (1-b2^t)) + eps)`` for step t, the next one,
-    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1); divided by the same and
-    ``sqrt(1-b2^t) / (1-b1^t)``.
+    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1); divided by
+    ``(1-b1) sqrt(1-b2^t) / (1-b1^t)``.
 
     Args:
         grads_Cn: Gradients of C samples; overwritten.
@@ -34,15 +34,16 @@ def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal[
     """
     official = kind == "official"
     beta1, beta2 = (OFFICIAL_BETA1, OFFICIAL_BETA2) if official else (moments.beta1, moments.beta2)
-    first_n = moments.first.detach().reshape(-1).float() * (beta1 / (1 - beta1))
-    second_n = moments.second.detach().reshape(-1).float() * (beta2 / (1 - beta2))
+    first_n, second_n = (moment.detach().reshape(-1).float() for moment in (moments.first, moments.second))
+    # The moments are used as the optimizer keeps them: few, large operations.
     if official:
-        second_n += OFFICIAL_EPS / (1 - beta2)
-        scale_Cn = torch.addcmul(second_n, grads_Cn, grads_Cn).rsqrt_()
-        return grads_Cn.add_(first_n).mul_(scale_Cn)
-    eps = moments.eps * math.sqrt((1 - beta2 ** (moments.step + 1)) / (1 - beta2))
-    scale_Cn = torch.addcmul(second_n, grads_Cn, grads_Cn).sqrt_().add_(eps)
-    return grads_Cn.add_(first_n).div_(scale_Cn)
+        scale_Cn = torch.addcmul(
+            second_n + OFFICIAL_EPS / beta2, grads_Cn, grads_Cn, value=(1 - beta2) / beta2
+        ).rsqrt_()
+        return grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).mul_(scale_Cn)
+    eps = moments.eps * math.sqrt(1 - beta2 ** (moments.step + 1))
+    scale_Cn = torch.addcmul(second_n * beta2, grads_Cn, grads_Cn, value=1 - beta2).sqrt_().add_(eps)
+    return grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).div_(scale_Cn)
 
 
 class PreconditioningSink:
