@@ -44,7 +44,7 @@ def page() -> str:
                   f"to reach {row['reach']}." for row in missed),
         *(_section(section) for section in sections),
         _equal_time(runs),
-        (Path(__file__).parent / "performance_notes.md").read_text(encoding="utf-8").strip(),
+        _notes(),
     ]  # fmt: skip
     return "\n\n".join(parts) + "\n"
 
@@ -102,8 +102,21 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
     )
 
 
+def _notes() -> str:
+    """The text of ``performance_notes.md``, with figures in place of their names in double brackets."""
+    text = (Path(__file__).parent / "performance_notes.md").read_text(encoding="utf-8").strip()
+
+    def figure(name: re.Match[str]) -> str:
+        file, _, key = name[1].partition("/")
+        kept = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+        return _median(kept["figures"][key])
+
+    return re.sub(r"\[\[(.+?)\]\]", figure, text)
+
+
 def _median(row: Mapping[str, Any]) -> str:
-    return f"{row['median']:.3g}"
+    median = row["median"]
+    return f"{median:,.0f}" if median >= 1000 else f"{median:.3g}"
 
 
 def _line(cells: Sequence[Any]) -> str:

@@ -1,6 +1,6 @@
 """Write ``docs/reliability.md`` from what tests of faults saw: ``nox -s faults``, then ``nox -s docs -- --write``.
 
-A test fails when the page is not what ``benchmarks/results/faults.json`` says, or lacks a test that is marked ``fault``.
+A test fails when the page is not what ``benchmarks/results/faults.json`` says, or a marked test is not in it.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def page() -> str:
     return (
         "<!-- Made from benchmarks/results/faults.json by `nox -s docs -- --write`; its text is in "
         "docs/write_reliability.py. -->\n# Reliability\n\n"
-        "What a run may meet, what it says, and what is left of it. Each row was seen by the test it names, which runs with "
-        "all others; `nox -s faults` runs these alone and keeps what they saw, `nox -s docs -- --write` makes this page. "
-        "Paths are shortened.\n\n"
+        "What a run may meet, what it says, and what is left of it. Each row was seen by the test it names, which runs "
+        "with all others; `nox -s faults` runs these alone and keeps what they saw, `nox -s docs -- --write` makes "
+        "this page. Paths are shortened.\n\n"
         "A run that ended badly goes on with the same command and `resume_from_checkpoint: true`, from the newest "
         "checkpoint that is whole: [Resume](resume.md) says what a checkpoint holds. Errors that are yours to mend are "
         "printed without a traceback, with exit code 2.\n\n" + _table(rows) + "\n"
