@@ -224,9 +224,9 @@ def _stacked(labels: Sequence[str], steps: Floats, shares: Floats, end: float) -
         colours = [colour(index) for index in range(len(labels))]
         axes.stackplot(at, stack, labels=labels, colors=colours, step="post", linewidth=0)
         axes.set_ylim(0, 1)
-        axes.set_xlim(at[0], at[-1])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         _finish(axes)
+        axes.set_xlim(at[0], at[-1])
 
     return draw
 
@@ -278,5 +278,6 @@ def _bands(axes: Axes, steps: Floats, quantiles: Floats, chosen: Sequence[tuple[
 
 
 def _finish(axes: Axes) -> None:
+    axes.set_xlim(left=min(axes.get_xlim()[0], 0))  # plots beside each other begin at the same step
     steps_axis(axes)
     legend(axes)
