@@ -46,7 +46,7 @@ def test_what_comes_from_a_run_is_escaped(runs, tmp_path):
 def test_the_comparison_has_a_row_for_each_run(runs, tmp_path):
     write_report(runs, tmp_path / "report.html")
     table = (tmp_path / "report.html").read_text().partition('id="comparison"')[2].partition("</table>")[0]
-    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in table.split("<tr>")[1:]]
+    rows = [re.findall(r"<t[dh]>(?:<div>)?(.*?)(?:</div>)?</t[dh]>", row) for row in table.split("<tr>")[1:]]
     cells = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
     assert [(row["run"], row["boundaries"]) for row in cells] == [("select", "8"), ("mix", "6"), ("weight", "")]
     assert [row["checkpoints"] for row in cells] == ["2.7 s", "1.9 s", "2.7 s"]
