@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ SAMPLES = (
     "<script>document.title = 'stolen'</script>",
     "quotes: \" ' ` and an &amp; entity",
     "one-very-long-word-" * 100,
-    "two\nlines\n\tand a tab, 汉字 and an emoji 🙂",
+    "two\nlines\n\tand a tab, 汉字, مريب and an emoji 🙂",
 )
 
 
@@ -56,6 +57,8 @@ def write_run(
     log, entries, decisions = DecisionLog(folder), [], {}
     for stage, step in enumerate(steps, start=1):
         decisions[step] = decide[kind](folder, step, stage, pool, update * global_batch, rng)
+    if kind is Kind.MIXER and done is None:  # as mixers with metrics() do at the end
+        decisions[total] = replace(decisions[steps[-1]], step=total, plan_ref="", timing={}, seconds=0.0)
     log.folder.mkdir(exist_ok=True)
     log.path.write_text("".join(decision.to_json() + "\n" for decision in decisions.values()))
     for step in range(1, last + 1):

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from synthetic_runs import SAMPLES, write_run
 
 from dataflex.cli.app import main
+from dataflex.report import plots, tables
+from dataflex.report.heat import score_heat
 from dataflex.report.page import write_report
+from dataflex.report.read import read_run
+from dataflex.report.run import Series
+from dataflex.report.style import colour, legend
 from dataflex.spec import Kind
 
 
@@ -38,10 +46,57 @@ def test_what_comes_from_a_run_is_escaped(runs, tmp_path):
 def test_the_comparison_has_a_row_for_each_run(runs, tmp_path):
     write_report(runs, tmp_path / "report.html")
     table = (tmp_path / "report.html").read_text().partition('id="comparison"')[2].partition("</table>")[0]
-    rows = [re.findall(r"<t[dh]>(.*?)</t[dh]>", row) for row in table.split("<tr>")[1:]]
+    rows = [re.findall(r"<t[dh]>(?:<div>)?(.*?)(?:</div>)?</t[dh]>", row) for row in table.split("<tr>")[1:]]
     cells = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
-    assert [(row["run"], row["decisions"]) for row in cells] == [("select", "8"), ("mix", "6"), ("weight", "")]
+    assert [(row["run"], row["boundaries"]) for row in cells] == [("select", "8"), ("mix", "6"), ("weight", "")]
     assert [row["checkpoints"] for row in cells] == ["2.7 s", "1.9 s", "2.7 s"]
+
+
+def test_a_record_that_a_mixer_leaves_at_the_end_is_no_boundary(tmp_path):
+    run = read_run(write_run(tmp_path / "mix", Kind.MIXER), "mix")
+    assert [len(run.decisions), len(run.boundaries)] == [9, 8] and run.decisions[-1].step == 45
+    heads, (row,) = tables.comparison([run])
+    assert dict(zip(heads, row, strict=True))["boundaries"] == "8"
+
+
+def test_the_training_loss_of_a_weight_run_can_be_compared(tmp_path):
+    run = read_run(write_run(tmp_path / "weight", Kind.WEIGHTER), "weight")
+    late = run.series["unweighted_loss"]
+    late = Series(late.steps[10:], late.values[10:] + 1)  # the warm-up's steps have no weights
+    run = replace(run, series={**run.series, "unweighted_loss": late})
+    assert run.training_loss.values[:10].tolist() == run.series["loss"].values[:10].tolist()
+    assert run.training_loss.values[10:].tolist() == late.values.tolist()
+    (plot,) = [plot for plot in plots.overlays([run]) if plot.name == "loss"]
+    assert plot.caption == "As the Trainer logged it; of weighted steps, the unweighted loss."
+
+
+def test_a_legend_of_many_domains_takes_nothing_from_the_plot():
+    labels = [f"domain number {number} of a long list" for number in range(24)]
+    figure = Figure(figsize=(5.2, 3), layout="constrained")
+    axes = figure.add_subplot()
+    for label in labels:
+        axes.plot([0, 1], [0, 1], label=label)
+    legend(axes)
+    figure.draw_without_rendering()
+    box, page = axes.get_window_extent(), figure.bbox
+    assert box.width > 0.8 * page.width and box.height / figure.dpi > 1.8
+    assert axes.get_legend().get_window_extent().x1 <= page.x1
+    assert len({colour(number) for number in range(24)}) == 24
+
+
+def test_small_shares_have_an_axis_of_their_own(tmp_path):
+    steps = np.array([1.0, 2.0])
+    for most, top in ((0.01, 0.0125), (0.9, 1.0)):
+        axes = Figure().add_subplot()
+        plots._shares("coverage", "", "", [("run", Series(steps, np.array([0, most])))]).draw(axes)
+        assert axes.get_ylim()[1] == pytest.approx(1.02 * top)
+
+
+def test_the_last_column_of_scores_ends_where_the_run_is():
+    axes = Figure().add_subplot()
+    score_heat(axes, np.array([5.0]), np.ones((1, 30)), np.array([[0.0, 1.0]]), end=12.0)
+    assert axes.get_xlim() == (5, 12)
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_every_plot_is_also_a_png(runs, tmp_path):
@@ -59,7 +114,8 @@ def test_many_boundaries_do_not_make_a_large_file(tmp_path):
 
 def test_a_run_that_has_just_begun_has_a_report(tmp_path):
     write_report([write_run(tmp_path / "run", done=0)], tmp_path / "report.html")
-    assert "step 0 of 45: still running" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert "step 0 of 45: still running" in page and "Nothing has been logged yet." in page
 
 
 def test_the_command_writes_it_and_says_where(runs, tmp_path, capsys):

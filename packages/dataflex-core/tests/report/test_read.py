@@ -21,7 +21,7 @@ def test_usage_counts_the_rows_that_were_trained_on(tmp_path):
     np.save(folder / result_name(2), np.array([0, 5, 7, 7]))  # one of its two steps was done
     usage = read_run(folder, "run").usage
     assert usage.rows_by_times.tolist() == [6, 3, 0, 1, 0, 0, 0, 0, 0, 0]
-    assert (usage.coverage.steps.tolist(), usage.coverage.values.tolist()) == ([2, 3], [0.3, 0.4])
+    assert (usage.coverage.steps.tolist(), usage.coverage.values.tolist()) == ([0, 2, 3], [0, 0.3, 0.4])
 
 
 def test_numbers_are_found_without_their_prefix(tmp_path):

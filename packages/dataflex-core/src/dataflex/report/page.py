@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from dataflex import __version__, files
 from dataflex.report import plots, tables
+from dataflex.report.labels import visible
 from dataflex.report.read import read_runs
 from dataflex.report.run import RunData
 from dataflex.report.style import Plot
@@ -48,6 +49,7 @@ def render(runs: Sequence[RunData], shared: Sequence[Plot], own: Sequence[Sequen
         loader=PackageLoader("dataflex.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     heads, rows = tables.comparison(runs)
+    environment.filters["visible"] = visible
     return environment.get_template("report.html").render(
         version=__version__,
         heads=heads,

@@ -8,10 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from dataflex.report.run import Floats, Histograms, RunData, Series, Whole
-from dataflex.report.style import Draw, Plot, colour, legend, thin
+from dataflex.report.heat import every, score_heat, weight_heat
+from dataflex.report.labels import short_labels, short_number
+from dataflex.report.run import Floats, RunData, Series, Whole
+from dataflex.report.style import Draw, Plot, colour, legend, steps_axis, thin
 
-_MOST_MARKS = 120
+_MOST_LINES = 60
+_FEW_POINTS = 20
+_SMALL_SHARE = 0.3  # below it, an axis up to 100% would show a flat line
 _MOST_OWN = 6
 _OF_PLANS = {
     *("proportions", "samples", "realised_samples", "realised_tokens", "realised_so_far", "epochs"),
@@ -22,12 +26,13 @@ _PARTS = ("training", "scoring", "planning", "checkpoints", "evaluation")
 
 def overlays(runs: Sequence[RunData]) -> list[Plot]:
     """Plots that show all runs in one."""
-    losses = [run for run in runs if "loss" in run.series]
+    losses = [(run, line) for run in runs if (line := run.training_loss) is not None]
     evals = [(run, name) for run in runs for name in sorted(run.series) if _is_eval_loss(name)]
     plots = []
     if losses:
-        caption = "As the Trainer logged it." + (" Vertical lines: boundaries." if len(runs) == 1 else "")
-        plots.append(Plot("loss", "Training loss", caption, lambda axes: _losses(axes, losses)))
+        marks = _marks(runs[0]) if len(runs) == 1 else []
+        caption = _about_losses(runs, marks)
+        plots.append(Plot("loss", "Training loss", caption, lambda axes: _losses(axes, losses, marks)))
     if evals:
         plots.append(Plot("eval-loss", "Eval loss", "Of each eval set.", lambda axes: _eval_losses(axes, evals, runs)))
     timed = [run for run in runs if any(run.seconds.values())]
@@ -112,8 +117,9 @@ def _of_scores(run: RunData, slug: str) -> list[Plot]:
         Plot(
             f"scores-{slug}",
             "Scores of the pool over time",
-            "Darker: more rows. Each column is one boundary.",
-            lambda axes: _heat(axes, steps, counts, ranges, end),
+            "Stronger colour: more rows. Each column is a boundary"
+            + (f"; one in {every(len(steps))} is shown." if every(len(steps)) > 1 else "."),
+            lambda axes: score_heat(axes, steps, counts, ranges, end),
         ),
         Plot(
             f"chosen-{slug}",
@@ -127,7 +133,7 @@ def _of_scores(run: RunData, slug: str) -> list[Plot]:
 def _of_weights(run: RunData, slug: str) -> list[Plot]:
     plots = []
     if "weight_ess" in run.series:
-        caption = "Effective share of a step's samples: 1 if all weigh the same."
+        caption = "Effective share of a step's samples: 100% if all weigh the same."
         line = run.series["weight_ess"]
         plots.append(_shares(f"ess-{slug}", "Effective sample size", caption, [(run.name, line)]))
     if {"weight_min", "weight_mean", "weight_max"} <= run.series.keys():
@@ -136,10 +142,11 @@ def _of_weights(run: RunData, slug: str) -> list[Plot]:
     if run.weights is not None:
         weights = run.weights
         caption = (
-            "Darker: more samples. Each column is what was trained on between two log entries; weight 1 is the mean."
+            "Stronger colour: more samples. Each column is what was trained on between two log entries; 1: the "
+            "sample counts as in a run without weights."
         )
         plots.append(
-            Plot(f"weight-histogram-{slug}", "Weights over time", caption, lambda axes: _weight_heat(axes, weights))
+            Plot(f"weight-histogram-{slug}", "Weights over time", caption, lambda axes: weight_heat(axes, weights))
         )
     if {"weighted_loss", "unweighted_loss"} <= run.series.keys():
         pair = [run.series["unweighted_loss"], run.series["weighted_loss"]]
@@ -149,27 +156,42 @@ def _of_weights(run: RunData, slug: str) -> list[Plot]:
     return plots
 
 
-def _losses(axes: Axes, runs: Sequence[RunData]) -> None:
-    if len(runs) == 1:
-        steps = [each.step for each in runs[0].decisions]
-        for step in steps[:: -(-len(steps) // _MOST_MARKS) or 1]:
-            axes.axvline(step, color="#8a8a8a", linewidth=0.6, alpha=0.6)
-    _named([run.name for run in runs], [run.series["loss"] for run in runs])(axes)
+def _marks(run: RunData) -> list[int]:
+    """Steps of its boundaries; of many, every n-th."""
+    steps = [each.step for each in run.boundaries]
+    return steps[:: -(-len(steps) // _MOST_LINES) or 1]
+
+
+def _about_losses(runs: Sequence[RunData], marks: Sequence[int]) -> str:
+    caption = "As the Trainer logged it"
+    if any("unweighted_loss" in run.series for run in runs):
+        caption += "; of weighted steps, the unweighted loss"
+    if not marks:
+        return f"{caption}."
+    whole = len(marks) == len(runs[0].boundaries)
+    return f"{caption}. Vertical lines: {'' if whole else 'some of the '}boundaries."
+
+
+def _losses(axes: Axes, losses: Sequence[tuple[RunData, Series]], marks: Sequence[int]) -> None:
+    for step in marks:
+        axes.axvline(step, color="#8a8a8a", linewidth=0.6, alpha=0.6)
+    _named([run.name for run, _ in losses], [line for _, line in losses])(axes)
 
 
 def _eval_losses(axes: Axes, evals: Sequence[tuple[RunData, str]], runs: Sequence[RunData]) -> None:
     for index, (run, name) in enumerate(evals):
         short = name.removeprefix("eval_").removesuffix("loss").strip("_")
         label = " ".join(part for part in (run.name if len(runs) > 1 else "", short) if part) or "eval"
-        line = thin(run.series[name])
-        axes.plot(line.steps, line.values, marker="o", markersize=3, color=colour(index), label=label)
+        _line(axes, run.series[name], index, label)
     _finish(axes)
 
 
 def _shares(name: str, title: str, caption: str, lines: Sequence[tuple[str, Series]]) -> Plot:
     def draw(axes: Axes) -> None:
-        axes.set_ylim(-0.02, 1.02)
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+        most = max(line.values.max() for _, line in lines)
+        top = 1.0 if not 0 < most < _SMALL_SHARE else most * 1.25
+        axes.set_ylim(-0.02 * top, 1.02 * top)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value * 100:.3g}%")
         _named([label for label, _ in lines], [line for _, line in lines])(axes)
 
     return Plot(name, title, caption, draw)
@@ -178,12 +200,16 @@ def _shares(name: str, title: str, caption: str, lines: Sequence[tuple[str, Seri
 def _named(labels: Sequence[str], lines: Sequence[Series]) -> Draw:
     def draw(axes: Axes) -> None:
         for index, (label, line) in enumerate(zip(labels, lines, strict=True)):
-            shown = thin(line)
-            marker = "o" if len(shown.steps) < 20 else ""
-            axes.plot(shown.steps, shown.values, marker=marker, markersize=3, color=colour(index), label=label)
+            _line(axes, line, index, label)
         _finish(axes)
 
     return draw
+
+
+def _line(axes: Axes, line: Series, index: int, label: str) -> None:
+    shown = thin(line)
+    marker = "o" if len(shown.steps) < _FEW_POINTS else ""
+    axes.plot(shown.steps, shown.values, marker=marker, markersize=3, color=colour(index), label=label)
 
 
 def _lines(labels: Sequence[str], steps: Floats, values: Floats) -> Draw:
@@ -198,9 +224,9 @@ def _stacked(labels: Sequence[str], steps: Floats, shares: Floats, end: float) -
         colours = [colour(index) for index in range(len(labels))]
         axes.stackplot(at, stack, labels=labels, colors=colours, step="post", linewidth=0)
         axes.set_ylim(0, 1)
-        axes.set_xlim(at[0], at[-1])
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
         _finish(axes)
+        axes.set_xlim(at[0], at[-1])
 
     return draw
 
@@ -215,7 +241,7 @@ def _times(axes: Axes, runs: Sequence[RunData]) -> None:
         if widths.any():
             axes.barh(places, widths, 0.6, left=left, color=colour(index), label=part)
         left += widths
-    axes.set_yticks(places, [run.name if len(run.name) < 20 else "…" + run.name[-18:] for run in runs])
+    axes.set_yticks(places, short_labels([run.name for run in runs]))
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(name)
     legend(axes)
@@ -223,7 +249,9 @@ def _times(axes: Axes, runs: Sequence[RunData]) -> None:
 
 def _usage(axes: Axes, counts: Whole) -> None:
     labels = [*map(str, range(len(counts) - 1)), f"{len(counts) - 1}+"]
-    axes.bar(labels, counts, color=colour(0))
+    bars = axes.bar(labels, counts, color=colour(0))
+    axes.bar_label(bars, [short_number(count) if count else "" for count in counts], padding=1, fontsize=8)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.grid(axis="x", visible=False)
     axes.set_xlabel("times")
     axes.set_ylabel("rows")
@@ -236,46 +264,6 @@ def _weights(axes: Axes, run: RunData) -> None:
     _finish(axes)
 
 
-def _heat(axes: Axes, steps: Floats, counts: Floats, ranges: Floats, end: float) -> None:
-    """Histograms of different ranges, brought onto one grid by their cumulative counts."""
-    every = -(-len(steps) // _MOST_MARKS)
-    steps, counts, ranges = steps[::every], counts[::every], ranges[::every]
-    low, high = ranges[:, 0].min(), ranges[:, 1].max()
-    if low == high:
-        low, high = low - 0.5, high + 0.5
-    grid = np.linspace(low, high, 41)
-    image = np.empty((len(grid) - 1, len(steps)))
-    for column, (count, (first, last)) in enumerate(zip(counts, ranges, strict=True)):
-        margin = 0.5 if first == last else 0.0  # as numpy does for equal values
-        edges = np.linspace(first - margin, last + margin, len(count) + 1)
-        below = np.interp(grid, edges, np.append(0.0, np.cumsum(count)))
-        image[:, column] = np.diff(below) / max(count.sum(), 1)
-    width = steps[-1] - steps[-2] if len(steps) > 1 else 1.0
-    columns = np.append(steps, max(steps[-1] + width, min(end, steps[-1] + width)))
-    axes.pcolormesh(columns, grid, np.sqrt(image), cmap="Blues", rasterized=True)
-    axes.grid(visible=False)
-    axes.set_ylabel("score")
-    _finish(axes)
-
-
-def _weight_heat(axes: Axes, weights: Histograms) -> None:
-    """One column between two log entries, those of a long run added up; the bins are of equal width in log2."""
-    groups = np.array_split(np.arange(len(weights.steps)), min(len(weights.steps), _MOST_MARKS))
-    counts = np.array([weights.counts[group].sum(axis=0) for group in groups])
-    used = np.flatnonzero(counts.sum(axis=0))
-    low, high = int(used[0]), int(used[-1]) + 1
-    ends = np.array([weights.steps[group[-1]] for group in groups])
-    begin = max(weights.steps[0] - (weights.steps[1] - weights.steps[0] if len(weights.steps) > 1 else 1), 0)
-    shares = counts[:, low:high] / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    columns = np.append(begin, ends)
-    axes.pcolormesh(columns, weights.edges[low : high + 1], np.sqrt(shares.T), cmap="Blues", rasterized=True)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.grid(visible=False)
-    axes.set_ylabel("weight")
-    _finish(axes)
-
-
 def _bands(axes: Axes, steps: Floats, quantiles: Floats, chosen: Sequence[tuple[int, object]]) -> None:
     groups = [("pool", steps, quantiles)]
     if chosen:
@@ -284,12 +272,12 @@ def _bands(axes: Axes, steps: Floats, quantiles: Floats, chosen: Sequence[tuple[
     for index, (label, at_steps, values_at) in enumerate(groups):
         low, middle, high = (thin(Series(at_steps, values_at[:, column])) for column in (2, 3, 4))
         axes.fill_between(middle.steps, low.values, high.values, color=colour(index), alpha=0.25, linewidth=0)
-        marker = "o" if len(middle.steps) < 20 else ""
-        axes.plot(middle.steps, middle.values, marker=marker, markersize=3, color=colour(index), label=label)
+        _line(axes, middle, index, label)
     axes.set_ylabel("score")
     _finish(axes)
 
 
 def _finish(axes: Axes) -> None:
-    axes.set_xlabel("optimizer step")
+    axes.set_xlim(left=min(axes.get_xlim()[0], 0))  # plots beside each other begin at the same step
+    steps_axis(axes)
     legend(axes)

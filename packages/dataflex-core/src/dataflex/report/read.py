@@ -134,13 +134,13 @@ def _usage(folder: Path, info: RunInfo | None, decisions: Sequence[Decision], st
         return None
     recorded = {decision.step: decision.plan_ref for decision in decisions if decision.plan_ref}
     counts: Any = np.zeros(info.pool, np.int32)
-    used, covered = 0, []
+    used, covered = 0, [(0, 0.0)]
     plans = find_plans(folder, recorded)
     for plan in served_plans(folder, plans, end=step, global_batch=info.global_batch):
         rows, times = np.unique(plan.rows, return_counts=True)
         used += int((counts[rows] == 0).sum())
         counts[rows] += times.astype(np.int32)
         covered.append((plan.step + len(plan.rows) // max(info.global_batch, 1), used / info.pool))
-    if not covered:
+    if len(covered) == 1:
         return None
     return Usage(np.bincount(np.minimum(counts, MOST_TIMES), minlength=MOST_TIMES + 1), series(covered))

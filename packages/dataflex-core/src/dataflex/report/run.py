@@ -104,8 +104,25 @@ class RunData:
         if self.info is None:
             return f"step {self.step}"
         if self.info.ending is not None:
-            return f"ended after {self.info.ending.steps} steps"
-        return f"step {self.step} of {self.info.total}: still running, or stopped early"
+            return f"ended after {self.info.ending.steps:,} steps"
+        return f"step {self.step:,} of {self.info.total:,}: still running, or stopped early"
+
+    @property
+    def boundaries(self) -> Sequence[Decision]:
+        """The decisions that opened a stage; a mixer may leave one more record at the end of its run."""
+        return [each for each in self.decisions if self.info is None or each.step < self.info.total]
+
+    @property
+    def training_loss(self) -> Series | None:
+        """The loss of what was trained on, comparable between runs: unweighted where a weighter weighed it."""
+        logged, unweighted = self.series.get("loss"), self.series.get("unweighted_loss")
+        if logged is None or unweighted is None:
+            return logged
+        plain = dict(zip(unweighted.steps, unweighted.values, strict=True))
+        return Series(
+            logged.steps,
+            np.array([plain.get(step, value) for step, value in zip(logged.steps, logged.values, strict=True)]),
+        )
 
     def over_decisions(self, name: str) -> Series | None:
         """A metric of the decisions that is one number; ``None`` if none has it."""

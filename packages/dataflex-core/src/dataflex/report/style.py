@@ -12,8 +12,11 @@ from typing import Any
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
+from dataflex.report.labels import short_labels
 from dataflex.report.run import Series
 
 Draw = Callable[[Axes], None]
@@ -28,6 +31,11 @@ _INK, _GRID = "#010203", "#010204"
 """Stand for the page's colours in an SVG."""
 
 _SIZE = (5.2, 3.0)  # inches: at 400 pixels a letter of 9 points is 9 pixels high
+
+_LEGEND_ROW = 0.165  # inches
+_LEGEND_LETTERS, _SWATCH_LETTERS = 78, 8  # what a row of a legend holds, and what a swatch takes of it
+
+_SHADES = ((1.0, 0.0), (1.0, 0.45), (0.0, 0.4))  # towards white or black, and how far
 
 _STYLE: dict[Any, Any] = {
     "font.size": 9,
@@ -84,8 +92,10 @@ class Plot:
 
 
 def colour(index: int) -> str:
-    """Colour of the n-th run or domain."""
-    return COLOURS[index % len(COLOURS)]
+    """Colour of the n-th run or domain: past the eighth lighter ones, past the 16th darker ones."""
+    red, green, blue = to_rgb(COLOURS[index % len(COLOURS)])
+    towards, share = _SHADES[index // len(COLOURS) % len(_SHADES)]
+    return to_hex((red + (towards - red) * share, green + (towards - green) * share, blue + (towards - blue) * share))
 
 
 def thin(line: Series) -> Series:
@@ -98,12 +108,26 @@ def thin(line: Series) -> Series:
     )
 
 
+def steps_axis(axes: Axes) -> None:
+    """Name the horizontal axis; half steps have no tick."""
+    axes.set_xlabel("optimizer step")
+    axes.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+
+
 def legend(axes: Axes) -> None:
-    """A legend above the plot, if there is something to tell apart."""
+    """A legend above the plot, if there is something to tell apart. The figure grows by its rows."""
     handles, labels = axes.get_legend_handles_labels()
-    if len(handles) > 1:
-        short = [label if len(label) <= 28 else label[:27] + "…" for label in labels]
-        axes.legend(handles, short, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
+    if len(handles) < 2:
+        return
+    short = short_labels(labels)
+    columns = max(1, min(3, int(_LEGEND_LETTERS / (max(map(len, short)) + _SWATCH_LETTERS))))
+    rows = -(-len(short) // columns)
+    axes.legend(handles, short, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2)
+    width, height = _SIZE
+    figure = axes.get_figure()
+    assert isinstance(figure, Figure)
+    figure.set_size_inches(width, height + max(rows - 2, 0) * _LEGEND_ROW)
 
 
 @contextmanager

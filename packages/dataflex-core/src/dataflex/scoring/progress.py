@@ -65,6 +65,6 @@ class ScoringProgress:
                 console=self.console,
                 transient=True,
             )
+            self._task = self._bar.add_task("scoring", total=self.total, completed=self.done, rate=rate)
             self._bar.start()
-            self._task = self._bar.add_task("scoring", total=self.total, rate=rate)
         self._bar.update(self._task, completed=self.done, rate=rate)
