@@ -8,7 +8,7 @@ author = "The DataFlex authors"
 version = release = version_of("dataflex-core")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "performance_notes.md"]
 myst_heading_anchors = 3  # links to `page.md#heading`, as code hosts make them
 
 html_theme = "furo"
