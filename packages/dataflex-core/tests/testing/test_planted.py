@@ -81,7 +81,7 @@ def planted() -> list[Subject]:
 
 
 def fault(subject: Subject) -> str:
-    return subject.name.partition(":")[0]
+    return subject.name.partition("+")[0]
 
 
 def title(subject: Subject) -> str:
