@@ -27,9 +27,10 @@ def page() -> str:
         "<!-- Made from docs/versions.json by `nox -s docs -- --write`; the text is in docs/write_versions.py. -->\n"
         "# Versions",
         "Which versions of LlamaFactory and transformers DataFlex works with, as found by `nox -s upstream -- --write` "
-        f"{tried_on}. For each pair it makes an environment, runs the tests of the seams to LlamaFactory, trains through "
-        "`dataflex train`, and resumes a run to the same weights. The last row is [without "
-        "LlamaFactory](without_llamafactory.md): a plain `transformers.Trainer`, with the newest transformers there was.",
+        f"{tried_on}. For each pair it makes an environment, runs the tests of the seams to LlamaFactory, trains "
+        "through `dataflex train`, and resumes a run to the same weights. The last row is [without "
+        "LlamaFactory](without_llamafactory.md): a plain `transformers.Trainer`, with the newest "
+        "transformers there was.",
         _table(_HEADS, [_works(row) for row in works]),
         "Versions between the two ends of a range are accepted and are not each tried. TRL's `SFTTrainer` and several "
         "GPUs are tested with the versions of `constraints.txt` alone.",

@@ -153,7 +153,7 @@ def _message(done: subprocess.CompletedProcess[str]) -> str:
     """The error a command ended with, without the paths of this machine."""
     flat = " ".join(done.stderr[-2000:].split())
     said = flat.rpartition("Error: ")[2] if "Traceback" not in flat else f"a traceback: {flat[-300:]}"
-    return re.sub(r"\S*/(?=[\w.-]+/)", "", said)
+    return re.sub(r"/\S*/(?=[\w.-]+/)", "", said)
 
 
 def _version_here(name: str) -> str:

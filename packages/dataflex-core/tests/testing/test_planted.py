@@ -76,7 +76,7 @@ def planted() -> list[Subject]:
     return [
         Subject(name=name, kind=kind, plugins=(str(path),))
         for kind, path in FILES.items()
-        for name in re.findall(r'^@register_\w+\("([\w:]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r'^@register_\w+\("([\w+]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
 
 
