@@ -150,10 +150,9 @@ def _all_passed(count: str) -> bool:
 
 
 def _message(done: subprocess.CompletedProcess[str]) -> str:
-    """The error a command ended with, without the paths of this machine."""
-    flat = " ".join(done.stderr[-2000:].split())
-    said = flat.rpartition("Error: ")[2] if "Traceback" not in flat else f"a traceback: {flat[-300:]}"
-    return re.sub(r"/\S*/(?=[\w.-]+/)", "", said)
+    """The last error of a command, without the paths of this machine."""
+    errors = re.findall(r"^[\w.]*Error: .*$", done.stderr, re.MULTILINE) or [f"exit code {done.returncode}"]
+    return re.sub(r"/\S*/(?=[\w.-]+/)", "", errors[-1].removeprefix("Error: ").strip())
 
 
 def _version_here(name: str) -> str:
