@@ -150,9 +150,11 @@ def _all_passed(count: str) -> bool:
 
 
 def _message(done: subprocess.CompletedProcess[str]) -> str:
-    """The last error of a command, without the paths of this machine."""
+    """The last error of a command and, behind a traceback, the file it comes from; without this machine's paths."""
     errors = re.findall(r"^[\w.]*Error: .*$", done.stderr, re.MULTILINE) or [f"exit code {done.returncode}"]
-    return re.sub(r"/\S*/(?=[\w.-]+/)", "", errors[-1].removeprefix("Error: ").strip())
+    places = re.findall(r'^  File "\S+/(?:libraries|site-packages)/(\S+)", line', done.stderr, re.MULTILINE)
+    place = f" (in {places[-1]})" if places and not errors[-1].startswith("Error: ") else ""
+    return re.sub(r"/\S*/(?=[\w.-]+/)", "", errors[-1].removeprefix("Error: ").strip()) + place
 
 
 def _version_here(name: str) -> str:
