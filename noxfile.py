@@ -91,7 +91,7 @@ def docs(session: nox.Session) -> None:
     """Build the site in docs/_build; any warning is an error. nox -s docs -- --write renews the reference first."""
     python = shared_environment(session)
     if "--write" in session.posargs:
-        for script in ("write_reference", "write_performance", "write_reliability"):
+        for script in ("write_reference", "write_performance", "write_reliability", "write_versions"):
             session.run(python, f"docs/{script}.py", env=QUIET)
     session.run(python, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build", env=QUIET)
 
@@ -152,6 +152,12 @@ def release(session: nox.Session) -> None:
 def oldest_core(session: nox.Session) -> None:
     """Run the tests of each component package against the oldest core it names."""
     run_tool(session, "oldest_core")
+
+
+@nox.session(python=False)
+def upstream(session: nox.Session) -> None:
+    """Try the oldest and newest LlamaFactory and transformers; `-- --write` keeps the results for docs/versions.md."""
+    run_tool(session, "upstream")
 
 
 def run_tool(session: nox.Session, name: str) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 
@@ -25,12 +25,17 @@ _RIVAL = "dataflex"
 class CleanEnvironment:
     """A new virtual environment.
 
+    Args:
+        folder: Where; what is there is deleted.
+        linked: Whether libraries are links to those of the environment that runs this.
+        without: Distributions that are not linked.
+
     Attributes:
         python: Its interpreter.
-        linked: Whether libraries are links to those of the environment that runs this.
+        linked: As given.
     """
 
-    def __init__(self, folder: Path, *, linked: bool = True) -> None:
+    def __init__(self, folder: Path, *, linked: bool = True, without: Collection[str] = ()) -> None:
         if folder.exists():
             shutil.rmtree(folder)
         # Linked, pip is a library like the others; venv's own setuptools would stand before a newer one.
@@ -41,7 +46,7 @@ class CleanEnvironment:
         self.packages = Path(self.ask("import sysconfig; print(sysconfig.get_path('purelib'))"))
         if linked:
             libraries = folder / "libraries"
-            _link(libraries)
+            _link(libraries, without)
             (self.packages / "libraries.pth").write_text(f"{libraries}\n", encoding="utf-8")
 
     def install(self, *what: str | Path) -> None:
@@ -51,6 +56,20 @@ class CleanEnvironment:
         """
         source = ("--no-index",) if self.linked else ("-c", ROOT / "constraints.txt")
         run(self.python, "-m", "pip", "install", "--quiet", "--only-binary", ":all:", *source, *what)
+
+    def fetch(self, *what: str) -> None:
+        """Install other versions of libraries from the index, with what they need of other versions than the links."""
+        run(self.python, "-m", "pip", "install", "--quiet", "--upgrade", *what)
+
+    def install_in_place(self, *folders: Path) -> None:
+        """Install packages of this repository in place, without what they need."""
+        editables = [argument for folder in folders for argument in ("-e", str(folder))]
+        run(self.python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", *editables)
+
+    def version(self, name: str) -> str:
+        """Version of a distribution; ``""`` if it is not there."""
+        code = f"import importlib.metadata as m; print(*(d.version for d in m.distributions(name={name!r})))"
+        return self.ask(code).partition(" ")[0]
 
     def uninstall(self, name: str) -> None:
         """Take a distribution out again."""
@@ -65,10 +84,10 @@ class CleanEnvironment:
         return run(self._bin / "dataflex", *arguments, cwd=cwd, environ=environ)
 
 
-def _link(folder: Path) -> None:
+def _link(folder: Path, without: Collection[str]) -> None:
     """Link every library of this interpreter into a folder, as the interpreter would find it."""
     folder.mkdir()
-    hidden = set(_hidden())
+    hidden = set(_hidden(without))
     for place in map(Path, sys.path):
         if not (place.is_dir() and any(place.glob("*.dist-info"))):
             continue  # the standard library, and the source of packages installed in place
@@ -79,9 +98,9 @@ def _link(folder: Path) -> None:
             link.symlink_to(item.resolve(), target_is_directory=item.is_dir())
 
 
-def _hidden() -> Iterator[str]:
+def _hidden(without: Collection[str]) -> Iterator[str]:
     """Names of the files and folders of distributions that must not be seen."""
-    own = {dist.name for dist in read_dists()} | {_RIVAL}
+    own = {dist.name for dist in read_dists()} | {_RIVAL, *without}
     for dist in distributions():
         if dist.metadata["Name"] in own or any(point.group in _GROUPS for point in dist.entry_points):
             yield from _top_level(dist)

@@ -22,6 +22,23 @@ def run(*command: str | Path, cwd: Path | None = None, environ: Mapping[str, str
     Args:
         command: The program and its arguments.
         cwd: Where to run it.
+        environ: Variables to add, see :func:`attempt`.
+    """
+    done = attempt(*command, cwd=cwd, environ=environ)
+    if done.returncode:
+        line = " ".join(map(str, command))
+        sys.exit(f"{done.stdout}\n{done.stderr}\n{line} ended with exit code {done.returncode}.")
+    return done.stdout
+
+
+def attempt(
+    *command: str | Path, cwd: Path | None = None, environ: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that may fail.
+
+    Args:
+        command: The program and its arguments.
+        cwd: Where to run it.
         environ: Variables to add. Those that would let this repository in (``PYTHONPATH``) and those that change what
             DataFlex loads are taken out.
     """
@@ -32,7 +49,4 @@ def run(*command: str | Path, cwd: Path | None = None, environ: Mapping[str, str
     }
     around = {**kept, **QUIET, **(environ or {})}
     arguments = [str(part) for part in command]
-    done = subprocess.run(arguments, cwd=cwd, env=around, capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{done.stdout}\n{done.stderr}\n{' '.join(arguments)} ended with exit code {done.returncode}.")
-    return done.stdout
+    return subprocess.run(arguments, cwd=cwd, env=around, capture_output=True, text=True, check=False)

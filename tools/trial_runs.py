@@ -48,12 +48,16 @@ def write_tiny(environment: CleanEnvironment, folder: Path) -> None:
 
 def train(environment: CleanEnvironment, kind: str, name: str, folder: Path) -> None:
     """Train with a component."""
-    out = f"runs/{kind}-{name}"
-    keys = {**_RUN, **_KINDS[kind], "component_name": name, "output_dir": out}
+    environment.dataflex("train", run_file(kind, name, folder).name, cwd=folder)
+    expect_steps(folder / "runs" / f"{kind}-{name}")
+
+
+def run_file(kind: str, name: str, folder: Path) -> Path:
+    """Write the run file of a component, which trains into ``runs/KIND-NAME``."""
     file = folder / f"{kind}-{name}.json"
+    keys = {**_RUN, **_KINDS[kind], "component_name": name, "output_dir": f"runs/{kind}-{name}"}
     file.write_text(json.dumps(keys), encoding="utf-8")
-    environment.dataflex("train", file.name, cwd=folder)
-    expect_steps(folder / out)
+    return file
 
 
 def expect_steps(out: Path) -> None:

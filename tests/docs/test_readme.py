@@ -17,7 +17,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 QUICKSTART = "pip install nox && nox -s quickstart"
 TESTS = "pip install nox && nox -s tests"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md")),
+    *(ROOT / name for name in ("README.md", "README.zh-CN.md", "CONTRIBUTING.md", "SECURITY.md")),
     *ROOT.glob("docs/*.md"),
     *ROOT.glob("docs/reference/*.md"),
     *ROOT.glob("packages/**/*.md"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import pytest
 from tiny_runs import NOTE_SELECT
@@ -47,12 +48,19 @@ def test_llamafactory_is_left_as_it_was(workshop, train):
 
 
 def test_another_version_is_tried_with_a_warning(workshop, train, monkeypatch, caplog):
-    from dataflex.bridge import llamafactory
+    from dataflex.bridge import versions
 
-    monkeypatch.setattr(llamafactory, "TESTED", ("0.0.1",))
+    monkeypatch.setattr(versions, "TESTED", {"0.0.1": ("4.0", "4.1")})
     with caplog.at_level(logging.WARNING, "dataflex"):
         train(workshop.run_file(**NOTE_SELECT))
-    assert "was not tested with this release (0.0.1 was)" in caplog.text
+    assert "was not tested with this release" in caplog.text and "llamafactory==0.0.1 with" in caplog.text
+
+
+def test_a_llamafactory_that_cannot_be_imported_is_refused_with_what_to_install(workshop, train, monkeypatch):
+    monkeypatch.setitem(sys.modules, "llamafactory.hparams", None)  # importing it raises
+    message = r"llamafactory \S+ with transformers \S+ cannot be imported \(.*\)\. Install versions that were tested"
+    with pytest.raises(IncompatibleError, match=message):
+        train(workshop.run_file(**NOTE_SELECT))
 
 
 def test_a_metric_that_would_count_the_whole_data_set_is_left_out(workshop, train, caplog):

@@ -66,6 +66,20 @@ def test_a_state_that_json_would_change_is_refused(value):
         state.check_component({"counts": value})
 
 
+@pytest.mark.parametrize("name", ["../../secret", "/etc/passwd", "other.bin"])
+def test_a_checkpoint_that_names_a_strange_file_is_refused(tmp_path, name):
+    checkpoint = write(tmp_path, 5, complete=False)
+    path = checkpoint / "dataflex" / "engine.json"
+    record = json.loads(path.read_text())
+    record["sha256"][name] = "0" * 64
+    path.write_text(json.dumps(record))
+    state.mark_complete(checkpoint)
+    with pytest.raises(
+        ConfigError, match=f"engine.json is damaged .it names '{name}', which is no file of a checkpoint"
+    ):
+        state.load(checkpoint)
+
+
 def test_a_mark_that_was_emptied_is_named(tmp_path):
     checkpoint = write(tmp_path, 5)
     (checkpoint / "dataflex" / "COMPLETE").write_text("")

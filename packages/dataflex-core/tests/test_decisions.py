@@ -64,3 +64,14 @@ def test_fields_of_a_later_schema_are_ignored(tmp_path):
     log = DecisionLog(tmp_path)
     log.path.write_text(json.dumps({**json.loads(decision(20).to_json()), "later": 1}) + "\n")
     assert [record.step for record in log] == [20]
+
+
+@pytest.mark.parametrize("name", ["result_ref", "plan_ref"])
+@pytest.mark.parametrize("reference", ["../../other/step.npy", "/etc/passwd", "decisions/../../x.npy", "C:\\x.npy"])
+def test_a_record_that_names_a_file_outside_the_run_is_refused_even_in_the_last_line(tmp_path, name, reference):
+    log = DecisionLog(tmp_path)
+    log.append(decision(20, **{name: reference}))
+    with pytest.raises(
+        ConfigError, match=rf"{name}: .* \(from decisions.jsonl, step 20\) leads out of the run's output"
+    ):
+        list(log)

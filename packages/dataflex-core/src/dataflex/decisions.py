@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import files
+from dataflex.errors import ConfigError
 from dataflex.spec import Kind
 
 SCHEMA = 1
@@ -65,10 +66,23 @@ class Decision:
 
     @classmethod
     def from_json(cls, line: str) -> Decision:
-        """Read one line; fields of a later schema are ignored."""
+        """Read one line; fields of a later schema are ignored.
+
+        Raises:
+            ValueError, KeyError, TypeError: if it is no record.
+            ConfigError: if it names a file outside the run's output directory, which no run writes.
+        """
         raw = json.loads(line)
         raw["kind"] = Kind(raw["kind"])
-        return cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+        decision = cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+        for name in ("result_ref", "plan_ref"):
+            reference = str(getattr(decision, name))
+            if files.leads_outside(reference):
+                raise ConfigError(
+                    f"{name}: {reference!r} (from {LOG_NAME}, step {decision.step}) leads out of the run's output "
+                    "directory. No run writes that: the file was changed. Move it away."
+                )
+        return decision
 
 
 class DecisionLog:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
 from dataflex.errors import ConfigError
@@ -61,6 +61,12 @@ def read_lines(path: Path, parse: Callable[[str], Record], what: str) -> Iterato
             if number == len(lines):
                 return
             raise ConfigError(f"{path}, line {number} is not {what} ({error}). Move the file away.") from error
+
+
+def leads_outside(reference: str) -> bool:
+    """Whether a path that a file names leads out of the folder it is relative to, on this system or another."""
+    paths = (PurePosixPath(reference), PureWindowsPath(reference))
+    return "\0" in reference or any(path.anchor or ".." in path.parts for path in paths)
 
 
 def replace_lines(path: Path, lines: Iterable[str]) -> None:

@@ -5,6 +5,7 @@ Standard library only, so that listing components never imports torch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
@@ -14,6 +15,9 @@ from dataflex.errors import PluginError
 
 API = 1
 """Version of the contract between core and component packages; a spec names the one it was written for."""
+
+_NAME = re.compile(r"\w[\w.+-]*")
+"""A component's cache is a folder of its name, so a name is never a path: no separator, no dot in front."""
 
 
 class Kind(StrEnum):
@@ -46,7 +50,7 @@ class ComponentSpec:
 
     Attributes:
         kind: Which decision it makes.
-        name: What users write as ``component_name``.
+        name: What users write as ``component_name``: letters, digits and any of ``_ . + -``, the last three not first.
         target: ``"module:Class"``, imported only when a run or ``show-component`` needs it.
         api: The :data:`API` the component was written for. Required and literal: a default would always
             claim to be today's.
@@ -74,8 +78,11 @@ class ComponentSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
         object.__setattr__(self, "needs", frozenset(Need(need) for need in self.needs))
-        if not self.name or "/" in self.name or self.name != self.name.strip():
-            raise PluginError(f"component name {self.name!r} is empty or holds a blank or '/'.")
+        if not _NAME.fullmatch(self.name):
+            raise PluginError(
+                f"component name {self.name!r} cannot be the name of a folder: use letters, digits and any of _ . + -, "
+                "a letter, digit or _ first."
+            )
         for label, reference in (("target", self.target), ("params", self.params)):
             if reference is not None and reference.count(":") != 1:
                 raise PluginError(f"{label} of component {self.name!r} is {reference!r}; write 'module:Class'.")

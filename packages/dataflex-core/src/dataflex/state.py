@@ -32,6 +32,7 @@ FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _TENSORS, _VALUES = "engine.json", "plan.npy", "component.safetensors", "component.json"
+_HASHED = frozenset({_PLAN, _TENSORS, _VALUES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,6 +172,9 @@ def damage(checkpoint: Path) -> str:
         return f"{path} has version {version}, this dataflex-core reads {VERSION}"
     if missing or _PLAN not in digests:
         return f"{path} is damaged (it lacks {', '.join(missing) or _PLAN})"
+    strange = sorted(set(digests) - _HASHED)
+    if strange:
+        return f"{path} is damaged (it names {strange[0]!r}, which is no file of a checkpoint)"
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file():

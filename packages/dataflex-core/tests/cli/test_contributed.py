@@ -52,5 +52,20 @@ def test_a_command_of_our_own_is_never_replaced(run, brought):
     assert brought == []
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"), [("DATAFLEX_LOAD_PLUGINS", "dataflex-other"), ("DATAFLEX_NO_PLUGINS", "1")]
+)
+def test_a_command_of_a_package_that_is_switched_off_does_not_run(run, brought, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    outcome = run("stir", "run.yaml")
+    assert outcome.code == 2 and brought == []
+    assert "command 'stir' of dataflex-stirrer may not run" in outcome.err and variable in outcome.err
+
+
+def test_a_command_of_a_package_that_is_opted_in_runs(run, brought, monkeypatch):
+    monkeypatch.setenv("DATAFLEX_LOAD_PLUGINS", "Dataflex_Stirrer")
+    assert run("stir", "run.yaml").code == 0 and brought == [["run.yaml"]]
+
+
 def test_an_unknown_command_is_a_usage_error(run, brought):
     assert run("stirr").code == 2

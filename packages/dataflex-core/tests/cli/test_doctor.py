@@ -98,6 +98,14 @@ def test_a_library_that_is_not_installed_fails_the_check(run, machine, monkeypat
     assert checks(outcome)[1]["version", "peft"]["detail"] == "not installed. Repair: pip install peft"
 
 
+def test_versions_that_do_not_fit_together_fail_the_check(run, machine, monkeypatch):
+    monkeypatch.setattr("dataflex.bridge.versions.TESTED", {importlib_metadata.version("llamafactory"): ("4.0", "4.1")})
+    outcome = run("doctor", "--json")
+    check = checks(outcome)[1]["version", "together"]
+    assert (outcome.code, check["state"]) == (1, "failed")
+    assert "was tested with transformers 4.0 to 4.1, not with" in check["detail"]
+
+
 def test_the_rival_distribution_fails_the_check_with_the_repair(run, machine, fake_dist):
     fake_dist("dataflex", "", version="1.1.0", module="unused", entry_points="")
     outcome = run("doctor", "--json")

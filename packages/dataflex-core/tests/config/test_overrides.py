@@ -79,3 +79,14 @@ def test_any_other_missing_path_is_an_error_that_says_where_it_looked(preset, tm
 def test_a_malformed_preset_is_named(preset):
     with pytest.raises(ConfigError, match=r"selectors.loss.params must be a mapping, not \[1\]"):
         preset("loss", text="selectors: {loss: {params: [1]}}")
+
+
+def test_the_file_cannot_make_python_objects(preset, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)components.yaml cannot be read: .*could not determine a constructor"):
+        preset("loss", text="selectors: {loss: !!python/object/apply:os.system ['echo run > pwned']}")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_an_outer_key_may_be_anything_and_names_no_file(preset):
+    assert preset("../up", text="selectors: {../up: {name: loss}}").name == "loss"

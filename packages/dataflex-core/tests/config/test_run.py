@@ -182,3 +182,21 @@ def test_plugins_may_be_one_file_or_none_at_all(write, tmp_path):
 def test_plugins_that_are_not_files_are_refused(write, value, message):
     with pytest.raises(ConfigError, match=message):
         read_run_file(write(f"plugins: {value}")).plugins()
+
+
+OBJECT = "!!python/object/apply:os.system ['echo run > pwned']"
+
+
+@pytest.mark.parametrize("text", [f"seed: {OBJECT}", OBJECT, f"component_params: {{a: {OBJECT}}}"])
+def test_a_run_file_cannot_make_python_objects(write, tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)run.yaml cannot be read: .*could not determine a constructor"):
+        read_run_file(write(text))
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_an_override_cannot_make_python_objects(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"(?s)run.yaml cannot be read: .*could not determine a constructor"):
+        read_run_file(write(SELECT), [f"seed={OBJECT}"])
+    assert not (tmp_path / "pwned").exists()

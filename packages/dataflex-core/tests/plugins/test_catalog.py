@@ -179,3 +179,11 @@ def test_a_nested_class_is_loaded():
 
 def test_no_params_class_means_the_constructor_is_the_schema():
     assert find("loss", A).load_params() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["../loss", "./loss", "..", "acme-a/../loss", "loss\0", "acme-a/lo/ss", "acme_a\\loss"]
+)
+def test_a_name_that_is_a_path_finds_nothing(name):
+    with pytest.raises(ConfigError, match=r"no selector .* is installed"):
+        find(name, A)

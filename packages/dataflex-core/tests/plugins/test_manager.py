@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager, PluginStatus, rival_installed
-from dataflex.plugins.options import PluginOptions
+from dataflex.plugins.options import LOAD_PLUGINS, PluginOptions
 from dataflex.spec import Kind
 
 HOOK = """
@@ -186,9 +187,13 @@ def test_a_plugin_that_is_switched_off_is_not_even_imported(fake_dist, options, 
     assert "acme_off" not in sys.modules
 
 
-def test_load_plugins_keeps_what_it_names(fake_dist):
+def test_load_plugins_loads_what_it_names_and_nothing_else(fake_dist, monkeypatch):
     fake_dist("acme-a", MARKED.format(name="a"))
-    assert plugin(load(only=frozenset({"acme-a"})), "acme-a").status is PluginStatus.LOADED
+    fake_dist("acme-b", "raise RuntimeError", module="acme_not_named")
+    monkeypatch.setenv(LOAD_PLUGINS, "acme-a")
+    plugins = PluginManager.load(PluginOptions.gather([], os.environ)).plugins
+    assert [each.dist for each in plugins if each.status is not PluginStatus.BLOCKED] == ["acme-a"]
+    assert "acme_not_named" not in sys.modules
 
 
 def test_switching_off_a_plugin_that_is_not_there_is_said(site, caplog):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +46,56 @@ def test_what_comes_from_a_run_is_escaped(runs, tmp_path):
     write_report(runs[:1], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     assert "&lt;script&gt;" in page and SAMPLES[0] not in page and "<b>web</b>" not in page
+
+
+HOSTILE = """--></svg>"'>&lt;<script>a()</script><img src=x onerror=a()>{{7*7}}$"""
+"""Put behind everything that is text in a run's files."""
+
+
+class Page(HTMLParser):
+    """The elements of a page, with their attributes' names, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: set[tuple[str, ...]] = set()
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.add((tag, *(name for name, _ in attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def rewrite(folder: Path, change: Callable[[str], str]) -> None:
+    """Change every text in what a run wrote, names of numbers and parameters included."""
+
+    def changed(value: Any, key: str = "") -> Any:
+        if isinstance(value, dict):
+            free = key in ("values", "params", "arguments", "versions")
+            return {change(name) if free else name: changed(each, name) for name, each in value.items()}
+        if isinstance(value, list):
+            return [changed(each, key) for each in value]
+        return change(value) if isinstance(value, str) and key not in ("kind", "result_ref", "plan_ref") else value
+
+    for path in [folder / "decisions.jsonl", *folder.glob("dataflex/*.json*")]:
+        lines = path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]
+        path.write_text("".join(json.dumps(changed(json.loads(line))) + "\n" for line in lines))
+
+
+@pytest.mark.filterwarnings("ignore:constrained_layout not applied")  # the names are too long for any layout
+def test_no_text_of_a_run_becomes_markup(runs, tmp_path):
+    for run in runs:
+        rewrite(run, lambda given: given + HOSTILE)
+    named = [run.rename(tmp_path / f"{run.name}{HOSTILE.replace('/', '')}") for run in runs]
+    (path,) = write_report(named, tmp_path / "report.html")
+    page = Page(path.read_text())
+    names = {name for element in page.elements for name in element}
+    assert names & {"script", "img", "onerror"} == set() and {"svg", "table", "pre"} <= names
+    for text in (f"loss{HOSTILE}", f"high{HOSTILE}", f"2.14{HOSTILE}", f"{SAMPLES[1]}{HOSTILE}", named[0].name):
+        assert text in page.text
 
 
 def test_the_comparison_has_a_row_for_each_run(runs, tmp_path):

@@ -57,7 +57,7 @@ class Unnormalised(Sound):
         return super().mix(model, step_id) * 1.1
 
 
-@register_mixer("proportions_form_a_mixture:negative")
+@register_mixer("proportions_form_a_mixture+negative")
 class Negative(Sound):
     """Takes from one domain more than it has."""
 
@@ -101,7 +101,7 @@ class ByLoss(Sound):
         return means / means.sum()
 
 
-@register_mixer("copes_with_losses_that_are_nan:evaluated")
+@register_mixer("copes_with_losses_that_are_nan+evaluated")
 class ByEvaluation(Sound):
     """Gives proportions by the losses of an evaluation, which may be NaN."""
 

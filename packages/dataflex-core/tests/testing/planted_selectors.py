@@ -82,7 +82,7 @@ class FrozenDraw(Sound):
         return self.context.rng(0).integers(len(self.dataset), size=num_samples)
 
 
-@register_selector("declared_randomness_is_there:seed", stochastic=True)
+@register_selector("declared_randomness_is_there+seed", stochastic=True)
 class DeafToTheSeed(Sound):
     """Draws by the step alone."""
 
@@ -101,7 +101,7 @@ class Unstorable(Sound):
         self.seen = state["seen"]
 
 
-@register_selector("state_can_be_stored:keys")
+@register_selector("state_can_be_stored+keys")
 class WholeKeys(Sound):
     """Has a dict in its state whose keys JSON turns into text."""
 
@@ -125,7 +125,7 @@ class Forgetful(Sound):
         return [(first + row) % len(self.dataset) for row in range(num_samples)]
 
 
-@register_selector("state_gives_the_same_next_decision:load")
+@register_selector("state_gives_the_same_next_decision+load")
 class OneWay(Sound):
     """Gives a state and cannot take it back."""
 
@@ -210,7 +210,7 @@ class ByLogit(Sound):
         return model(**self.data_collator([dict(self.dataset[row])])).loss.item()
 
 
-@register_selector("global_generators_are_untouched:random")
+@register_selector("global_generators_are_untouched+random")
 class PythonGenerator(Sound):
     """Draws from Python's generator."""
 
@@ -219,7 +219,7 @@ class PythonGenerator(Sound):
         return super().select(model, step_id, num_samples)
 
 
-@register_selector("global_generators_are_untouched:numpy")
+@register_selector("global_generators_are_untouched+numpy")
 class NumpyGenerator(Sound):
     """Seeds NumPy's generator."""
 
@@ -228,7 +228,7 @@ class NumpyGenerator(Sound):
         return super().select(model, step_id, num_samples)
 
 
-@register_selector("global_generators_are_untouched:torch")
+@register_selector("global_generators_are_untouched+torch")
 class TorchGenerator(Sound):
     """Draws from torch's generator."""
 
@@ -294,7 +294,7 @@ class Barb(Sound):
         return super().select(model, step_id, num_samples)
 
 
-@register_selector("hooks_are_untouched:parameter")
+@register_selector("hooks_are_untouched+parameter")
 class ParameterHook(Sound):
     """Leaves a hook on a parameter."""
 

@@ -33,7 +33,7 @@ class TheSoundOne(Sound):
         self.mean = state["mean"]
 
 
-@register_weighter("sound:old")
+@register_weighter("sound+old")
 class SoundOldStyle:
     """A class of the design note's style without a fault."""
 

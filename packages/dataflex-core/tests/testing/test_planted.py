@@ -76,12 +76,12 @@ def planted() -> list[Subject]:
     return [
         Subject(name=name, kind=kind, plugins=(str(path),))
         for kind, path in FILES.items()
-        for name in re.findall(r'^@register_\w+\("([\w:]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
+        for name in re.findall(r'^@register_\w+\("([\w+]+)"', path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
 
 
 def fault(subject: Subject) -> str:
-    return subject.name.partition(":")[0]
+    return subject.name.partition("+")[0]
 
 
 def title(subject: Subject) -> str:

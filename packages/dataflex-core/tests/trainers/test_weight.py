@@ -117,7 +117,7 @@ def test_the_update_is_the_same_on_two_ranks(runs, tmp_path) -> None:
     }
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
     run_on_two_ranks(runs.train_rank, tmp_path)
-    result = {name: torch.load(tmp_path / f"{name}.pt") for name in jobs}
+    result = {name: runs.kept(tmp_path / name) for name in jobs}
     assert difference(result["stock"], result["ones"]) <= TOLERANCE
     assert difference(result["uneven-stock"], result["uneven"]) <= TOLERANCE
     assert difference(result["pointwise"], runs.trained(pointwise, tmp_path / "p", **single)) <= TOLERANCE
@@ -246,7 +246,7 @@ def test_the_router_loss_of_a_mixture_of_experts_counts_as_in_the_stock_trainer(
 def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, runs.__file__, str(tmp_path)], check=True, env=environ)
-    stock, ones, pointwise = (torch.load(tmp_path / f"{name}.pt") for name in ("stock", "ones", "pointwise"))
+    stock, ones, pointwise = (runs.kept(tmp_path / name) for name in ("stock", "ones", "pointwise"))
     assert difference(stock, ones) <= TOLERANCE
     assert difference(stock, pointwise) > 1e-3
 

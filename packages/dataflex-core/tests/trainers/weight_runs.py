@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from datasets import Dataset
 from gloo import joined
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoTokenizer,
     Qwen2Config,
@@ -256,6 +257,16 @@ def parameters(made: Trainer) -> torch.Tensor:
     return torch.cat([weight.detach().double().flatten() for weight in weights])
 
 
+def keep(found: torch.Tensor, path: Path) -> None:
+    """Hand parameters over to another process."""
+    save_file({"parameters": found}, path.with_suffix(".safetensors"))
+
+
+def kept(path: Path) -> torch.Tensor:
+    """What :func:`keep` was given."""
+    return load_file(path.with_suffix(".safetensors"))["parameters"]
+
+
 def train_rank(rank: int, world_size: int, folder: str) -> None:
     """Run ``folder/job.json`` on this rank; rank 0 leaves the parameters and the log in ``folder``."""
     os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
@@ -269,11 +280,11 @@ def train_rank(rank: int, world_size: int, folder: str) -> None:
             assert made.args.world_size == world_size
             made.train()
             if rank == 0:
-                torch.save(parameters(made), Path(folder, f"{name}.pt"))
+                keep(parameters(made), Path(folder, name))
                 Path(folder, f"{name}.json").write_text(json.dumps(made.state.log_history))
 
 
 if __name__ == "__main__":  # in a process of its own: TRL, once imported, does not import under LlamaFactory's patches
     root = Path(sys.argv[1])
     for name, config in (("stock", None), ("ones", {}), ("pointwise", {"component_name": "pointwise"})):
-        torch.save(supervised(config, root / name), root / f"{name}.pt")
+        keep(supervised(config, root / name), root / name)

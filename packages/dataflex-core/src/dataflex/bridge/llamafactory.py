@@ -21,14 +21,12 @@ from typing import Any, TypeVar
 
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer
+from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
-
-TESTED = ("0.9.5",)
-"""LlamaFactory versions this release was tested with; others are tried, with a warning, if their seams fit."""
 
 _TRAINERS = {
     "sft": "CustomSeq2SeqTrainer",
@@ -73,8 +71,15 @@ def seam_report() -> list[SeamCheck]:
 
 
 def known_keys() -> dict[str, Any]:
-    """Every key LlamaFactory's ``train`` accepts, with its type annotation."""
-    from llamafactory.hparams import parser
+    """Every key LlamaFactory's ``train`` accepts, with its type annotation.
+
+    Raises:
+        IncompatibleError: if LlamaFactory cannot be imported with the transformers that is installed.
+    """
+    try:
+        from llamafactory.hparams import parser
+    except ImportError as error:
+        raise IncompatibleError(f"{describe()} cannot be imported ({error}). {advice()}") from error
 
     keys: dict[str, Any] = {}
     for group in parser._TRAIN_ARGS:
@@ -140,7 +145,6 @@ def run_dynamic(
     """
     from llamafactory.train.tuner import run_exp
 
-    _warn_of_untested_version()
     stage = session.run.plan.stage
     home, name = _trainer_seam(stage)
     workflow = _dataset_seam(stage)
@@ -266,20 +270,7 @@ def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> N
 
 
 def _incompatible(what: str) -> IncompatibleError:
-    return IncompatibleError(
-        f"{what} (llamafactory {_version()}). Install a version this release was tested with: {', '.join(TESTED)}."
-    )
-
-
-def _warn_of_untested_version() -> None:
-    if _version() not in TESTED:
-        logger.warning("llamafactory %s was not tested with this release (%s was).", _version(), ", ".join(TESTED))
-
-
-def _version() -> str:
-    from importlib_metadata import version
-
-    return version("llamafactory")
+    return IncompatibleError(f"{what} ({describe()}). {advice()}")
 
 
 @contextlib.contextmanager

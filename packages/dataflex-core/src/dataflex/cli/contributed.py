@@ -5,11 +5,12 @@
 
 ``main`` takes the arguments after the command's name, unparsed, and may end with ``SystemExit``. An entry point, not a
 hook: names are known without importing anybody's code, and only when a command is not one of our own or help is asked
-for. A broken package breaks only its own command.
+for. A broken package breaks only its own command. What the environment says of plugins holds for commands too.
 """
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -17,6 +18,7 @@ from typer.core import TyperGroup
 
 from dataflex.cli.passthrough import Verbatim
 from dataflex.errors import PluginError
+from dataflex.plugins.options import PluginOptions
 
 GROUP = "dataflex.commands"
 
@@ -52,6 +54,9 @@ def _command(point: Any) -> Any:
         point.name, cls=Verbatim, add_help_option=False, rich_help_panel="Packages", help=f"Brought by {dist}."
     )
     def run(ctx: typer.Context) -> None:
+        refusal = PluginOptions.gather((), os.environ).refusal(dist)
+        if refusal:
+            raise PluginError(f"command {point.name!r} of {dist} may not run: {refusal}.")
         try:
             main = point.load()
         except Exception as error:  # whatever a package's import raises

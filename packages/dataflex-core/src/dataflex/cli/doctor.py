@@ -13,6 +13,7 @@ from enum import StrEnum
 
 import importlib_metadata
 
+from dataflex.bridge import versions
 from dataflex.console import print_table, stdout
 from dataflex.plugins.manager import REPAIR, RIVAL, PluginManager, PluginStatus, rival_installed
 from dataflex.plugins.options import PluginOptions, normalise
@@ -109,6 +110,9 @@ def _versions() -> Iterator[Check]:
             yield Check("version", name, detail=importlib_metadata.version(name) or "unknown")
         except importlib_metadata.PackageNotFoundError:
             yield Check("version", name, State.FAILED, f"not installed. Repair: pip install {name}")
+    reason = versions.misfit()
+    if reason:
+        yield Check("version", "together", State.FAILED, f"{reason}. Repair: {versions.advice()}")
 
 
 def _our_distributions() -> dict[str, str]:

@@ -99,8 +99,12 @@ def check_keys(run: RunFile) -> None:
     """Refuse keys LlamaFactory does not know, and words where it wants numbers.
 
     Raises:
-        ConfigError: names them.
+        IncompatibleError: for a LlamaFactory that is not known to work here.
+        ConfigError: names the keys.
     """
+    from dataflex.bridge import versions
+
+    versions.require()
     from dataflex.bridge import llamafactory
 
     if not llamafactory.allows_extra_keys():

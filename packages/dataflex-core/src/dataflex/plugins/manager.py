@@ -24,7 +24,7 @@ import pluggy
 from dataflex.errors import PluginError
 from dataflex.plugins import hookspecs
 from dataflex.plugins.inline import import_file
-from dataflex.plugins.options import LOAD_PLUGINS, NO_PLUGINS, PluginOptions, normalise
+from dataflex.plugins.options import LOAD_PLUGINS, PluginOptions, normalise
 from dataflex.runs import Problem
 from dataflex.spec import API, MARK, ComponentSpec
 
@@ -100,7 +100,7 @@ class PluginManager:
         """Import and register every plugin the options allow. Never fails because of a plugin."""
         found: list[tuple[Plugin, _Hooks | None]] = []
         for plugin, attribute in _installed():
-            reason = _blocked(plugin, options)
+            reason = options.refusal(plugin.dist)
             if reason:
                 found.append((replace(plugin, status=PluginStatus.BLOCKED, reason=reason), None))
             elif plugin.status is PluginStatus.BROKEN:
@@ -169,16 +169,6 @@ def _identity(dist: Any) -> tuple[str, str]:
     except Exception:  # metadata missing: all that is left is the name of its folder
         name, _, version = Path(str(getattr(dist, "_path", "unknown"))).stem.partition("-")
         return name, version
-
-
-def _blocked(plugin: Plugin, options: PluginOptions) -> str:
-    if options.disabled:
-        return f"switched off by {NO_PLUGINS}"
-    if normalise(plugin.dist) in options.blocked:
-        return f"switched off by -p no:{plugin.dist}"
-    if options.only is not None and normalise(plugin.dist) not in options.only:
-        return f"not in {LOAD_PLUGINS}"
-    return ""
 
 
 def _warn_of_strangers(options: PluginOptions, known: set[str]) -> None:

@@ -73,6 +73,16 @@ class PluginOptions:
             disabled=_switch(NO_PLUGINS, environ.get(NO_PLUGINS, "")),
         )
 
+    def refusal(self, dist: str) -> str:
+        """Why a distribution's code may not be loaded; ``""`` if it may."""
+        if self.disabled:
+            return f"switched off by {NO_PLUGINS}"
+        if normalise(dist) in self.blocked:
+            return f"switched off by -p no:{dist}"
+        if self.only is not None and normalise(dist) not in self.only:
+            return f"not in {LOAD_PLUGINS}"
+        return ""
+
     def to_environment(self) -> dict[str, str]:
         """Variables that make :meth:`gather` in a child process return the same options."""
         values = [str(path) for path in self.files] + [_BLOCK + dist for dist in sorted(self.blocked)]
