@@ -10,8 +10,10 @@ from types import SimpleNamespace
 import pytest
 from tiny_runs import NOTE_SELECT
 
-from dataflex.components.build import runtime_arguments
+from dataflex.components.build import build_component, runtime_arguments
+from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MixContext, MixtureView
+from dataflex.components.weighter import Weighter
 from dataflex.trainers.planner import ComponentPlanner
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
@@ -74,6 +76,20 @@ def test_every_name_a_decision_may_ask_for_is_documented_and_no_other() -> None:
     planner = SimpleNamespace(trainer=trainer, schedule=SimpleNamespace(boundaries=[]))
     names = set(ComponentPlanner.runtime_arguments(planner, 1))  # type: ignore[arg-type]
     assert documented("`select`, `mix`") == {"model", "step_id", "num_samples", *names}
+
+
+class OldWeighter(Weighter):
+    """As those of 1.x are written: what is not its own goes to the base class."""
+
+    def __init__(self, strategy: str = "uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.strategy = strategy
+
+
+def test_a_weighter_that_hands_all_other_arguments_to_its_base_class_is_built() -> None:
+    context = RunContext(dataset=[0], data_collator=list)
+    built = build_component(OldWeighter, None, {"strategy": "quadratic"}, {}, context)
+    assert (built.strategy, built.context) == ("quadratic", context)
 
 
 @pytest.mark.slow

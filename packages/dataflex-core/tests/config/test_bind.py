@@ -100,6 +100,11 @@ def test_a_class_without_params_has_its_constructors():
     assert (infos["rate"].type, infos["rate"].default) == ("float", 0.5)
 
 
+def test_the_runs_own_names_have_a_type_without_an_annotation():
+    types = {info.name: info.type for info in schema(entry(params=None, target=NoteStyle))}
+    assert types["cache_dir"] == "str"
+
+
 def test_constructor_parameters_are_checked_too():
     noted = entry(params=None, target=NoteStyle)
     assert bind(noted, [("run.yaml", {"strategy": "a", "rate": 1})]).values == {

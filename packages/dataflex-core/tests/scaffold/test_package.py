@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import ast
+import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from hatchling.builders.sdist import SdistBuilder
 from packaging.requirements import Requirement
 
 from dataflex import __version__
@@ -43,6 +46,7 @@ def test_a_package_holds_everything_and_no_place_is_left_open(kind: Kind, tmp_pa
     module = f"src/two_words_{kind}"
     assert written == {
         ".github/workflows/tests.yml",
+        ".gitignore",
         "README.md",
         "examples/run.yaml",
         "pyproject.toml",
@@ -66,6 +70,31 @@ def test_its_metadata_names_the_plugin_and_this_core(kind: Kind, tmp_path: Path)
     assert core.name == "dataflex-core"
     assert __version__ in core.specifier
     assert {specifier.operator for specifier in core.specifier} == {">=", "<"}
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_its_metadata_names_every_library_that_it_imports(kind: Kind, tmp_path: Path) -> None:
+    folder = write(kind, tmp_path)
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    imported: set[str] = set()
+    for path in folder.glob("src/*/*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                imported.add(node.module.partition(".")[0])
+    needed = imported - set(sys.stdlib_module_names) - {f"two_words_{kind}", "dataflex"}
+    assert {Requirement(item).name for item in project["dependencies"]} - {"dataflex-core"} == needed
+
+
+def test_what_a_run_leaves_does_not_get_into_a_source_distribution(tmp_path: Path) -> None:
+    folder = write(Kind.SELECTOR, tmp_path)
+    for name in ("runs/two-words/model.safetensors", "tiny/model/model.safetensors"):
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text("large", encoding="utf-8")
+    archive = next(iter(SdistBuilder(str(folder)).build(directory=str(tmp_path / "dist"))))
+    with tarfile.open(archive) as packed:
+        assert not [name for name in packed.getnames() if "safetensors" in name]
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:

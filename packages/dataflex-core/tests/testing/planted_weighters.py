@@ -44,6 +44,18 @@ class SoundOldStyle:
         weights = losses.detach() / losses.detach().sum()
         return (weights * losses).sum()
 
+    def training_step(self, ctx, model, inputs, num_items_in_batch=None, use_weighter=False):
+        model.train()
+        inputs = ctx._prepare_inputs(inputs)
+        with ctx.compute_loss_context_manager():
+            loss = ctx.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        loss = self.scaled(loss * 2 if use_weighter else loss, ctx)
+        ctx.accelerator.backward(loss)
+        return loss.detach()
+
+    def scaled(self, loss, ctx):
+        return loss / ctx.args.gradient_accumulation_steps
+
 
 @register_weighter("gives_one_weight_per_sample")
 class Scalar(Sound):
@@ -147,3 +159,37 @@ class Forgetful(Sound):
 
     def weights(self, losses_B, context):
         return super().weights(losses_B, context) ** (1 / self.steps)
+
+
+@register_weighter("training_step_learns")
+class NoBackward(SoundOldStyle):
+    """Computes the loss and forgets the rest."""
+
+    def training_step(self, ctx, model, inputs, use_weighter):
+        return ctx.compute_loss(model, inputs).detach()
+
+
+@register_weighter("training_step_learns:attached")
+class Attached(SoundOldStyle):
+    """Returns the loss with its graph."""
+
+    def training_step(self, ctx, model, inputs, use_weighter):
+        loss = self.scaled(ctx.compute_loss(model, inputs), ctx)
+        ctx.accelerator.backward(loss)
+        return loss
+
+
+@register_weighter("warm_up_is_unweighted")
+class Impatient(SoundOldStyle):
+    """Weighs in the warm-up, too."""
+
+    def training_step(self, ctx, model, inputs, num_items_in_batch=None, use_weighter=False):
+        return super().training_step(ctx, model, inputs, use_weighter=True)
+
+
+@register_weighter("warm_up_is_unweighted:accumulation")
+class Undivided(SoundOldStyle):
+    """Adds up the micro-batches of a step."""
+
+    def scaled(self, loss, ctx):
+        return loss

@@ -37,7 +37,8 @@ class Weighter(Stateful):
     chunk_tokens: int | None = None
     watches_warmup: bool = False
 
-    def __init__(self, params: Any = None, context: RunContext | None = None) -> None:
+    def __init__(self, params: Any = None, context: RunContext | None = None, **runtime: Any) -> None:
+        # ``runtime``: what a constructor with ``**kwargs`` is given and, as in dataflex 1.x, hands on.
         self.params, self.context = params, context
 
     def weights(self, losses_B: torch.Tensor, context: WeightContext) -> torch.Tensor:

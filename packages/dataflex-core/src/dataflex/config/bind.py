@@ -193,7 +193,7 @@ def _from_constructor(cls: type) -> list[ParamInfo]:
             continue
         required = argument.default is argument.empty and argument.name not in RUN_NAMES
         default = None if argument.default is argument.empty else argument.default
-        annotation = hints.get(argument.name, Any)
+        annotation = hints.get(argument.name, _RUN_TYPES.get(argument.name, Any))
         help_text = "the run's own value unless given" if argument.name in RUN_NAMES else ""
         infos.append(ParamInfo(argument.name, _spell(annotation), default, required, help_text, annotation))
     return infos

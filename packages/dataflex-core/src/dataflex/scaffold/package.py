@@ -10,10 +10,12 @@ from string import Template
 from dataflex import __version__
 from dataflex.errors import ConfigError
 from dataflex.scaffold.names import Names
-from dataflex.spec import API
+from dataflex.spec import API, Kind
 
 _SUFFIX = ".txt"
 _COMMON = "package"
+_LIBRARIES = {Kind.SELECTOR: "numpy>=1.26", Kind.MIXER: "numpy>=1.26", Kind.WEIGHTER: "torch>=2.4"}
+"""What the class of each kind imports besides core."""
 
 
 class _At(Template):
@@ -70,6 +72,7 @@ def _values(names: Names) -> dict[str, str]:
         "dist": names.dist,
         "module": names.module,
         "stem": names.stem,
+        "library": _LIBRARIES[names.kind],
         "api": str(API),
         "core": f">={major}.{minor},<{major}.{int(minor) + 1}",
     }

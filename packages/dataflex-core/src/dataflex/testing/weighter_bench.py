@@ -5,7 +5,8 @@ Shapes: B samples of a micro-batch, T tokens.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -14,17 +15,21 @@ from typing import Any
 import numpy as np
 import torch
 
+from dataflex.components.build import call_by_name
 from dataflex.components.weight_context import WeightContext, WeightedStep
 from dataflex.math.losses import output_logits, sample_losses
+from dataflex.rng import rng_scope
 from dataflex.scoring.inputs import model_inputs
 from dataflex.scoring.quiet import evaluating
-from dataflex.testing.bench import Bench
+from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.trainers.weight import overrides_weights
 from dataflex.trainers.weight_seam import valid_weights
 
 SAMPLES = 6
+ACCUMULATED = 2
+"""Micro-batches of an optimizer step, where a whole training step is tried."""
 _WATCHED = 2  # optimizer steps shown to on_step before a decision
 _OF_A_STEP = 12  # samples of each
 
@@ -42,6 +47,19 @@ class MicroBatch:
     losses_B: torch.Tensor
     tokens_B: torch.Tensor
     inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training step came to.
+
+    Attributes:
+        loss: What it returned.
+        gradients: By parameter, of those that have one.
+    """
+
+    loss: Any
+    gradients: Mapping[str, torch.Tensor]
 
 
 class WeighterBench(Bench):
@@ -95,6 +113,59 @@ class WeighterBench(Bench):
         trainer = SimpleNamespace(state=SimpleNamespace(global_step=step), accelerator=self.accelerator)
         loss = component.get_weighted_loss(losses_B, ctx=trainer, model=self.trainee.model, inputs=dict(batch.inputs))
         return losses_B, loss
+
+    @cached_property
+    def trainer(self) -> Any:
+        """A stock Trainer of the model, in the middle of a run: what ``training_step`` gets as ``ctx``."""
+        from transformers import Trainer, TrainingArguments
+
+        trainee = self.trainee
+        arguments = TrainingArguments(
+            output_dir=str(self.folder / "trainer"),
+            use_cpu=True,
+            report_to="none",
+            gradient_accumulation_steps=ACCUMULATED,
+            per_device_train_batch_size=SAMPLES,
+        )
+        trainer = Trainer(
+            trainee.model,
+            arguments,
+            data_collator=trainee.collator,
+            processing_class=trainee.tokenizer,
+            optimizers=(trainee.optimizer, trainee.scheduler),
+        )
+        trainer.state.global_step = STEPS[0]
+        trainer.current_gradient_accumulation_steps = ACCUMULATED  # as its loop does
+        return trainer
+
+    def train(self, component: Any, *, use_weighter: bool) -> Trained:
+        """Let a component's own ``training_step`` do a micro-batch, as the Weight Trainer does.
+
+        Raises:
+            Exception: whatever the component raises.
+        """
+        available = {
+            "ctx": self.trainer,
+            "model": self.trainee.model,
+            "num_items_in_batch": None,
+            "use_weighter": use_weighter,
+        }
+        own = component.training_step
+        return self._trained(
+            lambda inputs: own(**call_by_name(inspect.signature(own), {**available, "inputs": inputs}))
+        )
+
+    def train_unweighted(self) -> Trained:
+        """Let the stock Trainer do that micro-batch."""
+        return self._trained(lambda inputs: self.trainer.training_step(self.trainee.model, inputs, None))
+
+    def _trained(self, step: Callable[[dict[str, Any]], Any]) -> Trained:
+        model = self.trainee.model
+        with rng_scope(SEED):  # the same dropout each time
+            loss = step(dict(self.batch.inputs))
+        gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        model.zero_grad(set_to_none=True)
+        return Trained(loss, gradients)
 
     def weights(self, component: Any, batch: MicroBatch) -> Any:
         """Weights of a micro-batch as an array, shape ``[B]``, for a check of something else than the decision."""

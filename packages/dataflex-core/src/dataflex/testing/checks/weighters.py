@@ -13,8 +13,10 @@ from dataflex.errors import ComponentError
 from dataflex.testing.bench import STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.trainee import Row
-from dataflex.testing.weighter_bench import SAMPLES, MicroBatch, WeighterBench
+from dataflex.testing.weighter_bench import ACCUMULATED, SAMPLES, MicroBatch, Trained, WeighterBench
 from dataflex.trainers.weight import overrides_weights
+
+_GRADIENT_TOLERANCE = 1e-3  # relative: another order of adding up is no fault
 
 
 def gives_one_weight_per_sample(bench: Bench) -> None:
@@ -157,6 +159,71 @@ def copes_with_losses_that_are_nan(bench: Bench) -> None:
         weighter.copes(ask, weighter.validate, f"when the loss of {whose} is NaN")
 
 
+def training_step_learns(bench: Bench) -> None:
+    """Its own ``training_step`` leaves a finite gradient and returns a finite, detached loss, in the warm-up too.
+
+    Mend: call ``ctx.accelerator.backward(loss)`` and return ``loss.detach()``.
+    """
+    weighter = _weighter(bench)
+    component = _with_own_step(weighter)
+    for use_weighter in (False, True):
+        circumstance = f"with use_weighter={use_weighter}"
+        try:
+            trained = weighter.train(component, use_weighter=use_weighter)
+        except Exception as error:
+            raise CheckFailed(f"{circumstance}, it raised {type(error).__name__}: {error}") from error
+        fault = _fault(trained)
+        if fault:
+            raise CheckFailed(f"{circumstance}, {fault}")
+
+
+def warm_up_is_unweighted(bench: Bench) -> None:
+    """With ``use_weighter=False``, its own ``training_step`` leaves the gradient that the stock Trainer would.
+
+    Mend: weigh only if ``use_weighter``; divide the mean loss by ``ctx.args.gradient_accumulation_steps``, once.
+    """
+    weighter = _weighter(bench)
+    component = _with_own_step(weighter)
+    try:
+        trained = weighter.train(component, use_weighter=False)
+    except Exception as error:
+        raise NotApplicable("it does not train: see training_step_learns") from error
+    if _fault(trained):
+        raise NotApplicable("it does not train: see training_step_learns")
+    stock = weighter.train_unweighted()
+    if trained.gradients.keys() != stock.gradients.keys():
+        raise CheckFailed("the parameters with a gradient are others than under the stock Trainer")
+    ours, expected = (torch.cat([grad.flatten() for grad in each.gradients.values()]) for each in (trained, stock))
+    if float((ours - expected).norm()) > _GRADIENT_TOLERANCE * float(expected.norm()):
+        raise CheckFailed(
+            f"with {ACCUMULATED} micro-batches a step, the gradient it leaves is not the stock Trainer's; it is "
+            f"{float(ours.norm() / expected.norm()):.3g} times as long"
+        )
+
+
+def _with_own_step(weighter: WeighterBench) -> Any:
+    component = weighter.component()
+    if overrides_weights(component) or not hasattr(component, "training_step"):
+        raise NotApplicable("it has no training_step: the Trainer's own is used")
+    return component
+
+
+def _fault(trained: Trained) -> str:
+    """What is wrong with a training step; empty if nothing is."""
+    loss = trained.loss
+    if not isinstance(loss, torch.Tensor):
+        return f"it returned {type(loss).__name__}, not the loss as a tensor"
+    if loss.requires_grad:
+        return "the loss it returned is not detached, so the step's graph stays in memory"
+    if loss.numel() != 1 or not bool(torch.isfinite(loss).all()):
+        return f"it returned {loss.tolist()}, not one finite loss"
+    if not any(bool(grad.any()) for grad in trained.gradients.values()):
+        return "it left no gradient, so that nothing is learnt"
+    if not all(bool(torch.isfinite(grad).all()) for grad in trained.gradients.values()):
+        return "it left a gradient that is not finite"
+    return ""
+
+
 def _ask_anew(weighter: WeighterBench, batch: MicroBatch) -> Any:
     return weighter.ask(weighter.build(), STEPS[0], batch)
 
@@ -185,4 +252,6 @@ WEIGHTERS = (
     other_samples_are_irrelevant,
     copes_with_a_single_sample,
     copes_with_losses_that_are_nan,
+    training_step_learns,
+    warm_up_is_unweighted,
 )
