@@ -43,7 +43,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     from dataflex.trainers.session import Session
 
     if prepared is None:
-        llamafactory.run_static(run.llamafactory)
+        llamafactory.run_static(run.llamafactory, run.path.name)
         return
     with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)

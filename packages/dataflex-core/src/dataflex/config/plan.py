@@ -72,7 +72,7 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         version=entry.version,
         params=bound.values,
         steps=steps,
-        output_dir=Path(str(run.llamafactory.get("output_dir", "trainer_output"))),
+        output_dir=Path(str(_given(run, "output_dir", "trainer_output"))),
         arguments=run.llamafactory,
         source=run.path.name,
         scores_only=scores_only,
@@ -103,8 +103,14 @@ def refuse(found: Iterable[Problem]) -> None:
         raise ConfigError("\n".join(lines))
 
 
+def _given(run: RunFile, key: str, default: str) -> Any:
+    value = run.llamafactory.get(key)
+    return default if value is None else value
+
+
 def _layers(run: RunFile, preset_source: str, preset: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    inline = run.ours.get("component_params") or {}
+    inline = run.ours.get("component_params", {})
+    inline = {} if inline is None else inline
     if not isinstance(inline, dict):
         origin = run.origin("component_params")
         raise ConfigError(f"component_params: {inline!r} (from {origin}) must be a mapping of names to values.")
