@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -23,18 +22,13 @@ def from_fields(cls: type[Record], raw: Any) -> Record:
     """
     if not isinstance(raw, dict):
         raise ValueError("it is not an object")
-    values = {}
+    values, hints = {}, typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in raw:
-            values[field.name] = _typed(raw[field.name], _hints(cls)[field.name], field.name)
+            values[field.name] = _typed(raw[field.name], hints[field.name], field.name)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise ValueError(f"{field.name!r} is missing")
     return cls(**values)
-
-
-@functools.cache
-def _hints(cls: type) -> Mapping[str, Any]:
-    return typing.get_type_hints(cls)
 
 
 def _typed(value: Any, hint: Any, name: str) -> Any:

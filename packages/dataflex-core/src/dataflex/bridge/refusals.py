@@ -44,8 +44,11 @@ def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str)
 
 def _named(said: str, keys: Mapping[str, Any]) -> dict[str, Any]:
     """Keys that a message is about: those it names or, without any, those whose value it repeats."""
-    words = said.lower().replace(" ", "_")
-    named = {key: value for key, value in keys.items() if re.search(rf"(?<![a-z0-9]){re.escape(key)}", words)}
+    named = {
+        key: value
+        for key, value in keys.items()
+        if re.search(rf"(?<!\w){re.escape(key).replace('_', '[_ ]')}", said, re.IGNORECASE)
+    }
     return named or {
         key: value
         for key, value in keys.items()

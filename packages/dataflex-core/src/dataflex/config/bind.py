@@ -119,10 +119,12 @@ def bind(entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]]) -
                 continue
             given[name] = value
             sources[name] = source
+    asked = " or ".join(dict.fromkeys(source for source, _ in layers if source))
     for name, info in infos.items():
         if info.required and name not in given and name not in RUN_NAMES:
             raise ConfigError(
                 f"{entry.spec.kind} {entry.spec.name!r} needs the parameter {name!r}; set component_params.{name}."
+                + (f" Nothing sets it in {asked}." if asked else "")
             )
     own = {name: value for name, value in given.items() if name in infos}
     run_values = {
@@ -218,7 +220,7 @@ def _validate_dataclass(entry: CatalogEntry, declared: type, own: Mapping[str, A
     origins = " and ".join(dict.fromkeys(sources[name] for name in own))
     all_of_them = f"its parameters (from {origins})" if origins else "its parameters"
     try:
-        params = TypeAdapter(declared).validate_python(dict(own))
+        params: Any = TypeAdapter(declared).validate_python(dict(own))
     except ValidationError as error:
         lines = []
         for item in error.errors():

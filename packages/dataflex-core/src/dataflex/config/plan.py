@@ -13,7 +13,7 @@ from dataflex.config.bind import BoundParams, bind
 from dataflex.config.mixture import MixtureSettings, read_mixture
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, DataFlexError
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
 from dataflex.runs import Problem, RunPlan, TrainType
@@ -62,7 +62,7 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         preset, entry = Preset("static"), _static_mix()
     else:
         preset = find_preset(run, kind)
-        entry = Catalog(plugins.plugins).find(kind, preset.name)
+        entry = _find(run, Catalog(plugins.plugins), kind, preset)
     bound = bind(entry, _layers(run, preset.source, preset.params))
     plan = RunPlan(
         train_type=run.train_type,
@@ -82,6 +82,14 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
     refuse(found)
     return PreparedRun(plan, entry, bound, plugins, mixture, run.timeout())
+
+
+def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> CatalogEntry:
+    try:
+        return catalog.find(kind, preset.name)
+    except DataFlexError as error:
+        origin = preset.source or run.origin("component_name")
+        raise type(error)(f"component_name: {preset.name!r} (from {origin}): {error}") from error
 
 
 def _static_mix() -> CatalogEntry:

@@ -17,6 +17,7 @@ from dataflex.config.keys import RUN_KEYS
 from dataflex.config.reading import look_for, naming, parse_json
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
 
 OUR_KEYS = tuple(key.name for key in RUN_KEYS)
@@ -128,7 +129,14 @@ class RunFile:
             raise ConfigError(
                 f"plugins: {given!r} (from {self.origin('plugins')}) must be a list of files (./mine.py) and no:DIST."
             )
-        return [value if value.startswith("no:") else self._file(value) for value in values]
+        return [self._blocked(value) if value.startswith("no:") else self._file(value) for value in values]
+
+    def _blocked(self, value: str) -> str:
+        try:
+            PluginOptions.gather([value], {})
+        except ConfigError as error:
+            raise ConfigError(f"plugins: {value} (from {self.origin('plugins')}): {error}") from error
+        return value
 
     def _file(self, value: str) -> str:
         found, tried = look_for(value, [self.path.parent, Path()])
@@ -162,6 +170,8 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         key, equals, _ = item.partition("=")
         if not equals or key.startswith("-") or not key:
             raise ConfigError(f"{item!r} on the command line is not an override; write key=value, without dashes.")
+        if not all(key.split(".")):
+            raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
     with naming("the command line"):
         cli = OmegaConf.from_dotlist(list(overrides))
     with naming(f"run file {path}"):
@@ -173,7 +183,10 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         if not OmegaConf.is_dict(given):
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
-        merged = OmegaConf.to_container(OmegaConf.merge(given, cli), resolve=True, throw_on_missing=True)
+    with naming(f"{' '.join(overrides)} on the command line, over {path},"):
+        merged = OmegaConf.merge(given, cli)
+    with naming(f"run file {path}"):
+        merged = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
     assert isinstance(merged, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
     return RunFile(
@@ -197,15 +210,24 @@ def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
         raise ConfigError("unknown key " + "; unknown key ".join(lines))
 
 
-def check_numbers(run: RunFile, annotations: Mapping[str, Any]) -> None:
-    """Refuse words where LlamaFactory wants a number: it would find out late, with a traceback.
+def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:
+    """Refuse words where LlamaFactory wants a number or one of a few other words: it would find out late.
 
     Args:
         run: The run file.
-        annotations: LlamaFactory's keys with their types; only whole and decimal numbers are looked at.
+        annotations: LlamaFactory's keys with their types; only numbers and literals are looked at.
+
+    Raises:
+        ConfigError: names the key, the value and what it may be.
     """
     for key, value in run.llamafactory.items():
         kinds = _alternatives(annotations.get(key))
+        choices = [choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in kind.__args__]
+        if choices and len(kinds - {type(None)}) == 1 and value is not None and value not in choices:
+            listed = ", ".join(map(str, choices))
+            raise ConfigError(
+                f"{key}: {value!r} (from {run.origin(key)}) is not one of {listed}.{did_you_mean(str(value), choices)}"
+            )
         numeric = bool(kinds) and kinds <= {int, float, type(None)}
         if not numeric or (value is None and type(None) in kinds):
             continue
