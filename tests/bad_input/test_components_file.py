@@ -1,4 +1,4 @@
-"""A ``components.yaml`` that somebody got wrong: the chosen preset as it stands, or an error that names file and field."""
+"""A ``components.yaml`` that somebody got wrong: the preset as it stands, or an error that names file and field."""
 
 from __future__ import annotations
 

@@ -84,6 +84,11 @@ LATER = {
     "cutoff_len": 0,
     "warmup_ratio": 7.0,
     "dataset": "nowhere",
+    "max_samples": -5,
+    "lora_target": "nowhere",
+    "adapter_name_or_path": "nowhere/adapter",
+    "weight_decay": float("nan"),
+    "eval_steps": -2,
 }
 """What LlamaFactory looks at only after it has parsed the keys; docs/configuration.md lists it."""
 

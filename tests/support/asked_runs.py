@@ -1,4 +1,4 @@
-"""Run files that were started up to the moment where LlamaFactory loads a model, and whether the plan says what they ask."""
+"""Run files, started up to where LlamaFactory loads a model, and whether the plan says what they ask for."""
 
 from __future__ import annotations
 

@@ -56,8 +56,8 @@ ODD = (
     *("", " ", "1", "1e3", "-1", "true", "null", "no", "nan", "loss", "random", "tiny", "mixture", "9" * 5000),
     *(
         "dynamic_mix",
-        "dynamic_selеct",
-        "ｌｏｓｓ",
+        "dynamic_sel\u0435ct",
+        "\uff4c\uff4f\uff53\uff53",
         "loss\u200b",
         "lo\u0301ss",
         "数据",
@@ -159,7 +159,7 @@ class Mutated:
     touched: tuple[str, ...]
 
     def is_named_in(self, message: str) -> bool:
-        """Whether a message says which key is at fault: one that was touched, or one that another choice leaves over."""
+        """Whether a message names a key that was touched, or one that another choice leaves over."""
         params = self.keys.get("component_params")
         left = (*OUR_KEYS, *(map(str, params) if isinstance(params, dict) else ()))
         chosen = {"train_type", "component_name"} & set(self.touched)

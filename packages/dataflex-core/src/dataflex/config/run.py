@@ -184,9 +184,9 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
     with naming(f"{' '.join(overrides)} on the command line, over {path},"):
-        merged = OmegaConf.merge(given, cli)
+        both = OmegaConf.merge(given, cli)
     with naming(f"run file {path}"):
-        merged = OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
     assert isinstance(merged, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
     return RunFile(
