@@ -1,4 +1,6 @@
-"""Tests marked ``fault`` hand what the user is told to ``seen``; ``--faults FILE`` keeps it for docs/reliability.md."""
+"""Tests marked ``fault`` or ``bad_input`` hand what the user is told to ``seen``; ``--faults FILE`` keeps it for
+docs/reliability.md.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +22,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture
 def seen(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
     """Note what the user is told in a test of a fault; returns it with every run of blanks made one."""
-    marker = request.node.get_closest_marker("fault")
-    assert marker is not None, "a test that uses `seen` is marked fault(WHAT, kept=WHAT_IS_KEPT)"
+    fault, wrong = (request.node.get_closest_marker(name) for name in ("fault", "bad_input"))
+    assert fault or wrong, "a test that uses `seen` is marked fault(WHAT, kept=KEPT) or bad_input(WHAT, file=WHICH)"
+    what = {"bad_input": str(wrong.args[0]), "file": wrong.kwargs["file"]} if wrong else {}
+    what |= {"fault": str(fault.args[0]), "kept": str(fault.kwargs["kept"])} if fault else {}
 
     def note(message: str) -> str:
         flat = re.sub(r"\s+", " ", message).strip()
         told = re.sub(r"in process \d+|\(process \d+ on \S+", "(process 4242 on node7", flat)
+        told = re.sub(r"/\S*?/pytest-of-[^/\s]+/pytest-\d+/[^/\s]+/", "", told)
         record = {
-            "fault": str(marker.args[0]),
+            **what,
             "told": told.replace(f"{tmp_path}/", "").replace(str(tmp_path), "."),
-            "kept": str(marker.kwargs["kept"]),
             "test": request.node.nodeid.partition("[")[0],
         }
         request.config.stash.setdefault(_FAULTS, []).append(record)

@@ -7,12 +7,13 @@ beside the log and is named by ``result_ref``.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflex import files
+from dataflex import files, records
 from dataflex.errors import ConfigError
 from dataflex.spec import Kind
 
@@ -35,7 +36,7 @@ class Decision:
         seconds: Wall-clock seconds the decision took, scoring included.
         seed: The run's seed.
         result_ref: Path of the result, relative to the log's folder; ``""`` if there is none.
-        metrics: Numbers the component or the framework reports.
+        metrics: What the component or the framework reports: numbers, lists of them, names.
         plan_ref: Path of the stage's rows in training order, relative to the log's folder; ``""`` in older records.
         timing: Parts of ``seconds``: ``component_seconds`` (inside its ``select`` or ``mix``, scoring included) and
             ``planning_seconds`` (all else).
@@ -54,11 +55,16 @@ class Decision:
     seconds: float
     seed: int
     result_ref: str = ""
-    metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=dict)
     plan_ref: str = ""
     timing: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float | list[float]] = field(default_factory=dict)
     schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        for name in ("step", "stage", "seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name!r} is {getattr(self, name)}, not a finite number of at least 0")
 
     def to_json(self) -> str:
         """This record as one line of JSON."""
@@ -69,12 +75,10 @@ class Decision:
         """Read one line; fields of a later schema are ignored.
 
         Raises:
-            ValueError, KeyError, TypeError: if it is no record.
+            ValueError: if a field is missing or of another type.
             ConfigError: if it names a file outside the run's output directory, which no run writes.
         """
-        raw = json.loads(line)
-        raw["kind"] = Kind(raw["kind"])
-        decision = cls(**{name: raw[name] for name in cls.__dataclass_fields__ if name in raw})
+        decision = records.from_fields(cls, json.loads(line))
         for name in ("result_ref", "plan_ref"):
             reference = str(getattr(decision, name))
             if files.leads_outside(reference):

@@ -41,7 +41,7 @@ def append_line(path: Path, line: str, *, sync: bool = True) -> None:
 
 
 def read_lines(path: Path, parse: Callable[[str], Record], what: str) -> Iterator[Record]:
-    """Records of a file of lines; none if there is no file. A last line cut short by a kill is left out.
+    """Records of a file of lines; none if there is no file. A last line that a kill cut short is left out.
 
     Args:
         path: The file.
@@ -49,16 +49,16 @@ def read_lines(path: Path, parse: Callable[[str], Record], what: str) -> Iterato
         what: What a line should be, for the message.
 
     Raises:
-        ConfigError: for a damaged line that is not the last.
+        ConfigError: for a damaged line that was not cut short, with what is wrong in it.
     """
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
+    *lines, cut_short = path.read_bytes().split(b"\n")
+    for number, line in enumerate([*lines, cut_short] if cut_short else lines, start=1):
         try:
-            yield parse(line)
-        except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines):
+            yield parse(line.decode("utf-8"))
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            if number > len(lines):
                 return
             raise ConfigError(f"{path}, line {number} is not {what} ({error}). Move the file away.") from error
 

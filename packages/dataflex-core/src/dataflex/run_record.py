@@ -18,7 +18,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflex import files
+from dataflex import files, records
+from dataflex.errors import ConfigError
 
 SCHEMA = 1
 FOLDER = "dataflex"
@@ -36,7 +37,7 @@ class Ending:
     """
 
     steps: int
-    metrics: Mapping[str, float]
+    metrics: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +91,7 @@ class RunInfo:
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
         """Read it back; fields of a later schema are ignored."""
-        raw = files.parse_object(text)
-        known = {name: raw[name] for name in cls.__dataclass_fields__ if name in raw}
-        if known.get("ending") is not None:
-            known["ending"] = Ending(**known["ending"])
-        return cls(**known)
+        return records.from_fields(cls, json.loads(text))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,13 +114,7 @@ class Logged:
     @classmethod
     def from_json(cls, line: str) -> Logged:
         """Read one line."""
-        raw = files.parse_object(line)
-        return cls(
-            step=int(raw["step"]),
-            values=dict(raw["values"]),
-            seconds=dict(raw.get("seconds", {})),
-            histogram=dict(raw.get("histogram", {})),
-        )
+        return records.from_fields(cls, json.loads(line))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +140,7 @@ class Sample:
     @classmethod
     def from_json(cls, line: str) -> Sample:
         """Read one line."""
-        raw = files.parse_object(line)
-        return cls(**{name: raw[name] for name in cls.__dataclass_fields__})
+        return records.from_fields(cls, json.loads(line))
 
 
 class RunRecord:
@@ -171,10 +161,17 @@ class RunRecord:
         files.replace_text(self.info_path, json.dumps(asdict(info), indent=1, default=str) + "\n")
 
     def info(self) -> RunInfo | None:
-        """What runs; ``None`` if no run has written it."""
+        """What runs; ``None`` if no run has written it.
+
+        Raises:
+            ConfigError: when the file is damaged.
+        """
         if not self.info_path.is_file():
             return None
-        return RunInfo.from_json(self.info_path.read_text(encoding="utf-8"))
+        try:
+            return RunInfo.from_json(self.info_path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{self.info_path} is not the record of a run ({error}). Move the file away.") from error
 
     def append(self, entry: Logged) -> None:
         """Add an entry of the log."""

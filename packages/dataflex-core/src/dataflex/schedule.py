@@ -95,19 +95,27 @@ def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int, m
         max_steps: The run's own ``max_steps``; only read where there are no step keys.
 
     Raises:
-        ConfigError: when boundaries were asked for and the total leaves room for none.
+        ConfigError: when boundaries were asked for and the total leaves room for none, or epochs that are no number
+            above 0 decide.
     """
-    whole = math.ceil(epochs * math.ceil(pool_size / global_batch))
     if steps.update == 0:
-        total = steps.train or (max_steps if max_steps > 0 else whole)
+        total = steps.train or (max_steps if max_steps > 0 else _steps_of_epochs(epochs, pool_size, global_batch))
         return Schedule(total, 1, total)
     if steps.train > 0:
         total = steps.train
+    elif steps.times == -1:
+        total = _steps_of_epochs(epochs, pool_size, global_batch)
     else:
-        total = whole if steps.times == -1 else steps.warmup + steps.update * steps.times
+        total = steps.warmup + steps.update * steps.times
     if total <= steps.warmup:
         raise ConfigError(
             f"the schedule has no boundary: warmup_step={steps.warmup}, update_step={steps.update}, {total} steps in "
             "all. Raise update_times (or train_step), or use train_type: static."
         )
     return Schedule(steps.warmup, steps.update, total)
+
+
+def _steps_of_epochs(epochs: float, pool_size: int, global_batch: int) -> int:
+    if not 0 < epochs < math.inf:
+        raise ConfigError(f"num_train_epochs: {epochs} sets the length of this run, so it must be a number above 0.")
+    return math.ceil(epochs * math.ceil(pool_size / global_batch))

@@ -25,7 +25,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflex import records
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.schedule import Schedule
 
 VERSION = 1
 FOLDER = "dataflex"
@@ -71,9 +73,23 @@ class EngineState:
     component: str
     domains: Sequence[str] = ()
     planner: Mapping[str, Any] = field(default_factory=dict)
-    log: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name, least in (("step", 0), ("stage", -1), ("plan_start", 0), ("pool_size", 0), ("global_batch", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name!r} is {getattr(self, name)}, below {least}")
+        Schedule(self.warmup, self.update, self.total)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """What of ``engine.json`` is not the engine's."""
+
+    version: int
+    sha256: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -134,8 +150,7 @@ def load(checkpoint: Path) -> Saved:
         raise ConfigError(f"cannot resume from {checkpoint}: {reason}.")
     folder = checkpoint / FOLDER
     record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
-    names = EngineState.__dataclass_fields__
-    state = EngineState(**{name: record[name] for name in names if name in record})
+    state = records.from_fields(EngineState, record)
     files = {name: (folder / name).read_bytes() for name in record["sha256"] if name != _PLAN}
     return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(files))
 
@@ -164,17 +179,18 @@ def damage(checkpoint: Path) -> str:
             return f"{path} is damaged (its sha256 differs from the one in {COMPLETE})"
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        version, digests = record["version"], dict(record["sha256"])
+        head = records.from_fields(_Head, record)
+        if head.version != VERSION:
+            return f"{path} has version {head.version}, this dataflex-core reads {VERSION}"
         missing = [name for name in EngineState.__dataclass_fields__ if name not in record]
-    except (ValueError, KeyError, TypeError) as error:
-        return f"{path} is damaged ({type(error).__name__}: {error})"
-    if version != VERSION:
-        return f"{path} has version {version}, this dataflex-core reads {VERSION}"
-    if missing or _PLAN not in digests:
-        return f"{path} is damaged (it lacks {', '.join(missing) or _PLAN})"
-    strange = sorted(set(digests) - _HASHED)
-    if strange:
-        return f"{path} is damaged (it names {strange[0]!r}, which is no file of a checkpoint)"
+        if missing or _PLAN not in head.sha256:
+            return f"{path} is damaged (it lacks {', '.join(missing) or _PLAN})"
+        if strange := sorted(set(head.sha256) - _HASHED):
+            return f"{path} is damaged (it names {strange[0]!r}, which is no file of a checkpoint)"
+        records.from_fields(EngineState, record)
+    except (ValueError, RecursionError) as error:
+        return f"{path} is damaged ({error})"
+    digests = head.sha256
     for name, digest in digests.items():
         file = folder / name
         if not file.is_file():

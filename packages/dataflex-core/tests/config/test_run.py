@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dataflex.config.run import check_known_keys, check_numbers, read_run_file
+from dataflex.config.run import check_known_keys, check_values, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.runs import Steps, TrainType
 
@@ -122,12 +122,12 @@ NUMBERS = {"learning_rate": float, "batch": int, "limit": int | None, "save_step
 )
 def test_a_word_where_llamafactory_wants_a_number_is_refused(write, line, message):
     with pytest.raises(ConfigError, match=message):
-        check_numbers(read_run_file(write(line)), NUMBERS)
+        check_values(read_run_file(write(line)), NUMBERS)
 
 
 def test_numbers_and_empty_values_pass(write):
     text = "learning_rate: 1e-4\nbatch: 2\nlimit: null\nsave_steps: 5\nname: a\nother: x\n"
-    check_numbers(read_run_file(write(text)), NUMBERS)
+    check_values(read_run_file(write(text)), NUMBERS)
 
 
 def test_a_duplicate_key_is_refused(write):

@@ -2,6 +2,7 @@
 
 LlamaFactory is called, not copied: ``run_exp(dict)`` trains, and for the time of that call two names of one workflow
 module are rebound, its Trainer class and its ``get_dataset``. :func:`seam_report` checks that both are still used.
+Its parsers are rebound as well, to say what they refuse without a traceback.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import logging
 import os
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
 from dataflex.bridge.domains import load_by_domain
-from dataflex.bridge.origins import Tracer
+from dataflex.bridge.origins import Tracer, following
+from dataflex.bridge.rebound import rebound
+from dataflex.bridge.refusals import explained
 from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
@@ -35,6 +38,7 @@ _TRAINERS = {
     "kto": "CustomKTOTrainer",
     "rm": "PairwiseTrainer",
 }
+_PARSERS = ("get_ray_args", "get_train_args")
 ORIGINS = "origins of rows"
 """Name of the check that rows can be followed to the data set they come from."""
 
@@ -119,11 +123,28 @@ def _names(given: Any) -> list[str]:
     return [str(name).strip() for name in (given.split(",") if isinstance(given, str) else given or ())]
 
 
-def run_static(arguments: Mapping[str, Any]) -> None:
-    """Train with LlamaFactory itself."""
-    from llamafactory.train.tuner import run_exp
+def run_static(arguments: Mapping[str, Any], source: str) -> None:
+    """Train with LlamaFactory itself.
 
-    run_exp(dict(arguments))
+    Args:
+        arguments: LlamaFactory's own keys.
+        source: The run file, for messages.
+
+    Raises:
+        ConfigError: when LlamaFactory refuses the keys.
+    """
+    _run_exp(dict(arguments), source)
+
+
+def _run_exp(arguments: dict[str, Any], source: str) -> None:
+    from llamafactory.train import tuner
+
+    with contextlib.ExitStack() as stack:
+        for parser in _PARSERS:
+            if hasattr(tuner, parser):  # without it, a refusal keeps its traceback
+                told = explained(getattr(tuner, parser), arguments, source)
+                stack.enter_context(rebound(tuner, parser, told))
+        tuner.run_exp(arguments)
 
 
 def run_dynamic(
@@ -141,18 +162,17 @@ def run_dynamic(
         tracer: Follows the rows of the pool; by default one is made for a pool of several data sets.
 
     Raises:
+        ConfigError: when LlamaFactory refuses the keys.
         IncompatibleError: naming the symbol, if the installed LlamaFactory has other seams.
     """
-    from llamafactory.train.tuner import run_exp
-
     stage = session.run.plan.stage
     home, name = _trainer_seam(stage)
     workflow = _dataset_seam(stage)
     with (
-        _rebound(home, name, make_trainer(getattr(home, name), session)),
-        _rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
+        rebound(home, name, make_trainer(getattr(home, name), session)),
+        rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
     ):
-        run_exp({key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL})
+        _run_exp({key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}, session.run.plan.source)
 
 
 def run_command(argv: Sequence[str]) -> None:
@@ -210,7 +230,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
                     raise
                 logger.warning("the share of each data set in a selection will not be known: %s", error)
                 return dict(get_dataset(*args, **kwargs))
-            with _following(loader, follower):
+            with following(loader, follower):
                 module: dict[str, Any] = get_dataset(*args, **kwargs)
             session.origins = follower.origins
             return module
@@ -218,17 +238,6 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
         return load
 
     return checked
-
-
-@contextlib.contextmanager
-def _following(loader: ModuleType, tracer: Tracer) -> Iterator[None]:
-    """Let a tracer see every row while LlamaFactory's ``loader`` loads its data sets."""
-    with (
-        _rebound(loader, "align_dataset", tracer.aligning(loader.align_dataset)),
-        _rebound(loader, "_get_dataset_processor", tracer.choosing(loader._get_dataset_processor)),
-        _rebound(loader, "_get_preprocessed_dataset", tracer.tokenising(loader._get_preprocessed_dataset)),
-    ):
-        yield
 
 
 def _origins_seam() -> ModuleType:
@@ -271,16 +280,6 @@ def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> N
 
 def _incompatible(what: str) -> IncompatibleError:
     return IncompatibleError(f"{what} ({describe()}). {advice()}")
-
-
-@contextlib.contextmanager
-def _rebound(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    old = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, old)
 
 
 def allows_extra_keys() -> bool:

@@ -8,14 +8,17 @@ rows and at most leaves some out, unless it packs several into one: then nothing
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.bridge.rebound import rebound
 from dataflex.data.origins import Origins
 
 MARK = "_dataflex_origin"
@@ -149,3 +152,14 @@ def _place(attributes: Any, folder: str) -> dict[str, Any]:
         name = str((Path(folder) / name).absolute())
     parts = {part: getattr(attributes, part, None) for part in _PARTS}
     return {_PLACES[attributes.load_from]: name, **{part: value for part, value in parts.items() if value is not None}}
+
+
+@contextlib.contextmanager
+def following(loader: ModuleType, tracer: Tracer) -> Iterator[None]:
+    """Let a tracer see every row while LlamaFactory's ``loader`` loads its data sets."""
+    with (
+        rebound(loader, "align_dataset", tracer.aligning(loader.align_dataset)),
+        rebound(loader, "_get_dataset_processor", tracer.choosing(loader._get_dataset_processor)),
+        rebound(loader, "_get_preprocessed_dataset", tracer.tokenising(loader._get_preprocessed_dataset)),
+    ):
+        yield

@@ -12,7 +12,7 @@ from pathlib import Path
 from dataflex import run_lock
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun, prepare
-from dataflex.config.run import RunFile, check_known_keys, check_numbers, read_run_file
+from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -43,7 +43,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     from dataflex.trainers.session import Session
 
     if prepared is None:
-        llamafactory.run_static(run.llamafactory)
+        llamafactory.run_static(run.llamafactory, run.path.name)
         return
     with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
@@ -96,7 +96,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
 
 def check_keys(run: RunFile) -> None:
-    """Refuse keys LlamaFactory does not know, and words where it wants numbers.
+    """Refuse keys LlamaFactory does not know, and words where it wants numbers or other words.
 
     Raises:
         IncompatibleError: for a LlamaFactory that is not known to work here.
@@ -110,4 +110,4 @@ def check_keys(run: RunFile) -> None:
     if not llamafactory.allows_extra_keys():
         known = llamafactory.known_keys()
         check_known_keys(run, frozenset(known))
-        check_numbers(run, known)
+        check_values(run, known)

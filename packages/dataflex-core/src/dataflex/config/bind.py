@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dataflex.config.conversions import mistaken
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.plugins.catalog import CatalogEntry
@@ -118,10 +119,12 @@ def bind(entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]]) -
                 continue
             given[name] = value
             sources[name] = source
+    asked = " or ".join(dict.fromkeys(source for source, _ in layers if source))
     for name, info in infos.items():
         if info.required and name not in given and name not in RUN_NAMES:
             raise ConfigError(
                 f"{entry.spec.kind} {entry.spec.name!r} needs the parameter {name!r}; set component_params.{name}."
+                + (f" Nothing sets it in {asked}." if asked else "")
             )
     own = {name: value for name, value in given.items() if name in infos}
     run_values = {
@@ -154,9 +157,9 @@ def _refuse_or_ignore(entry: CatalogEntry, name: str, source: str, infos: Mappin
         )
         return
     known = ", ".join(infos) or "none"
+    hint = did_you_mean(str(name), [*infos, *RUN_NAMES])
     raise ConfigError(
-        f"{entry.spec.kind} {entry.spec.name!r} has no parameter {name!r} (from {source})."
-        f"{did_you_mean(name, [*infos, *RUN_NAMES])} It has: {known}."
+        f"{entry.spec.kind} {entry.spec.name!r} has no parameter {name!r} (from {source}).{hint} It has: {known}."
     )
 
 
@@ -213,19 +216,25 @@ def _spell(annotation: Any) -> str:
 def _validate_dataclass(entry: CatalogEntry, declared: type, own: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
+    title = f"{entry.spec.kind} {entry.spec.name!r}"
+    origins = " and ".join(dict.fromkeys(sources[name] for name in own))
+    all_of_them = f"its parameters (from {origins})" if origins else "its parameters"
     try:
-        return TypeAdapter(declared).validate_python(dict(own))
+        params: Any = TypeAdapter(declared).validate_python(dict(own))
     except ValidationError as error:
         lines = []
         for item in error.errors():
             name = str(item["loc"][0]) if item["loc"] else ""
-            where = (
-                f"component_params.{name}: {item['input']!r} (from {sources[name]})"
-                if name in sources
-                else "its parameters"
-            )
+            where = _where(name, own[name], sources[name]) if name in own else all_of_them
             lines.append(f"{where}: {item['msg']}")
-        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: " + "; ".join(lines)) from error
+        raise ConfigError(f"{title}: " + "; ".join(lines)) from error
+    except ConfigError as error:
+        raise ConfigError(f"{title}: {all_of_them}: {error}") from error
+    except (ArithmeticError, TypeError) as error:
+        raise ConfigError(f"{title}: {all_of_them} cannot be used: {type(error).__name__}: {error}") from error
+    for name, value in own.items():
+        _refuse_mistaken(entry, name, value, getattr(params, name), sources[name])
+    return params
 
 
 def _validate(entry: CatalogEntry, name: str, annotation: Any, value: Any, source: str) -> Any:
@@ -239,9 +248,19 @@ def _validate(entry: CatalogEntry, name: str, annotation: Any, value: Any, sourc
     except PydanticUserError:
         return value
     try:
-        return adapter.validate_python(value)
+        taken = adapter.validate_python(value)
     except ValidationError as error:
         raise ConfigError(
-            f"{entry.spec.kind} {entry.spec.name!r}: component_params.{name}: {value!r} (from {source}): "
-            f"{error.errors()[0]['msg']}"
+            f"{entry.spec.kind} {entry.spec.name!r}: {_where(name, value, source)}: {error.errors()[0]['msg']}"
         ) from error
+    _refuse_mistaken(entry, name, value, taken, source)
+    return taken
+
+
+def _refuse_mistaken(entry: CatalogEntry, name: str, value: Any, taken: Any, source: str) -> None:
+    for wrong in mistaken(value, taken):
+        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: {_where(name, value, source)}: {wrong}.")
+
+
+def _where(name: str, value: Any, source: str) -> str:
+    return f"component_params.{name}: {value!r} (from {source})"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from dataflex.config.run import RunFile
+from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
 from dataflex.spec import Kind, Need
@@ -31,6 +31,7 @@ _REFUSED = (
 COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
 """LlamaFactory's key for a metric that is wrong when only a part of the data set is trained on."""
 
+_COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
 _IGNORED = ("disable_shuffling", "group_by_length")
@@ -79,7 +80,7 @@ def _weight_warnings(run: RunFile) -> Iterator[str]:
     unread = [key for key in ("update_step", "update_times") if key in run.ours]
     if unread:
         yield f"{' and '.join(unread)} ignored: a weighter acts on every step past warmup_step."
-    train, most = run.steps().train, int(run.llamafactory.get("max_steps") or -1)
+    train, most = run.steps().train, _whole(run.llamafactory, "max_steps")
     if train > 0 and most not in (-1, train):
         yield f"max_steps={most} is ignored: train_step={train} is the length of the run."
 
@@ -88,7 +89,13 @@ def _counts_epochs(run: RunFile) -> bool:
     if run.train_type not in (TrainType.STATIC_MIX, TrainType.WEIGHT):
         return run.ours.get("update_times") == -1
     steps = run.steps()
-    return steps.train == 0 and int(run.llamafactory.get("max_steps") or -1) <= 0
+    return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
+
+
+def _whole(arguments: Mapping[str, Any], key: str) -> int:
+    """A whole number among LlamaFactory's keys; -1 for none, and for what is refused as no number later on."""
+    value = arguments.get(key)
+    return value if isinstance(value, int) and value else -1
 
 
 def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]:
@@ -103,8 +110,12 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
     for key in _REFUSED_LOADER:
         if isinstance(loader, Mapping) and loader.get(key):
             yield Problem(f"accelerator_config.{key}: true would cut global batches apart.", "Set it to false.")
+    for key in _COUNTS:
+        given = arguments.get(key)
+        if isinstance(given, int) and given < 1:
+            yield Problem(f"{key}: {given} leaves an optimizer step without samples.", "Set it to 1 or more.")
     for key in _REFUSED_PARALLEL:
-        if int(arguments.get(key) or 1) > 1:
+        if _whole(arguments, key) > 1:
             yield Problem(f"{key} > 1: sequence parallelism is not supported.", "Set it to 1.")
     if arguments.get("save_only_model") and arguments.get("resume_from_checkpoint"):
         yield Problem(
@@ -114,12 +125,15 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
 
 
 def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    output_dir = arguments.get("output_dir")
+    if output_dir is not None and not (isinstance(output_dir, str) and output_dir.strip()):
+        yield Problem(f"output_dir: {output_dir!r} is not the path of a folder.", "Name one.")
     for key in ("model_name_or_path", "resume_from_checkpoint"):
         given = arguments.get(key)
         named = isinstance(given, str) and given.lower() not in ("true", "false")
         # A model may also be the name of one on a hub; what is written as a path is one.
         written_as_path = named and (key == "resume_from_checkpoint" or str(given).startswith(("/", "./", "../", "~")))
-        if written_as_path and not Path(str(given)).expanduser().is_dir():
+        if written_as_path and not os.path.isdir(os.path.expanduser(str(given))):
             yield Problem(f"{key}: {given} is not a directory.", "Correct the path.")
 
 
@@ -134,7 +148,9 @@ def _steps(plan: RunPlan) -> Iterator[Problem]:
                 f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",
                 "Raise train_step or lower warmup_step.",
             )
-        given = int(plan.arguments.get("max_steps") or -1)
+        if total > MOST_STEPS:
+            yield Problem(f"{_spell(steps)} (from {plan.source}) is more than {MOST_STEPS:,} steps.", "Lower them.")
+        given = _whole(plan.arguments, "max_steps")
         if given > 0 and total and given != total and not weighs:
             yield Problem(
                 f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",

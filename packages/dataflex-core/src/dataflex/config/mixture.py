@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from dataflex.config.numbers import is_number
 from dataflex.config.run import RunFile
 from dataflex.config.weights_file import names_file, read_weights_file
 from dataflex.errors import ConfigError
@@ -102,13 +102,25 @@ def read_mixture(run: RunFile) -> MixtureSettings:
         )
     return MixtureSettings(
         rule=rule,
-        initial=read_weights_file(initial, run, INITIAL) if names_file(initial) else initial,
+        initial=read_weights_file(initial, run, INITIAL) if names_file(initial) else _initial(run, initial),
         unit=_choice(run, "mixture_unit", Unit, Unit.TOKENS if stage == "pt" else Unit.SAMPLES),
         temperature=_positive(run, "mixture_temperature", run.ours.get("mixture_temperature", 1.0)),
         max_epochs=max_epochs,
         on_exhausted=_choice(run, "mixture_on_exhausted", OnExhausted, OnExhausted.REDISTRIBUTE),
         source=run.origin(INITIAL),
     )
+
+
+def _initial(run: RunFile, given: Any) -> Sequence[float] | Mapping[str, float] | None:
+    if given is None:
+        return None
+    values = list(given.values()) if isinstance(given, Mapping) else given
+    if not isinstance(values, list) or not all(is_number(value) for value in values):
+        raise ConfigError(
+            f"{INITIAL}: {given!r} (from {run.origin(INITIAL)}) must be a list of finite numbers, a mapping of "
+            "data sets to them, or from:PATH."
+        )
+    return {str(name): value for name, value in given.items()} if isinstance(given, Mapping) else values
 
 
 def _choice(run: RunFile, key: str, choices: type[Choice], default: Choice) -> Choice:
@@ -124,7 +136,7 @@ def _choice(run: RunFile, key: str, choices: type[Choice], default: Choice) -> C
 
 
 def _positive(run: RunFile, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+    if not is_number(value) or not value > 0:
         raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number above 0.")
     return float(value)
 

@@ -11,13 +11,16 @@ Only the chosen preset is looked at, so a file may list components that are not 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflex.config.keys import PRESET_KEYS
+from dataflex.config.reading import look_for, naming
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
 from dataflex.spec import Kind
 
 logger = logging.getLogger("dataflex")
@@ -45,48 +48,69 @@ def find_preset(run: RunFile, kind: Kind) -> Preset:
     path = _locate(run)
     if path is None:
         return Preset(chosen)
-    section = _read(path, run).get(kind.plural) or {}
-    entry = section.get(chosen) if isinstance(section, Mapping) else None
+    section = _read(path, run, kind)
+    if not isinstance(section, Mapping):
+        raise ConfigError(f"{path}: {kind.plural} must hold presets by name, not {section!r}.")
+    entry = section.get(chosen)
     if entry is None:
         return Preset(chosen)
+    where = f"{path}: {kind.plural}.{chosen}"
     if not isinstance(entry, Mapping):
-        raise ConfigError(f"{path}: {kind.plural}.{chosen} must hold `name:` and `params:`, not {entry!r}.")
-    params = entry.get("params") or {}
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"{path}: {kind.plural}.{chosen}.params must be a mapping, not {params!r}.")
-    return Preset(str(entry.get("name", chosen)), dict(params), str(path))
+        raise ConfigError(f"{where} must hold `name:` and `params:`, not {entry!r}.")
+    _refuse_unknown(where, entry, [key.name for key in PRESET_KEYS])
+    name = entry.get("name", chosen)
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"{where}.name must be the name of a component, not {name!r}.")
+    params = entry.get("params")
+    if not isinstance(params, Mapping | None):
+        raise ConfigError(f"{where}.params must be a mapping, not {params!r}.")
+    return Preset(name, dict(params or {}), str(path))
+
+
+def _refuse_unknown(where: str, entry: Iterable[Any], known: list[str]) -> None:
+    for key in entry:
+        if key not in known:
+            raise ConfigError(f"{where} has the unknown key {key!r}.{did_you_mean(str(key), known)}")
 
 
 def _locate(run: RunFile) -> Path | None:
     given = run.ours.get("components_cfg_file")
     if given is None:
         return None
-    wanted = Path(str(given)).expanduser()
-    places = [wanted, run.path.parent / wanted]
-    for place in places:
-        if place.is_file():
-            return place
-    if wanted.parts[-3:] == NOTE_DEFAULT:
+    origin = run.origin("components_cfg_file")
+    if not isinstance(given, str):
+        raise ConfigError(f"components_cfg_file: {given!r} (from {origin}) must be the path of a file.")
+    found, tried = look_for(given, [Path(), run.path.parent])
+    if found is not None:
+        return found
+    if Path(given).parts[-3:] == NOTE_DEFAULT:
         logger.info("components_cfg_file %s does not exist: every component uses its built-in defaults.", given)
         return None
-    tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
     raise ConfigError(
-        f"components_cfg_file: {given} (from {run.origin('components_cfg_file')}) does not exist; looked for {tried}. "
+        f"components_cfg_file: {given} (from {origin}) does not exist; looked for {tried}. "
         "Leave the key out to use the built-in defaults."
     )
 
 
-def _read(path: Path, run: RunFile) -> Mapping[str, Any]:
+def _read(path: Path, run: RunFile, kind: Kind) -> Any:
+    """The section of a kind, ``{}`` if the file has none."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
-    try:
-        # Merged over the run's keys, so that ${output_dir} and its like resolve.
+    with naming(f"components_cfg_file {path}"):
         file = OmegaConf.load(path)
-        around = OmegaConf.create({**run.llamafactory, **run.ours})
-        merged = OmegaConf.merge(around, file)
-        kinds = {kind.plural: OmegaConf.select(merged, kind.plural) for kind in Kind}
-        return {name: OmegaConf.to_container(node, resolve=True) for name, node in kinds.items() if node is not None}
-    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-        raise ConfigError(f"components_cfg_file {path} cannot be read: {error}") from error
+        if not OmegaConf.is_dict(file):
+            raise ConfigError(f"components_cfg_file {path} holds {OmegaConf.to_object(file)!r}, not sections.")
+        _refuse_misspelt(path, file)
+        # Merged over the run's keys, so that ${output_dir} and its like resolve.
+        merged = OmegaConf.merge(OmegaConf.create({**run.llamafactory, **run.ours}), file)
+        section = OmegaConf.select(merged, kind.plural)
+        return {} if section is None else OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
+
+
+def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:
+    """Other keys may stand for parts that interpolate; one that is almost a section was meant to be it."""
+    sections = [kind.plural for kind in Kind]
+    for key in keys:
+        hint = did_you_mean(str(key), sections)
+        if key not in sections and hint:
+            raise ConfigError(f"{path} has the unknown section {key!r}.{hint}")

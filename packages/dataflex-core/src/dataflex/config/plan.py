@@ -13,7 +13,7 @@ from dataflex.config.bind import BoundParams, bind
 from dataflex.config.mixture import MixtureSettings, read_mixture
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, DataFlexError
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
 from dataflex.runs import Problem, RunPlan, TrainType
@@ -62,7 +62,7 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         preset, entry = Preset("static"), _static_mix()
     else:
         preset = find_preset(run, kind)
-        entry = Catalog(plugins.plugins).find(kind, preset.name)
+        entry = _find(run, Catalog(plugins.plugins), kind, preset)
     bound = bind(entry, _layers(run, preset.source, preset.params))
     plan = RunPlan(
         train_type=run.train_type,
@@ -72,7 +72,7 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         version=entry.version,
         params=bound.values,
         steps=steps,
-        output_dir=Path(str(run.llamafactory.get("output_dir", "trainer_output"))),
+        output_dir=Path(str(_given(run, "output_dir", "trainer_output"))),
         arguments=run.llamafactory,
         source=run.path.name,
         scores_only=scores_only,
@@ -82,6 +82,14 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
     refuse(found)
     return PreparedRun(plan, entry, bound, plugins, mixture, run.timeout())
+
+
+def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> CatalogEntry:
+    try:
+        return catalog.find(kind, preset.name)
+    except DataFlexError as error:
+        origin = preset.source or run.origin("component_name")
+        raise type(error)(f"component_name: {preset.name!r} (from {origin}): {error}") from error
 
 
 def _static_mix() -> CatalogEntry:
@@ -103,8 +111,14 @@ def refuse(found: Iterable[Problem]) -> None:
         raise ConfigError("\n".join(lines))
 
 
+def _given(run: RunFile, key: str, default: str) -> Any:
+    value = run.llamafactory.get(key)
+    return default if value is None else value
+
+
 def _layers(run: RunFile, preset_source: str, preset: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    inline = run.ours.get("component_params") or {}
+    inline = run.ours.get("component_params", {})
+    inline = {} if inline is None else inline
     if not isinstance(inline, dict):
         origin = run.origin("component_params")
         raise ConfigError(f"component_params: {inline!r} (from {origin}) must be a mapping of names to values.")

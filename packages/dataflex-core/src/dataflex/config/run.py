@@ -6,7 +6,6 @@ interpolates, and ``key=value`` overrides nest (``component_params.temperature=0
 
 from __future__ import annotations
 
-import json
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,19 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.config.keys import RUN_KEYS
+from dataflex.config.reading import look_for, naming, parse_json
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
 
 OUR_KEYS = tuple(key.name for key in RUN_KEYS)
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
 
 COMMAND_LINE = "the command line"
+MOST_STEPS = 10**8
+"""More optimizer steps than any run has: a typing error, which arithmetic and memory would trip over later."""
+
 _LONGEST = 1e8  # seconds a timer can be set to: three years
 
 
@@ -44,7 +48,7 @@ class RunFile:
 
     def origin(self, key: str) -> str:
         """Where the value of ``key`` came from, for messages."""
-        given = any(name == key or name.startswith(f"{key}.") for name in self.overridden)
+        given = any(name == key or name.startswith((f"{key}.", f"{key}[")) for name in self.overridden)
         return COMMAND_LINE if given else self.path.name
 
     @property
@@ -71,6 +75,8 @@ class RunFile:
             if isinstance(value, bool) or not isinstance(value, int) or (value < least and not endless):
                 allowed = f"a whole number of at least {least}" + (" (or -1)" if name == "update_times" else "")
                 raise ConfigError(f"{name}: {value!r} (from {self.origin(name)}) must be {allowed}.")
+            if value > MOST_STEPS:
+                raise ConfigError(f"{name}: {value} (from {self.origin(name)}) is more than {MOST_STEPS:,}.")
             values[name] = value
         if self.train_type is TrainType.STATIC_MIX:  # the note's keys add up to one stage without a boundary
             times = max(values.get("update_times", 0), 0)
@@ -104,8 +110,11 @@ class RunFile:
     def component_name(self) -> str:
         """The chosen component, or an error that says the key is missing."""
         name = self.ours.get("component_name")
-        if not isinstance(name, str) or not name:
+        if name is None:
             raise ConfigError(self._missing("component_name"))
+        if not isinstance(name, str) or not name:
+            origin = self.origin("component_name")
+            raise ConfigError(f"component_name: {name!r} (from {origin}) must be the name of a component.")
         return name
 
     def plugins(self) -> list[str]:
@@ -120,15 +129,19 @@ class RunFile:
             raise ConfigError(
                 f"plugins: {given!r} (from {self.origin('plugins')}) must be a list of files (./mine.py) and no:DIST."
             )
-        return [value if value.startswith("no:") else self._file(value) for value in values]
+        return [self._blocked(value) if value.startswith("no:") else self._file(value) for value in values]
+
+    def _blocked(self, value: str) -> str:
+        try:
+            PluginOptions.gather([value], {})
+        except ConfigError as error:
+            raise ConfigError(f"plugins: {value} (from {self.origin('plugins')}): {error}") from error
+        return value
 
     def _file(self, value: str) -> str:
-        wanted = Path(value).expanduser()
-        places = [self.path.parent / wanted, wanted]
-        for place in places:
-            if place.is_file():
-                return str(place.absolute())
-        tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
+        found, tried = look_for(value, [self.path.parent, Path()])
+        if found is not None:
+            return str(found.absolute())
         raise ConfigError(
             f"plugins: {value} (from {self.origin('plugins')}) is not a file; looked for {tried}. Name a Python file, "
             "or no:DIST to switch an installed plugin off. Installed plugins load by themselves."
@@ -150,8 +163,6 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         ConfigError: for a missing or unreadable file, or an override that is not ``key=value``.
     """
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     if not path.is_file():
         raise ConfigError(f"run file {path} does not exist (working directory {Path.cwd()}).")
@@ -159,17 +170,23 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         key, equals, _ = item.partition("=")
         if not equals or key.startswith("-") or not key:
             raise ConfigError(f"{item!r} on the command line is not an override; write key=value, without dashes.")
-    try:
+        if not all(key.split(".")):
+            raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
+    with naming("the command line"):
+        cli = OmegaConf.from_dotlist(list(overrides))
+    with naming(f"run file {path}"):
         if path.suffix == ".json":
-            given = OmegaConf.create(json.loads(path.read_text(encoding="utf-8")))
+            written = parse_json(path.read_text(encoding="utf-8"))
+            given = OmegaConf.create(written) if isinstance(written, (dict, list)) else written
         else:
             given = OmegaConf.load(path)
         if not OmegaConf.is_dict(given):
-            raise ConfigError(f"run file {path} holds a list, not keys and values.")
-        cli = OmegaConf.from_dotlist(list(overrides))
-        merged = OmegaConf.to_container(OmegaConf.merge(given, cli), resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError, OSError) as error:
-        raise ConfigError(f"run file {path} cannot be read: {error}") from error
+            what = "a list" if OmegaConf.is_list(given) else repr(given)
+            raise ConfigError(f"run file {path} holds {what}, not keys and values.")
+    with naming(f"{' '.join(overrides)} on the command line, over {path},"):
+        both = OmegaConf.merge(given, cli)
+    with naming(f"run file {path}"):
+        merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
     assert isinstance(merged, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
     return RunFile(
@@ -193,15 +210,24 @@ def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
         raise ConfigError("unknown key " + "; unknown key ".join(lines))
 
 
-def check_numbers(run: RunFile, annotations: Mapping[str, Any]) -> None:
-    """Refuse words where LlamaFactory wants a number: it would find out late, with a traceback.
+def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:
+    """Refuse words where LlamaFactory wants a number or one of a few other words: it would find out late.
 
     Args:
         run: The run file.
-        annotations: LlamaFactory's keys with their types; only whole and decimal numbers are looked at.
+        annotations: LlamaFactory's keys with their types; only numbers and literals are looked at.
+
+    Raises:
+        ConfigError: names the key, the value and what it may be.
     """
     for key, value in run.llamafactory.items():
         kinds = _alternatives(annotations.get(key))
+        choices = [choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in kind.__args__]
+        if choices and len(kinds - {type(None)}) == 1 and value is not None and value not in choices:
+            listed = ", ".join(map(str, choices))
+            raise ConfigError(
+                f"{key}: {value!r} (from {run.origin(key)}) is not one of {listed}.{did_you_mean(str(value), choices)}"
+            )
         numeric = bool(kinds) and kinds <= {int, float, type(None)}
         if not numeric or (value is None and type(None) in kinds):
             continue

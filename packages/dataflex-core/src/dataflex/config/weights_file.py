@@ -6,10 +6,11 @@ ignored. Proportions go over by name, so data sets may be listed in another orde
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from dataflex.config.numbers import is_number
+from dataflex.config.reading import look_for, parse_json
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
 
@@ -35,23 +36,34 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
     Raises:
         ConfigError: when the file is missing or holds something else.
     """
-    path = Path(value.removeprefix(PREFIX).strip()).expanduser()
     origin = f"{key}: {value} (from {run.origin(key)})"
-    places = [path, run.path.parent / path]
-    found = next((place for place in places if place.is_file()), None)
+    found, tried = look_for(value.removeprefix(PREFIX).strip(), [Path(), run.path.parent])
     if found is None:
-        tried = " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
         raise ConfigError(f"{origin} names a file that does not exist; looked for {tried}. Run what writes it.")
     try:
-        record = json.loads(found.read_text(encoding="utf-8"))
-        names, average = [str(name) for name in record["names"]], record["average"]
-        shares = {name: float(share) for name, share in zip(names, average, strict=True)}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        names, average = _lists(parse_json(found.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         raise ConfigError(
-            f"{origin} is not a file of weights: it needs `names` and `average`, lists of one length "
-            f"({type(error).__name__}: {error})."
+            f"{origin} is not a file of weights: it needs `names` and `average`, lists of one length ({kind}{error})."
         ) from error
-    twice = [name for name in shares if names.count(name) > 1]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ConfigError(f"{origin} names {', '.join(map(repr, twice))} twice. Each domain has one share.")
-    return shares
+    return dict(zip(names, average, strict=True))
+
+
+def _lists(record: Any) -> tuple[list[str], list[float]]:
+    if not isinstance(record, dict):
+        raise ValueError("it holds no object")
+    for field in ("names", "average"):
+        if not isinstance(record.get(field), list):
+            raise ValueError(f"{field!r} is {'not a list' if field in record else 'missing'}")
+    names, average = record["names"], record["average"]
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("'names' holds something else than texts")
+    if not all(is_number(share) for share in average):
+        raise ValueError("'average' holds something else than finite numbers")
+    if len(names) != len(average):
+        raise ValueError(f"'names' has {len(names)} and 'average' {len(average)} of them")
+    return names, [float(share) for share in average]

@@ -272,11 +272,15 @@ def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: S
     for name, epochs in given.items():
         if name not in names:
             hint = did_you_mean(str(name), names)
-            raise ConfigError(f"max_epochs names the unknown domain {name!r}.{hint} Domains: {join_names(names)}.")
+            raise ConfigError(
+                f"mixture_max_epochs names the unknown domain {name!r}.{hint} Domains: {join_names(names)}."
+            )
         if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
-            raise ConfigError(f"max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
+            raise ConfigError(f"mixture_max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
         domain = names.index(name)
         caps[domain] = min(math.floor(epochs * int(sizes[domain]) + 1e-9), _ENDLESS)
         if not caps[domain]:
-            raise ConfigError(f"max_epochs: {epochs} of {name!r} ({sizes[domain]} rows) does not allow a single row.")
+            raise ConfigError(
+                f"mixture_max_epochs: {epochs} of {name!r} ({sizes[domain]} rows) does not allow a single row."
+            )
     return caps

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from dataflex.errors import ConfigError
 
 FOLDER = "decisions"
 """Where results and plans lie in the output directory."""
@@ -56,13 +59,25 @@ def served_plans(output_dir: Path, plans: dict[int, str], *, end: int, global_ba
         plans: Path of each plan, relative to it, by the step at which it was made.
         end: Optimizer steps done.
         global_batch: Samples of one optimizer step over all ranks.
+
+    Raises:
+        ConfigError: naming a file that holds no plan.
     """
     steps = sorted(step for step in plans if step < end)
     for step, until in itertools.pairwise([*steps, end]):
         path = output_dir / plans[step]
-        if path.is_file():
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-            yield ServedPlan(step, np.array(rows[: (until - step) * global_batch], np.int64))
+        if os.path.isfile(path):
+            yield ServedPlan(step, np.array(_rows(path)[: (until - step) * global_batch], np.int64))
+
+
+def _rows(path: Path) -> npt.NDArray[np.integer]:
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"{path} is not a plan ({error}). Move the file away.") from error
+    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise ConfigError(f"{path} is not a plan: it is not a list of rows. Move the file away.")
+    return rows
 
 
 def find_plans(output_dir: Path, recorded: dict[int, str]) -> dict[int, str]:

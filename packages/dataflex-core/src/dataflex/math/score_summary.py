@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,3 +56,16 @@ def score_summary(
 def _histogram(values: npt.NDArray[np.float64], limits: tuple[float, float]) -> list[float]:
     counts, _ = np.histogram(values, bins=BINS, range=limits)
     return [int(count) for count in counts]
+
+
+def malformed(summary: Mapping[str, Any]) -> str:
+    """What of a summary that was read back :func:`score_summary` cannot have written; ``""`` if nothing is."""
+    lengths = {"levels": len(LEVELS), "quantiles": len(LEVELS), "histogram_range": 2, "histogram_counts": BINS}
+    if not lengths.keys() & summary.keys():
+        return ""
+    chosen = {"chosen_quantiles": len(LEVELS), "chosen_histogram_counts": BINS}
+    for name, length in (lengths | {name: each for name, each in chosen.items() if name in summary}).items():
+        values = summary.get(name)
+        if not isinstance(values, list) or len(values) != length or not all(map(math.isfinite, values)):
+            return f"{name!r} is not a list of {length} finite numbers"
+    return ""

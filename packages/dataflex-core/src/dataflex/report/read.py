@@ -14,7 +14,8 @@ from dataflex import files
 from dataflex.data.usage import find_plans, served_plans
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError
-from dataflex.report.run import Histograms, RunData, Series, Usage, series
+from dataflex.math.score_summary import malformed
+from dataflex.report.run import Histograms, RunData, Series, Usage, is_number, series
 from dataflex.run_record import Logged, RunInfo, RunRecord
 
 MOST_TIMES = 9
@@ -57,6 +58,10 @@ def read_run(folder: Path, name: str) -> RunData:
             f"{folder} is not the output directory of a run: it holds neither dataflex/run.json nor decisions.jsonl "
             f"nor {_TRAINER_STATE}. Name the output_dir of a run file."
         )
+    for decision in decisions:
+        wrong = malformed(decision.scores)
+        if wrong:
+            raise ConfigError(f"{DecisionLog(folder).path}, step {decision.step}: in scores, {wrong}.")
     step = max([0, *(entry.step for entry in log), *(decision.step for decision in decisions)])
     return RunData(
         name=name,
@@ -91,7 +96,7 @@ def _series(log: Iterable[Logged]) -> dict[str, Series]:
     found: defaultdict[str, dict[int, float]] = defaultdict(dict)
     for entry in log:
         for name, value in entry.values.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if is_number(value):
                 found[name.removeprefix(_OURS)][entry.step] = float(value)
     return {name: series(sorted(values.items())) for name, values in found.items()}
 
@@ -138,6 +143,10 @@ def _usage(folder: Path, info: RunInfo | None, decisions: Sequence[Decision], st
     plans = find_plans(folder, recorded)
     for plan in served_plans(folder, plans, end=step, global_batch=info.global_batch):
         rows, times = np.unique(plan.rows, return_counts=True)
+        if len(rows) and not 0 <= rows[0] <= rows[-1] < info.pool:
+            raise ConfigError(
+                f"{folder / plans[plan.step]} names rows that a pool of {info.pool} does not have. Move the file away."
+            )
         used += int((counts[rows] == 0).sum())
         counts[rows] += times.astype(np.int32)
         covered.append((plan.step + len(plan.rows) // max(info.global_batch, 1), used / info.pool))

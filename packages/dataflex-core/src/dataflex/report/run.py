@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from dataflex.run_record import RunInfo, Sample
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]
+
+_MOST = 2**63
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,9 +129,7 @@ class RunData:
 
     def over_decisions(self, name: str) -> Series | None:
         """A metric of the decisions that is one number; ``None`` if none has it."""
-        pairs = [
-            (each.step, value) for each in self.decisions if not isinstance(value := each.metrics.get(name, []), list)
-        ]
+        pairs = [(each.step, value) for each in self.decisions if is_number(value := each.metrics.get(name))]
         return series(pairs) if pairs else None
 
     def over_domains(self, name: str) -> tuple[Floats, Floats] | None:
@@ -140,7 +141,9 @@ class RunData:
         found = [
             (each.step, values)
             for each in self.decisions
-            if isinstance(values := each.metrics.get(name), list) and len(values) == len(self.domains)
+            if isinstance(values := each.metrics.get(name), list)
+            and len(values) == len(self.domains)
+            and all(value is None or is_number(value) for value in values)
         ]
         if not found or not self.domains:
             return None
@@ -152,3 +155,10 @@ def series(pairs: Sequence[tuple[int, float]]) -> Series:
     """A series from (step, value)."""
     steps, values = zip(*pairs, strict=True)
     return Series(np.array(steps, np.float64), np.array(values, np.float64))
+
+
+def is_number(value: Any) -> TypeGuard[int | float]:
+    """Whether a recorded value can be drawn."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < _MOST
+    return isinstance(value, float)

@@ -271,5 +271,11 @@ class Engine:
             if old != new:
                 logger.warning("component_params.%s was %r when %s was written and is now %r.", name, old, source, new)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
-        self.planner.load_state_dict(then.planner)
+        try:
+            self.planner.load_state_dict(then.planner)
+        except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+            raise ConfigError(
+                f"cannot resume from {source}: the field 'planner' of its engine.json is damaged "
+                f"({type(error).__name__}: {error}). Resume from an earlier checkpoint, or start anew."
+            ) from error
         self._log = then.log

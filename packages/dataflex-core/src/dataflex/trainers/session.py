@@ -115,7 +115,10 @@ class Session:
         """
         if self.run.mixture is None or self.domains is None:
             raise ConfigError(f"the pool of {self.run.plan.source} has no domains, which a mix run needs.")
-        return open_mixture(self.run.mixture, self.domains, samples=samples, seed=seed)
+        try:
+            return open_mixture(self.run.mixture, self.domains, samples=samples, seed=seed)
+        except ConfigError as error:
+            raise ConfigError(f"{self.run.plan.source}: {error}") from error
 
     def mixture_settings(self) -> dict[str, Any]:
         """The keys of a mix run that may not change on resume, as JSON values.

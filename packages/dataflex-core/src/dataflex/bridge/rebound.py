@@ -1,0 +1,19 @@
+"""Another value under a name of a module, for the time of a call."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+
+@contextlib.contextmanager
+def rebound(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """Let a global of a module be something else while the body runs."""
+    old = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, old)
