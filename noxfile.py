@@ -70,10 +70,10 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def faults(session: nox.Session) -> None:
-    """Run the tests of faults and keep what users are told, for docs/reliability.md."""
+    """Run the tests of faults and bad input and keep what users are told, for docs/reliability.md."""
     python = shared_environment(session)
     kept = str(ROOT / "benchmarks" / "results" / "faults.json")
-    session.run(python, "-m", "pytest", "-m", "fault", "--faults", kept, *session.posargs, env=QUIET)
+    session.run(python, "-m", "pytest", "-m", "fault or bad_input", "--faults", kept, *session.posargs, env=QUIET)
 
 
 @nox.session(python=False)

@@ -12,14 +12,13 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
 PAGE = Path(__file__).parent / "reliability.md"
-_HEADS = ("what happens", "what you are told", "what is kept", "test")
 _LONGEST = 700
 
 
 def page() -> str:
     """The whole page."""
     seen = json.loads(RESULTS.read_text(encoding="utf-8"))
-    rows = list({record["fault"]: record for record in reversed(seen)}.values())[::-1]
+    faults, inputs = (_first_of_each(seen, kind) for kind in ("fault", "bad_input"))
     return (
         "<!-- Made from benchmarks/results/faults.json by `nox -s docs -- --write`; its text is in "
         "docs/write_reliability.py. -->\n# Reliability\n\n"
@@ -28,19 +27,35 @@ def page() -> str:
         "this page. Paths are shortened.\n\n"
         "A run that ended badly goes on with the same command and `resume_from_checkpoint: true`, from the newest "
         "checkpoint that is whole: [Resume](resume.md) says what a checkpoint holds. Errors that are yours to mend are "
-        "printed without a traceback, with exit code 2.\n\n" + _table(rows) + "\n"
+        "printed without a traceback, with exit code 2.\n\n"
+        "## Faults\n\n"
+        + _table(("what happens", "what you are told", "what is kept", "test"), faults, ("fault", "told", "kept"))
+        + "\n\n## Bad input\n\n"
+        "All of these are found before a model loads. Beside these examples, tests send a thousand mutated run files, "
+        "presets and records through the same code (`tests/bad_input`): each gives the run that was asked for, or an "
+        "error like these. What LlamaFactory checks only later is listed in [Configuration](configuration.md).\n\n"
+        + _table(("where", "what is wrong", "what you are told", "test"), inputs, ("file", "bad_input", "told"))
+        + "\n"
     )
 
 
-def _table(rows: Sequence[Mapping[str, str]]) -> str:
-    lines = [_line(_HEADS), _line(["---"] * len(_HEADS))]
+def _first_of_each(seen: Sequence[Mapping[str, str]], kind: str) -> list[Mapping[str, str]]:
+    named = [record for record in reversed(seen) if kind in record]
+    return list({(record.get("file"), record[kind]): record for record in named}.values())[::-1]
+
+
+def _table(heads: Sequence[str], rows: Sequence[Mapping[str, str]], columns: Sequence[str]) -> str:
+    lines = [_line(heads), _line(["---"] * len(heads))]
     for row in rows:
         file, _, name = row["test"].partition("::")
-        told = row["told"] if len(row["told"]) <= _LONGEST else row["told"][:_LONGEST] + " ..."
-        told = told.replace("`", "'")
-        test = f"[{name.removeprefix('test_').replace('_', ' ')}](../{file})"
-        lines.append(_line([row["fault"], f"`{told}`", row["kept"], test]))
+        cells = [_code(row[column]) if column == "told" else row[column] for column in columns]
+        lines.append(_line([*cells, f"[{name.removeprefix('test_').replace('_', ' ')}](../{file})"]))
     return "\n".join(lines)
+
+
+def _code(told: str) -> str:
+    shortened = told if len(told) <= _LONGEST else f"{told[:_LONGEST]} ..."
+    return f"`{shortened.replace('`', chr(39))}`"
 
 
 def _line(cells: Sequence[str]) -> str:

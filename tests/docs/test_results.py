@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
+MARK = re.compile(r"mark\.(fault|bad_input)\b")
 DOCS, RESULTS = ROOT / "docs", ROOT / "benchmarks" / "results"
 
 
@@ -46,10 +48,10 @@ def test_every_test_of_a_fault_is_on_the_page_and_no_other() -> None:
 
 
 def faults(path: Path) -> list[str]:
-    if ".nox" in path.parts or "mark.fault" not in (text := path.read_text(encoding="utf-8")):
+    if ".nox" in path.parts or "mark." not in (text := path.read_text(encoding="utf-8")):
         return []
     functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef)]
-    return [each.name for each in functions if any("mark.fault" in ast.unparse(mark) for mark in each.decorator_list)]
+    return [each.name for each in functions if any(MARK.search(ast.unparse(mark)) for mark in each.decorator_list)]
 
 
 def test_no_result_names_a_path_of_the_machine_it_was_measured_on() -> None:

@@ -81,7 +81,7 @@ def make(tmp_path):
     def make(*callbacks, name="out", pool=None, keys=(), **arguments):
         args = TrainingArguments(
             str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=1e-3,
-            **{"save_strategy": "no", "logging_steps": 1, **arguments},
+            **{"save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, **arguments},
         )  # fmt: skip
         cls = dynamic_trainer(Trainer, KEYS | dict(keys), plugins=[tmp_path / "mine.py"])
         return cls(model=Line(), args=args, train_dataset=pool or Pool(), callbacks=list(callbacks))
@@ -168,20 +168,22 @@ def test_a_checkpoint_that_cannot_be_written_is_named_and_the_one_before_it_resu
 
 
 @pytest.mark.fault("the disk is full while a decision is written", kept="the checkpoints before it")
-def test_a_decision_that_cannot_be_written_ends_the_run_and_the_checkpoint_before_it_resumes(make, tmp_path, seen):
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+def test_a_decision_that_cannot_be_written_ends_the_run_and_the_checkpoint_before_it_resumes(
+    make, tmp_path, monkeypatch, seen
+):
     whole = make(name="whole", save_strategy="steps", save_steps=3)
     whole.train()
-    small = At(4, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1])))
-    trainer = make(small, save_strategy="steps", save_steps=3, logging_strategy="no")
-    try:
-        with pytest.raises(OneRankError) as error:
-            trainer.train()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    def full(path, *args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    trainer = make(At(4, lambda: monkeypatch.setattr(np, "save", full)), save_strategy="steps", save_steps=3)
+    with pytest.raises(OneRankError) as error:
+        trainer.train()
+    monkeypatch.undo()
 
     message = seen(str(error.value))
-    assert message.startswith(f"the plan of step 5 could not be written to {tmp_path / 'out'}: OSError: ")
+    assert message.startswith(f"the plan of step 5 could not be written to {tmp_path / 'out'}: OSError: [Errno 28]")
     resumed = make(save_strategy="steps", save_steps=3)
     resumed.train(resume_from_checkpoint=True)
     assert torch.equal(weights(resumed), weights(whole))
