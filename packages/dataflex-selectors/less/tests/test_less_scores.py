@@ -25,6 +25,7 @@ from dataflex.gradients.coverage import Scope, cover
 from dataflex.gradients.engine import GradientEngine
 from dataflex.gradients.moments import AdamMoments, adam_moments
 from dataflex_selectors_less.preconditioning import PreconditioningSink, adam_direction_
+from dataflex_selectors_less.sinks import ScoreSink
 
 TOLERANCE = 1e-4
 
@@ -83,6 +84,15 @@ def test_directions_are_steps_of_adam_whatever_the_size_of_moments(
     found = {kind: adam_direction_(grads.clone(), moments, kind).double() for kind in ("official", "adam")}  # type: ignore[arg-type]
     torch.testing.assert_close(found["adam"], exact, rtol=1e-4, atol=1e-6 * float(exact.abs().max()))
     torch.testing.assert_close(found["official"] * 0.1 / 0.999**0.5, released, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_too_long_or_too_short_for_fp32_has_no_score() -> None:
+    sink = ScoreSink({"weight": torch.full((1, 4), 0.5)})
+    sink.begin(4, torch.device("cpu"))
+    sink.take("weight", slice(0, 4), torch.tensor([1.0, 1e20, 1e-25, torch.nan])[:, None].expand(4, 4))
+    torch.testing.assert_close(
+        sink.cosines_BS[:, 0], torch.tensor([1.0] + [torch.nan] * 3, dtype=torch.float64), equal_nan=True
+    )
 
 
 def test_the_constants_tell_the_preconditioners_apart() -> None:
