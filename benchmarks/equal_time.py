@@ -3,8 +3,8 @@
 For each seed: the demo's data and pretrained model, then one process a run. A run's cost is counted in steps of its
 own: the seconds of training and scoring over those of a step, so that it does not matter if the machine is busier in
 one run than another. Random selection runs at several lengths; its loss at another run's cost is interpolated
-between them (linearly in the logarithm of the steps). Figures are means over the seeds;
-beside random selection they are kept for each seed.
+between them (linearly in the logarithm of the steps); above the longest it is that of the longest. Figures are means
+over the seeds; beside random selection they are kept for each seed.
 """
 
 from __future__ import annotations

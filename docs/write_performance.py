@@ -79,6 +79,7 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
     heads = ("run", "steps", "cost", "loss, docstrings", "loss, others", "docstrings chosen", "better at equal steps",
              "better at equal time")  # fmt: skip
     lines = [_line(heads), _line(["---"] * len(heads))]
+    longest = max(row["steps"] for name, row in kept["runs"].items() if name.startswith("random"))
     for name, row in kept["runs"].items():
         own = not name.startswith("random")
         wins = [
@@ -98,7 +99,8 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
         f"The demo's text, model and schedule, seeds {', '.join(map(str, kept['seeds']))}; means over them. `a x b`: a "
         "boundaries, b steps after each, after a warm-up of 20. *Cost* counts training and scoring in steps of the "
         "same run. *Better* compares with random selection at the same number of steps, or at the same cost, seed by "
-        f"seed (`{kept['command']}`).\n\n" + "\n".join(lines)
+        f"seed; above {longest} steps, the longest random run, with the end of that run, which flatters the other "
+        f"(`{kept['command']}`).\n\n" + "\n".join(lines)
     )
 
 

@@ -11,6 +11,8 @@ PAIRED_STAGES = ("dpo", "rm", "kto")
 
 ADAM_FAMILY = ("adamw", "adam")
 _DEFAULT_OPTIMIZER = "adamw_torch"
+_OTHER_OPTIMIZERS = ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon")
+"""LlamaFactory's keys for optimizers whose memory is of projections, blocks or means, not of each weight."""
 
 
 def needs_single_answers(plan: RunPlan) -> Iterator[Problem]:
@@ -55,3 +57,6 @@ def needs_adam(plan: RunPlan) -> Iterator[Problem]:
     optimizer = str(plan.arguments.get("optim", _DEFAULT_OPTIMIZER))
     if not optimizer.startswith(ADAM_FAMILY) or "8bit" in optimizer or "4bit" in optimizer:
         yield Problem(f"{title} needs Adam's moments; optim: {optimizer} has none.", "Set optim: adamw_torch.")
+    for key in _OTHER_OPTIMIZERS:
+        if plan.arguments.get(key):
+            yield Problem(f"{title} needs Adam's moments of each weight; with {key} there are none.", f"Unset {key}.")

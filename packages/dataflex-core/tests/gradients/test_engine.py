@@ -165,7 +165,7 @@ def test_a_body_that_meets_an_inseparable_batch_is_run_again_from_its_beginning(
 def test_half_precision_gradients_are_handed_over_in_fp32_and_close(batch: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
     model, sink = Small(), Keep()
-    accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16), scaler=None)
+    accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16), scaler=None, num_processes=1)
     batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
     for name, grads in expected(model, batch, ["first.weight", "head.weight"]).items():
         error = (sink.grads[name] - grads).norm() / grads.norm()
@@ -190,7 +190,9 @@ def test_hooks_of_gradients_are_silent_and_back_afterwards_in_order(batch: dict[
 def test_a_loss_that_deepspeed_would_scale_is_scaled_here_and_gradients_are_not(batch: dict[str, torch.Tensor]) -> None:
     model, sink, scales = Small(), Keep(), []
     deepspeed = SimpleNamespace(engine=SimpleNamespace(optimizer=SimpleNamespace(loss_scale=2.0**16)))
-    accelerator = SimpleNamespace(autocast=contextlib.nullcontext, scaler=None, deepspeed_engine_wrapped=deepspeed)
+    accelerator = SimpleNamespace(
+        autocast=contextlib.nullcontext, scaler=None, deepspeed_engine_wrapped=deepspeed, num_processes=1
+    )
     model.head.register_full_backward_pre_hook(lambda _, grads: scales.append(float(grads[0].abs().sum())))
     batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
     deepspeed.engine.optimizer.loss_scale = 1.0

@@ -64,6 +64,25 @@ def with_lora(model: nn.Module, seed: int = 0, **config: Any) -> nn.Module:
     return adapted.train()
 
 
+class Twice(nn.Module):
+    """One adapter used at two places."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + 0.5 * self.inner(2 * x)
+
+
+def with_an_adapter_used_twice() -> nn.Module:
+    """Nothing but a batch shows that its samples cannot be told apart."""
+    model = with_lora(tiny_qwen())
+    mlp: Any = model.get_submodule("base_model.model.model.layers.0.mlp")
+    mlp.down_proj = Twice(mlp.down_proj)
+    return model
+
+
 def rows_of(lengths: Sequence[int], seed: int) -> list[Row]:
     """Rows of random tokens; the first third of each is the prompt."""
     rng = np.random.default_rng(seed)
@@ -101,10 +120,13 @@ class Pad:
         return {name: torch.tensor(rows) for name, rows in batch.items()}
 
 
-def warmed_up(model: nn.Module, steps: int = 3, **options: Any) -> torch.optim.Optimizer:
-    """Train a few steps, so that the optimizer's moments mean something."""
+def warmed_up(
+    model: nn.Module, steps: int = 3, other: Mapping[str, Any] | None = None, **options: Any
+) -> torch.optim.Optimizer:
+    """Train a few steps, so that moments mean something; every second weight is of a group with ``other`` options."""
     trainable = [value for value in model.parameters() if value.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=1e-3, **options)
+    groups = [{"params": trainable[::2]}, {"params": trainable[1::2], **(other or {})}]
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, **options)
     rows = rows_of([16] * 2 * steps, seed=99)
     with torch.random.fork_rng():
         torch.manual_seed(1)
@@ -166,11 +188,11 @@ def reference_cosines(
     exact = copy.deepcopy(model).double().eval()
     wanted = {name: value for name, value in exact.named_parameters() if value.requires_grad}
     wanted = {name: value for name, value in wanted.items() if names is None or name in names}
-    state = {}
-    if optimizer is not None:
-        own = dict(model.named_parameters())
-        group = optimizer.param_groups[0]
-        state = {name: optimizer.state[own[name]] for name in wanted}
+    own, nothing = (
+        dict(model.named_parameters()),
+        {"exp_avg": torch.zeros(()), "exp_avg_sq": torch.zeros(()), "step": 0},
+    )
+    groups = {value: group for group in (optimizer.param_groups if optimizer else ()) for value in group["params"]}
 
     def gradient(row: Row) -> list[torch.Tensor]:
         loss = exact(**{name: torch.tensor([value]) for name, value in row.items()}).loss
@@ -182,12 +204,13 @@ def reference_cosines(
             if preconditioner == "sgd":
                 parts.append(grad.flatten())
                 continue
-            m, v = state[name]["exp_avg"].double(), state[name]["exp_avg_sq"].double()
+            state, group = optimizer.state.get(own[name]) or nothing, groups[own[name]]
+            m, v = state["exp_avg"].double(), state["exp_avg_sq"].double()
             if preconditioner == "official":
                 new_m, new_v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
                 parts.append((new_m / torch.sqrt(new_v + 1e-8)).flatten())
             else:
-                (b1, b2), t = group["betas"], float(state[name]["step"]) + 1
+                (b1, b2), t = group["betas"], float(state["step"]) + 1
                 new_m, new_v = (b1 * m + (1 - b1) * grad) / (1 - b1**t), (b2 * v + (1 - b2) * grad**2) / (1 - b2**t)
                 parts.append((new_m / (new_v.sqrt() + group["eps"])).flatten())
         return torch.cat(parts)
@@ -201,22 +224,29 @@ def reference_cosines(
     return torch.stack(columns, dim=1).numpy()
 
 
+RANK_CASES = {
+    "batched": (lambda: with_lora(tiny_qwen()), 64),
+    "loop": (lambda: with_lora(tiny_qwen(), modules_to_save=["embed_tokens"]), 64),
+    "found out by one rank": (with_an_adapter_used_twice, 1000),
+}
+"""Models and token budgets. In the last case there is one batch of each set, so that the second rank has none."""
+
+
 def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:
     """Under DDP, in the middle of an accumulation: select and finish the step; then the same without selecting."""
     with joined(rank, world_size, folder) as accelerator:
-        chosen, weights = _step_with(accelerator, rank, one_by_one=folder.endswith("loop"), selecting=True)
+        chosen, weights = _step_with(accelerator, rank, Path(folder).name, selecting=True)
         assert chosen is not None and chosen.scores is not None
         np.save(Path(folder, f"rows{rank}.npy"), np.asarray(chosen.rows), allow_pickle=False)
         np.save(Path(folder, f"scores{rank}.npy"), chosen.scores, allow_pickle=False)
-        _, undisturbed = _step_with(accelerator, rank, one_by_one=folder.endswith("loop"), selecting=False)
+        _, undisturbed = _step_with(accelerator, rank, Path(folder).name, selecting=False)
         Path(folder, f"same{rank}.txt").write_text(str(torch.equal(weights, undisturbed)), encoding="utf-8")
 
 
-def _step_with(
-    accelerator: Any, rank: int, *, one_by_one: bool, selecting: bool
-) -> tuple[Selection | None, torch.Tensor]:
+def _step_with(accelerator: Any, rank: int, case: str, *, selecting: bool) -> tuple[Selection | None, torch.Tensor]:
     """A step of two micro-batches, and what was selected between them."""
-    model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"] if one_by_one else None)
+    make_model, token_budget = RANK_CASES[case]
+    model = make_model()
     optimizer = warmed_up(model)
     wrapped = nn.parallel.DistributedDataParallel(model)
     rows, chosen = rows_of([10, 12, 14, 16], seed=5), None
@@ -225,7 +255,7 @@ def _step_with(
         backward(wrapped, [rows[rank]])
     if selecting:
         pool, goals = pool_and_goals()
-        less = selector(pool, goals, optimizer, accelerator=accelerator, token_budget=64)
+        less = selector(pool, goals, optimizer, accelerator=accelerator, token_budget=token_budget)
         chosen = less.select(accelerator.unwrap_model(wrapped), 6, 5)
     backward(wrapped, [rows[2 + rank]])
     optimizer.step()

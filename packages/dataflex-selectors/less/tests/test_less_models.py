@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from less_cases import backward, pool_and_goals, reference_cosines, selector, tiny_qwen, warmed_up, with_lora
+from less_cases import (
+    backward,
+    pool_and_goals,
+    reference_cosines,
+    selector,
+    tiny_qwen,
+    warmed_up,
+    with_an_adapter_used_twice,
+    with_lora,
+)
 from torch import nn
 from torch.nn import functional
 
@@ -182,23 +191,9 @@ def test_an_adapter_without_an_axis_of_samples_is_measured_one_by_one(caplog: py
     check_model_with_instance_forwards(model, layer, caplog, "no axis of samples")
 
 
-class Twice(nn.Module):
-    """One adapter used at two places."""
-
-    def __init__(self, inner: nn.Module) -> None:
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.inner(x) + 0.5 * self.inner(2 * x)
-
-
 def test_an_adapter_used_twice_is_measured_one_by_one(caplog: pytest.LogCaptureFixture) -> None:
-    model = with_lora(tiny_qwen())
-    mlp = model.base_model.model.model.layers[0].mlp
-    mlp.down_proj = Twice(mlp.down_proj)
     with caplog.at_level(logging.WARNING, "dataflex"):
-        check(model, one_by_one=True)
+        check(with_an_adapter_used_twice(), one_by_one=True)
     assert "2 times" in caplog.text
 
 

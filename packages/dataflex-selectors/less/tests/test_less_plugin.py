@@ -18,6 +18,7 @@ from dataflex_selectors_less import plugin
 from dataflex_selectors_less.params import LessParams
 
 SPEC = plugin.dataflex_components()[0]
+OTHER_OPTIMIZERS = ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon")
 
 
 def plan(
@@ -96,6 +97,7 @@ def test_runs_of_other_components_are_left_alone() -> None:
         (Steps(warmup=0, update=10, times=3), {}, "empty at warmup_step: 0"),
         (None, {"optim": "adafactor"}, "optim: adafactor has none"),
         (None, {"optim": "adamw_8bit"}, "optim: adamw_8bit has none"),
+        *((None, {key: True}, f"with {key} there are none") for key in OTHER_OPTIMIZERS),
     ],
 )
 def test_adams_moments_are_needed_unless_plain_gradients_were_asked_for(

@@ -23,8 +23,9 @@ from torch.nn import functional
 
 from dataflex.gradients.coverage import Scope, cover
 from dataflex.gradients.engine import GradientEngine
-from dataflex.gradients.moments import adam_moments
-from dataflex_selectors_less.preconditioning import PreconditioningSink
+from dataflex.gradients.moments import AdamMoments, adam_moments
+from dataflex_selectors_less.preconditioning import PreconditioningSink, adam_direction_
+from dataflex_selectors_less.sinks import ScoreSink
 
 TOLERANCE = 1e-4
 
@@ -50,6 +51,48 @@ def test_scores_and_choice_are_those_of_the_reference(preconditioner: str, seed:
     order = np.argsort(-expected)
     if expected[order[4]] - expected[order[5]] > TOLERANCE:
         assert set(selection.rows) == set(order[:5])
+
+
+@pytest.mark.parametrize("other", [{"betas": (0.9, 0.999), "eps": 1e-8}, {"betas": (0.8, 0.0), "eps": 1e-3}])
+@pytest.mark.parametrize("preconditioner", ["official", "adam"])
+def test_each_weight_has_the_constants_of_its_group_and_an_age_of_its_own(preconditioner: str, other: Any) -> None:
+    model = with_lora(tiny_qwen())
+    optimizer = warmed_up(model, other=other, betas=(0.8, 0.95), eps=1e-6)
+    trainable = [value for value in model.parameters() if value.requires_grad]
+    optimizer.state[trainable[2]]["step"] += 20
+    del optimizer.state[trainable[4]], optimizer.state[trainable[5]]  # as of weights that never had a gradient
+    rows, goals = pool_and_goals()
+    expected = reference_cosines(model, optimizer, rows, goals, preconditioner).max(axis=1)
+    found = scores(rows, goals, optimizer, model=model, preconditioner=preconditioner)
+    np.testing.assert_allclose(found, expected, atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-4, 1.0, 1e3])
+@pytest.mark.parametrize("constants", [(0, 0.9, 0.999, 1e-8), (3, 0.9, 0.0, 1e-8), (10**6, 0.0, 0.99, 1e-4)])
+def test_directions_are_steps_of_adam_whatever_the_size_of_moments(
+    constants: tuple[int, float, float, float], size: float
+) -> None:
+    step, beta1, beta2, eps = constants
+    generator = torch.Generator().manual_seed(0)
+    grads, first = torch.randn(3, 50, generator=generator) * 1e-4, torch.randn(50, generator=generator) * size
+    second = first**2 * (1 + torch.rand(50, generator=generator))
+    moments = AdamMoments(first, second, step, beta1, beta2, eps)
+    g, m, v = grads.double(), first.double(), second.double()
+    released = (0.9 * m + 0.1 * g) / (0.999 * v + 0.001 * g**2 + 1e-8).sqrt()
+    mean, square = beta1 * m + (1 - beta1) * g, beta2 * v + (1 - beta2) * g**2
+    exact = mean / (1 - beta1 ** (step + 1)) / ((square / (1 - beta2 ** (step + 1))).sqrt() + eps)
+    found = {kind: adam_direction_(grads.clone(), moments, kind).double() for kind in ("official", "adam")}  # type: ignore[arg-type]
+    torch.testing.assert_close(found["adam"], exact, rtol=1e-4, atol=1e-6 * float(exact.abs().max()))
+    torch.testing.assert_close(found["official"] * 0.1 / 0.999**0.5, released, rtol=1e-4, atol=1e-6)
+
+
+def test_a_gradient_too_long_or_too_short_for_fp32_has_no_score() -> None:
+    sink = ScoreSink({"weight": torch.full((1, 4), 0.5)})
+    sink.begin(4, torch.device("cpu"))
+    sink.take("weight", slice(0, 4), torch.tensor([1.0, 1e20, 1e-25, torch.nan])[:, None].expand(4, 4))
+    torch.testing.assert_close(
+        sink.cosines_BS[:, 0], torch.tensor([1.0] + [torch.nan] * 3, dtype=torch.float64), equal_nan=True
+    )
 
 
 def test_the_constants_tell_the_preconditioners_apart() -> None:

@@ -242,6 +242,15 @@ def test_shards_of_anything_else_are_not_used(change: str, tmp_path: Path) -> No
     assert len(list(tmp_path.iterdir())) == 1  # what can no longer be used is deleted
 
 
+def test_an_edit_of_any_row_of_a_large_pool_is_seen(trained: Any, tmp_path: Path) -> None:
+    model, optimizer = trained
+    rows, goals = rows_of([4] * 600, seed=1), pool_and_goals()[1]
+    options: dict[str, Any] = {"cache_dir": tmp_path, "shard_seconds": 1e-9}
+    selector(rows, goals, optimizer, **options).select(model, 6, 5)
+    rows[1]["input_ids"][0] ^= 1
+    assert selector(rows, goals, optimizer, **options).select(model, 6, 5).metrics["resumed"] == 0
+
+
 def test_a_damaged_shard_is_scored_again(trained: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from gloo import run_on_two_ranks
 from less_cases import (
+    RANK_CASES,
     backward,
     pool_and_goals,
     rows_of,
@@ -99,14 +100,16 @@ def test_the_forwards_come_back_when_a_batch_fails() -> None:
     assert all(module.training for module in model.modules())
 
 
-@pytest.mark.parametrize("kind", ["batched", "loop"])
-def test_two_ranks_choose_what_one_chooses_and_train_on_as_if_nothing_had_happened(kind: str, tmp_path: Path) -> None:
-    folder = tmp_path / kind
+@pytest.mark.parametrize("case", RANK_CASES)
+def test_two_ranks_choose_what_one_chooses_and_train_on_as_if_nothing_had_happened(case: str, tmp_path: Path) -> None:
+    folder = tmp_path / case
     folder.mkdir()
     run_on_two_ranks(select_on_a_rank, folder)
-    model = with_lora(tiny_qwen(), modules_to_save=["embed_tokens"] if kind == "loop" else None)
+    make_model, token_budget = RANK_CASES[case]
+    model = make_model()
     rows, goals = pool_and_goals()
-    alone = selector(rows, goals, warmed_up(model), token_budget=64).select(model, 6, 5)
+    alone = selector(rows, goals, warmed_up(model), token_budget=token_budget).select(model, 6, 5)
+    assert alone.metrics["one_by_one"] == (case != "batched")
     for rank in range(2):
         np.testing.assert_array_equal(np.load(folder / f"rows{rank}.npy", allow_pickle=False), alone.rows)
         scores = np.load(folder / f"scores{rank}.npy", allow_pickle=False)

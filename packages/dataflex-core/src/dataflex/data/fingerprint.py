@@ -6,20 +6,23 @@ import hashlib
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 SAMPLED_ROWS = 256
 
 
-def fingerprint(dataset: Any) -> str:
-    """Hash the length of a map-style data set and :data:`SAMPLED_ROWS` evenly spaced rows.
+def fingerprint(dataset: Any, rows: npt.NDArray[np.int64] | None = None) -> str:
+    """Hash the length of a map-style data set and some rows: by default, :data:`SAMPLED_ROWS` evenly spaced ones.
 
     The ``datasets`` library's own fingerprint hashes the functions applied to the data, tokenizer objects included,
-    and is random for those it cannot pickle; this one looks at the data. An edit between the sampled rows that keeps
-    the number of rows goes unseen.
+    and is random for those it cannot pickle; this one looks at the data. An edit of other rows that keeps their
+    number goes unseen.
     """
     size = len(dataset)
     digest = hashlib.blake2b(str(size).encode(), digest_size=16)
-    for row in np.unique(np.linspace(0, max(size - 1, 0), num=min(size, SAMPLED_ROWS), dtype=np.int64)):
+    if rows is None:
+        rows = np.unique(np.linspace(0, max(size - 1, 0), num=min(size, SAMPLED_ROWS), dtype=np.int64))
+    for row in rows:
         features = dataset[int(row)]
         items = sorted(features.items()) if isinstance(features, dict) else [("", features)]
         for name, value in items:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from dataflex.distributed import all_gather
 from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Coverage
 from dataflex.gradients.linear import InseparableError, Recorder
@@ -62,6 +63,9 @@ class GradientEngine:
     def attempt(self, body: Callable[[], Result]) -> Result:
         """Run a pass over batches; once more, one sample at a time, where they turn out to be inseparable.
 
+        All ranks must call it, equally often: where a batch of one rank is inseparable, every rank runs its pass again.
+        Otherwise ranks would deal out rows by different batches (:attr:`max_batch`), and some would be nobody's.
+
         Args:
             body: Builds its loader with :attr:`max_batch`, feeds batches and returns the result. It starts from
                 nothing each time it is called, and reaches no other rank.
@@ -69,13 +73,18 @@ class GradientEngine:
         Raises:
             ComponentError: when memory runs out, or the model returns no logits.
         """
+        found = ""
         try:
             with self._prepared():
-                return body()
+                result = body()
         except InseparableError as error:
             if self.reason:
                 raise ComponentError(str(error)) from error
-            self._fall_back(str(error))
+            found = str(error)
+        reasons = [reason for reason in all_gather(found, self.accelerator) if reason]
+        if not reasons:
+            return result
+        self._fall_back(reasons[0])
         with self._prepared():
             return body()
 

@@ -5,7 +5,6 @@ Shapes: C samples, n numbers of one parameter.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -21,11 +20,12 @@ OFFICIAL_BETA1, OFFICIAL_BETA2, OFFICIAL_EPS = 0.9, 0.999, 1e-8
 def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal["official", "adam"]) -> torch.Tensor:
     """Turn gradients into Adam steps, in place and up to a positive factor that a cosine does not see.
 
+    The factor has to be the same for all parameters, whose constants and ages may differ: ``adam`` has none.
+
     ``official``: ``(b1 m + (1-b1) g) / sqrt(b2 v + (1-b2) g^2 + eps)`` with .9, .999 and 1e-8, as in the released code
     of Xia et al. 2024; divided by ``(1-b1) / sqrt(b2)``.
     ``adam``: ``(b1 m + (1-b1) g) / (1-b1^t) / (sqrt((b2 v + (1-b2) g^2) / (1-b2^t)) + eps)`` for step t, the next one,
-    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1); divided by
-    ``(1-b1) sqrt(1-b2^t) / (1-b1^t)``.
+    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1).
 
     Args:
         grads_Cn: Gradients of C samples; overwritten.
@@ -41,8 +41,11 @@ def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal[
             second_n + OFFICIAL_EPS / beta2, grads_Cn, grads_Cn, value=(1 - beta2) / beta2
         ).rsqrt_()
         return grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).mul_(scale_Cn)
-    eps = moments.eps * math.sqrt(1 - beta2 ** (moments.step + 1))
-    scale_Cn = torch.addcmul(second_n * beta2, grads_Cn, grads_Cn, value=1 - beta2).sqrt_().add_(eps)
+    # The step is (g + b1/(1-b1) m) / (root / factor + eps age).
+    age = (1 - beta1 ** (moments.step + 1)) / (1 - beta1)
+    square = (1 - beta2 ** (moments.step + 1)) / age**2
+    scale_Cn = torch.addcmul(second_n * (beta2 / square), grads_Cn, grads_Cn, value=(1 - beta2) / square)
+    scale_Cn = scale_Cn.sqrt_().add_(moments.eps * age)
     return grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).div_(scale_Cn)
 
 

@@ -112,7 +112,7 @@ class LessSelector(Selector):
             began = time.monotonic()
             goals = scorer.directions(subtasks, next(iter(coverage.parameters.values())).device)
             validated = time.monotonic()
-            store = self._store(model, moments, subtasks, step)
+            store = self._store(model, moments, subtasks, rows, step)
             pool = scorer.candidates(rows, len(self.dataset), self.dataset, goals, store)
             if context.rank == 0:
                 store.drop_others()
@@ -188,24 +188,32 @@ class LessSelector(Selector):
         return adam_moments(optimizer, coverage.parameters)
 
     def _store(
-        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], step: int
+        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], rows: Rows, step: int
     ) -> ShardStore:
-        from dataflex.data.fingerprint import fingerprint
         from dataflex.distributed import all_gather
-        from dataflex.scoring.shards import ShardStore, pass_fingerprint
+        from dataflex.scoring.shards import ShardStore
 
-        context = self.context
-        settings = {**dataclasses.asdict(self.params), "shard_seconds": 0, "seed": context.seed, "step": step}
-        settings["precision"] = str(getattr(context.accelerator, "mixed_precision", "no"))
-        data = [fingerprint(self.dataset), *(f"{goal.name} {fingerprint(goal.dataset)}" for goal in subtasks)]
+        context, seconds = self.context, self.params.shard_seconds
+        key = self._pass_key(model, moments, subtasks, rows, step) if seconds else "none"
+        key = all_gather(key, context.accelerator)[0]
+        folder = context.cache_dir / f"scores-{step:08d}-{key}"
+        return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=seconds)
+
+    def _pass_key(
+        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], rows: Rows, step: int
+    ) -> str:
+        """Everything the scores depend on; of the data every row that is looked at, which scoring reads anyway."""
+        from dataflex.data.fingerprint import fingerprint
+        from dataflex.scoring.shards import pass_fingerprint
+
+        settings = {**dataclasses.asdict(self.params), "shard_seconds": 0, "seed": self.context.seed, "step": step}
+        settings["precision"] = str(getattr(self.context.accelerator, "mixed_precision", "no"))
+        aims = (f"{goal.name} {fingerprint(goal.dataset, goal.rows)}" for goal in subtasks)
         others = [
             (f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps}", (memory.first, memory.second))
             for name, memory in moments.items()
         ]
-        key = pass_fingerprint(model, data, settings, others) if self.params.shard_seconds else "none"
-        key = all_gather(key, context.accelerator)[0]
-        folder = context.cache_dir / f"scores-{step:08d}-{key}"
-        return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=self.params.shard_seconds)
+        return pass_fingerprint(model, [fingerprint(self.dataset, rows), *aims], settings, others)
 
     def _refuse_shards(self, model: nn.Module) -> None:
         kind = str(getattr(getattr(self.context.accelerator, "distributed_type", ""), "value", ""))

@@ -79,8 +79,9 @@ class ScoreSink(NormSink):
 
     @property
     def cosines_BS(self) -> torch.Tensor:
-        """Mean cosine with the validation samples of each subtask; NaN for a gradient that is zero."""
-        return self.dots_BS / self.squares_B.sqrt().unsqueeze(1)
+        """Mean cosine with the validation samples of each subtask; NaN for a gradient without a length in fp32."""
+        lengths_B = torch.where(self.squares_B.isfinite() & (self.squares_B > 0), self.squares_B.sqrt(), torch.nan)
+        return self.dots_BS / lengths_B.unsqueeze(1)
 
 
 class ProjectingSink:
