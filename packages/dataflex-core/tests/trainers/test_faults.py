@@ -78,13 +78,13 @@ class At(TrainerCallback):
 def make(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
 
-    def make(*callbacks, name="out", pool=None, keys=(), **arguments):
+    def make(*callbacks, name="out", pool=None, evals=None, keys=(), **arguments):
         args = TrainingArguments(
             str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=1e-3,
             **{"save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, **arguments},
         )  # fmt: skip
         cls = dynamic_trainer(Trainer, KEYS | dict(keys), plugins=[tmp_path / "mine.py"])
-        return cls(model=Line(), args=args, train_dataset=pool or Pool(), callbacks=list(callbacks))
+        return cls(model=Line(), args=args, train_dataset=pool or Pool(), eval_dataset=evals, callbacks=list(callbacks))
 
     return make
 
@@ -119,6 +119,20 @@ def test_sigterm_ends_the_run_after_a_whole_step_and_the_resumed_run_is_the_whol
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_sigterm_keeps_its_checkpoint_beside_the_best_one_where_only_one_may_be_kept(make, tmp_path):
+    trainer = make(
+        At(7, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+        evals=[Pool()[0]], eval_strategy="steps", save_strategy="steps", eval_steps=3, save_steps=3,
+        load_best_model_at_end=True, metric_for_best_model="loss", greater_is_better=True, save_total_limit=1,
+    )  # fmt: skip
+    with pytest.raises(Stopped) as stop:
+        trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "out" / "checkpoint-3")  # as the loss falls
+    assert stop.value.checkpoint.name == "checkpoint-7"
+    assert not state.damage(stop.value.checkpoint)
+    assert trainer.args.save_total_limit == 1
+
+
 def test_another_sigterm_ends_the_process_at_once_unless_it_comes_with_the_first(make, monkeypatch):
     ended = []
     monkeypatch.setattr(stopping.os, "kill", lambda pid, number: ended.append(number))
@@ -144,6 +158,20 @@ def test_no_signal_is_taken_in_another_thread(make):
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_two_trainers_never_write_to_one_output_directory_at_once(make):
+    refused = []
+
+    def second():
+        with pytest.raises(ConfigError, match=r"another run writes to output_dir: .*out \(process"):
+            make().train()
+        refused.append(True)
+
+    first = make(At(4, second))
+    first.train()
+    assert refused and first.state.global_step == 11
+    make().train()
 
 
 @pytest.mark.fault("the disk is full while a checkpoint is written", kept="the checkpoints before it")
@@ -220,6 +248,19 @@ def test_a_component_that_hangs_is_ended_with_a_checkpoint_and_its_place(make, t
     assert f"resume from {tmp_path / 'hangs' / 'checkpoint-5'}" in message
     assert not state.damage(tmp_path / "hangs" / "checkpoint-5")
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_a_component_that_tries_again_after_every_error_is_ended_too(make, tmp_path):
+    stubborn = MINE.replace(
+        "            time.sleep(0.01)",
+        """            try:
+                time.sleep(0.01)
+            except Exception:
+                pass""",
+    ).replace("seconds = 0.0", "seconds = 60.0")
+    (tmp_path / "mine.py").write_text(stubborn)
+    with pytest.raises(ComponentError, match=r"it took longer than component_timeout: 0\.5 seconds"):
+        make(keys={"component_timeout": 0.5}).train()
 
 
 def test_a_component_that_is_quick_enough_is_left_alone(make):

@@ -16,6 +16,10 @@ GRACE_SECONDS = 60.0
 """How much longer a component gets that hangs outside Python, where no exception reaches it."""
 
 
+class _TimeIsUp(BaseException):
+    """No ``Exception``: a component that catches those, to try again, must not catch this one."""
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise in the body once it has taken too long.
@@ -37,13 +41,15 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
     def expire(number: int, frame: FrameType | None) -> None:
         where = traceback.format_list(traceback.extract_stack(frame)[-1:])[0].strip() if frame else "an unknown place"
-        raise ComponentError(f"it took longer than component_timeout: {seconds:g} seconds, and was at {where}")
+        raise _TimeIsUp(f"it took longer than component_timeout: {seconds:g} seconds, and was at {where}")
 
     before = signal.signal(signal.SIGALRM, expire)
     faulthandler.dump_traceback_later(seconds + GRACE_SECONDS, exit=True)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
+    except _TimeIsUp as error:
+        raise ComponentError(str(error)) from None
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         faulthandler.cancel_dump_traceback_later()
