@@ -133,6 +133,18 @@ def test_sigterm_keeps_its_checkpoint_beside_the_best_one_where_only_one_may_be_
     assert trainer.args.save_total_limit == 1
 
 
+def test_sigterm_leaves_a_checkpoint_where_only_better_ones_are_kept(make):
+    trainer = make(
+        At(6, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+        evals=[Pool()[0]], eval_strategy="steps", eval_steps=3, save_strategy="best",
+        metric_for_best_model="loss", greater_is_better=True,
+    )  # fmt: skip
+    with pytest.raises(Stopped) as stop:
+        trainer.train()
+    assert stop.value.checkpoint.name == "checkpoint-6"
+    assert not state.damage(stop.value.checkpoint)
+
+
 def test_another_sigterm_ends_the_process_at_once_unless_it_comes_with_the_first(make, monkeypatch):
     ended = []
     monkeypatch.setattr(stopping.os, "kill", lambda pid, number: ended.append(number))
@@ -295,3 +307,28 @@ def test_a_row_that_cannot_be_read_is_named_and_the_mended_run_is_the_whole_one(
     resumed = make()
     resumed.train(resume_from_checkpoint=str(kept))
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_row_that_cannot_be_read_before_training_begins_is_named(make):
+    pool = Pool()
+    pool.broken = 7
+    with pytest.raises(ConfigError, match=r"row 7 of the pool could not be read: OSError: .*shard-00003\.arrow"):
+        make(pool=pool).train()
+
+
+def test_a_row_that_a_worker_cannot_read_is_named_too(make, tmp_path):
+    class OnDisk(Pool):
+        """Breaks in worker processes too."""
+
+        def __getitem__(self, row):
+            gone = tmp_path / "gone"
+            self.broken = int(gone.read_text()) if gone.exists() else -1
+            return super().__getitem__(row)
+
+    pool = OnDisk()
+    make(name="whole", pool=pool).train()
+    row = int(np.load(tmp_path / "whole" / "decisions" / "step-00000002.npy")[3])
+    trainer = make(At(2, lambda: (tmp_path / "gone").write_text(str(row))), pool=pool, dataloader_num_workers=2)
+    with pytest.raises(OneRankError, match=rf"row {row} of the pool could not be read at step 2: OSError") as error:
+        trainer.train()
+    assert "checkpoint-2" in str(error.value)
