@@ -63,7 +63,8 @@ def test_a_worker_that_outlives_a_killed_run_holds_nothing(tmp_path: Path) -> No
         "import os, sys, time; from pathlib import Path; from dataflex.run_lock import hold\n"
         "with hold(Path(sys.argv[1]), 'dataflex'):\n"
         "    worker = os.fork()\n"
-        "    print(f'worker {worker}' if worker else 'begun', flush=True); time.sleep(60)"
+        "    os.write(1, f'worker {worker}\\n'.encode() if worker else b'begun\\n')  # lines stay whole\n"
+        "    time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -275,6 +275,13 @@ def test_a_component_that_tries_again_after_every_error_is_ended_too(make, tmp_p
         make(keys={"component_timeout": 0.5}).train()
 
 
+def test_a_component_that_hangs_in_its_warmup_is_ended(make, tmp_path):
+    hangs = "\n    def warmup(self, num_samples, replacement):\n        time.sleep(60)\n"
+    (tmp_path / "mine.py").write_text(MINE + hangs)
+    with pytest.raises(ComponentError, match=r"failed at the warm-up: it took longer than component_timeout"):
+        make(keys={"component_timeout": 0.5}).train()
+
+
 def test_a_component_that_is_quick_enough_is_left_alone(make):
     before = signal.getsignal(signal.SIGALRM)
     trainer = make(keys={"component_timeout": 30})
