@@ -28,8 +28,8 @@ def time_limit(seconds: float | None) -> Iterator[None]:
     """Raise in the body once it has taken too long.
 
     The exception comes between two instructions of Python, but not within an exchange with other ranks. A body that is
-    stuck in a library's native code (a collective call, a kernel) for :data:`GRACE_SECONDS` more ends the process with a
-    traceback on standard error and code 1. Does nothing outside the main thread or on a platform without SIGALRM.
+    stuck in a library's native code (a collective call, a kernel) for :data:`GRACE_SECONDS` more ends the process with
+    a traceback on standard error and code 1. Does nothing outside the main thread or on a platform without SIGALRM.
 
     Args:
         seconds: The limit; ``None`` for none.
