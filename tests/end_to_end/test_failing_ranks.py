@@ -45,12 +45,12 @@ class Breaking(Weighter):
 
 
 def run_two_ranks(
-    workshop: Workshop, *, on_rank_1: str = "pass", everywhere: str = "pass"
+    workshop: Workshop, *, on_rank_1: str = "pass", everywhere: str = "pass", **keys: object
 ) -> subprocess.CompletedProcess[str]:
     """Run a selector on two ranks that does something of its own before or after the ranks exchange their scores."""
     plugin = workshop.out / "uneven.py"
     plugin.write_text(UNEVEN.format(on_rank_1=on_rank_1, everywhere=everywhere))
-    run = workshop.run_file(**NOTE_SELECT | {"component_name": "uneven", "gradient_accumulation_steps": 1})
+    run = workshop.run_file(**NOTE_SELECT | {"component_name": "uneven", "gradient_accumulation_steps": 1} | keys)
     command = (script("dataflex-cli"), "-p", str(plugin), "train", str(run))
     return call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
 
@@ -62,6 +62,14 @@ def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_sc
     message = said(done)
     assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in message
     seen(message[message.index("Error: ") :].partition(" [")[0][:600])
+    assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
+
+
+def test_a_selector_that_hangs_on_one_rank_is_ended_while_the_other_waits_for_its_scores(workshop):
+    done = run_two_ranks(workshop, on_rank_1='__import__("time").sleep(600)', component_timeout=3)
+    assert done.returncode != 0
+    message = "failed at step 5: it took longer than component_timeout: 3 seconds, and was at"
+    assert message in said(done) and "(on rank 1). Nothing is lost" in said(done)
     assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
 
 

@@ -101,7 +101,7 @@ def test_two_ranks_agree_on_the_step_to_stop_at(workshop, running, wait, seen):
     process, log = running(run_file, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
     process.send_signal(signal.SIGTERM)
     wait.unlink()
-    process.wait(timeout=120)
+    assert process.wait(timeout=120) == 0, log.read_text()[-3000:]
 
     (kept,) = (workshop.out / "two").glob("checkpoint-*")
     assert (kept / "dataflex" / "COMPLETE").is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,40 @@ def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
             pass
         process.kill()
     with hold(tmp_path, "dataflex"):
+        pass
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes without exec")
+def test_a_worker_that_outlives_a_killed_run_holds_nothing(tmp_path: Path) -> None:
+    code = (
+        "import os, sys, time; from pathlib import Path; from dataflex.run_lock import hold\n"
+        "with hold(Path(sys.argv[1]), 'dataflex'):\n"
+        "    worker = os.fork()\n"
+        "    os.write(1, f'worker {worker}\\n'.encode() if worker else b'begun\\n')  # lines stay whole\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = sorted((process.stdout.readline(), process.stdout.readline()))
+        worker = int(lines[1].split()[1])
+        process.kill()
+        process.wait()
+        try:
+            with hold(tmp_path, "dataflex"):
+                pass
+        finally:
+            os.kill(worker, signal.SIGKILL)
+
+
+def test_a_lock_on_a_file_that_its_holder_has_just_deleted_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deleted_meanwhile(descriptor: int) -> bool:
+        (tmp_path / "dataflex" / "lock").unlink()
+        return True
+
+    monkeypatch.setattr("dataflex.run_lock._locked", deleted_meanwhile)
+    with pytest.raises(ConfigError, match="another run writes to output_dir"), hold(tmp_path, "dataflex"):
         pass
 
 

@@ -11,6 +11,7 @@ import contextlib
 import enum
 import hashlib
 from collections.abc import Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,19 @@ def together(what: str, accelerator: Any) -> Iterator[None]:
         raise cause
     if failure:
         raise ComponentError(f"{what} failed: {failure}")
+
+
+def in_exchange(frame: FrameType | None) -> bool:
+    """Whether a stack is inside an exchange between ranks: who leaves one halfway takes the next one's bytes for it.
+
+    Args:
+        frame: The innermost frame of the stack.
+    """
+    while frame is not None:
+        if frame.f_code in (_meet.__code__, rank0_decides.__code__):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def leave_group() -> None:

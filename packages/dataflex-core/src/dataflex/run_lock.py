@@ -36,7 +36,9 @@ def hold(output_dir: Path, folder: str) -> Iterator[None]:
             "another one, or mend its permissions."
         ) from error
     with handle:
-        if not _locked(handle.fileno()):
+        if hasattr(os, "register_at_fork"):  # a loader's worker may outlive its run by seconds, and would hold the lock
+            os.register_at_fork(after_in_child=handle.close)
+        if not (_locked(handle.fileno()) and _is_at(path, handle.fileno())):
             raise ConfigError(
                 f"another run writes to output_dir: {output_dir}{_holder(path)}. Give this one an output_dir of its "
                 "own, or wait for the other to end."
@@ -66,6 +68,14 @@ def _locked(descriptor: int) -> bool:
     except OSError:  # a file system without locks
         return True
     return True
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Whether the file is still the one that others will find: whoever held it may just have deleted it."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _holder(path: Path) -> str:

@@ -78,13 +78,13 @@ class At(TrainerCallback):
 def make(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
 
-    def make(*callbacks, name="out", pool=None, keys=(), **arguments):
+    def make(*callbacks, name="out", pool=None, evals=None, keys=(), **arguments):
         args = TrainingArguments(
             str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=1e-3,
             **{"save_strategy": "no", "logging_steps": 1, "disable_tqdm": True, **arguments},
         )  # fmt: skip
         cls = dynamic_trainer(Trainer, KEYS | dict(keys), plugins=[tmp_path / "mine.py"])
-        return cls(model=Line(), args=args, train_dataset=pool or Pool(), callbacks=list(callbacks))
+        return cls(model=Line(), args=args, train_dataset=pool or Pool(), eval_dataset=evals, callbacks=list(callbacks))
 
     return make
 
@@ -119,6 +119,32 @@ def test_sigterm_ends_the_run_after_a_whole_step_and_the_resumed_run_is_the_whol
     assert torch.equal(weights(resumed), weights(whole))
 
 
+def test_sigterm_keeps_its_checkpoint_beside_the_best_one_where_only_one_may_be_kept(make, tmp_path):
+    trainer = make(
+        At(7, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+        evals=[Pool()[0]], eval_strategy="steps", save_strategy="steps", eval_steps=3, save_steps=3,
+        load_best_model_at_end=True, metric_for_best_model="loss", greater_is_better=True, save_total_limit=1,
+    )  # fmt: skip
+    with pytest.raises(Stopped) as stop:
+        trainer.train()
+    assert trainer.state.best_model_checkpoint == str(tmp_path / "out" / "checkpoint-3")  # as the loss falls
+    assert stop.value.checkpoint.name == "checkpoint-7"
+    assert not state.damage(stop.value.checkpoint)
+    assert trainer.args.save_total_limit == 1
+
+
+def test_sigterm_leaves_a_checkpoint_where_only_better_ones_are_kept(make):
+    trainer = make(
+        At(6, lambda: os.kill(os.getpid(), signal.SIGTERM)),
+        evals=[Pool()[0]], eval_strategy="steps", eval_steps=3, save_strategy="best",
+        metric_for_best_model="loss", greater_is_better=True,
+    )  # fmt: skip
+    with pytest.raises(Stopped) as stop:
+        trainer.train()
+    assert stop.value.checkpoint.name == "checkpoint-6"
+    assert not state.damage(stop.value.checkpoint)
+
+
 def test_another_sigterm_ends_the_process_at_once_unless_it_comes_with_the_first(make, monkeypatch):
     ended = []
     monkeypatch.setattr(stopping.os, "kill", lambda pid, number: ended.append(number))
@@ -144,6 +170,20 @@ def test_no_signal_is_taken_in_another_thread(make):
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_two_trainers_never_write_to_one_output_directory_at_once(make):
+    refused = []
+
+    def second():
+        with pytest.raises(ConfigError, match=r"another run writes to output_dir: .*out \(process"):
+            make().train()
+        refused.append(True)
+
+    first = make(At(4, second))
+    first.train()
+    assert refused and first.state.global_step == 11
+    make().train()
 
 
 @pytest.mark.fault("the disk is full while a checkpoint is written", kept="the checkpoints before it")
@@ -222,6 +262,26 @@ def test_a_component_that_hangs_is_ended_with_a_checkpoint_and_its_place(make, t
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_a_component_that_tries_again_after_every_error_is_ended_too(make, tmp_path):
+    stubborn = MINE.replace(
+        "            time.sleep(0.01)",
+        """            try:
+                time.sleep(0.01)
+            except Exception:
+                pass""",
+    ).replace("seconds = 0.0", "seconds = 60.0")
+    (tmp_path / "mine.py").write_text(stubborn)
+    with pytest.raises(ComponentError, match=r"it took longer than component_timeout: 0\.5 seconds"):
+        make(keys={"component_timeout": 0.5}).train()
+
+
+def test_a_component_that_hangs_in_its_warmup_is_ended(make, tmp_path):
+    hangs = "\n    def warmup(self, num_samples, replacement):\n        time.sleep(60)\n"
+    (tmp_path / "mine.py").write_text(MINE + hangs)
+    with pytest.raises(ComponentError, match=r"failed at the warm-up: it took longer than component_timeout"):
+        make(keys={"component_timeout": 0.5}).train()
+
+
 def test_a_component_that_is_quick_enough_is_left_alone(make):
     before = signal.getsignal(signal.SIGALRM)
     trainer = make(keys={"component_timeout": 30})
@@ -254,3 +314,28 @@ def test_a_row_that_cannot_be_read_is_named_and_the_mended_run_is_the_whole_one(
     resumed = make()
     resumed.train(resume_from_checkpoint=str(kept))
     assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_a_row_that_cannot_be_read_before_training_begins_is_named(make):
+    pool = Pool()
+    pool.broken = 7
+    with pytest.raises(ConfigError, match=r"row 7 of the pool could not be read: OSError: .*shard-00003\.arrow"):
+        make(pool=pool).train()
+
+
+def test_a_row_that_a_worker_cannot_read_is_named_too(make, tmp_path):
+    class OnDisk(Pool):
+        """Breaks in worker processes too."""
+
+        def __getitem__(self, row):
+            gone = tmp_path / "gone"
+            self.broken = int(gone.read_text()) if gone.exists() else -1
+            return super().__getitem__(row)
+
+    pool = OnDisk()
+    make(name="whole", pool=pool).train()
+    row = int(np.load(tmp_path / "whole" / "decisions" / "step-00000002.npy")[3])
+    trainer = make(At(2, lambda: (tmp_path / "gone").write_text(str(row))), pool=pool, dataloader_num_workers=2)
+    with pytest.raises(OneRankError, match=rf"row {row} of the pool could not be read at step 2: OSError") as error:
+        trainer.train()
+    assert "checkpoint-2" in str(error.value)

@@ -248,6 +248,19 @@ def test_a_phase_that_was_stopped_says_that_it_goes_on(
     assert "ended with exit code 137. The same command goes on from its last checkpoint." in caplog.text
 
 
+def test_a_phase_that_sigterm_has_stopped_is_not_complete_and_no_other_follows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    started = end_with(0, monkeypatch)  # as a run that has written its checkpoint, but no ending of its record
+    phases = plan(output_dir=str(tmp_path))
+    with pytest.raises(SystemExit) as caught:
+        run_phases(phases, tmp_path, [])
+    assert caught.value.code == 0
+    assert started == ["round 1, reference"]
+    assert "round 1, reference was stopped before its last step. The same command goes on" in caplog.text
+    assert not json.loads((phases[0].output_dir / "phase.json").read_text())["complete"]
+
+
 def test_a_final_phase_whose_weights_have_changed_is_refused(tmp_path: Path) -> None:
     final = plan(output_dir=str(tmp_path))[2]
     record(final)

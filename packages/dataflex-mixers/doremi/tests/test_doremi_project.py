@@ -45,6 +45,40 @@ def save_and_die(self, *args, **kwargs):
 DynamicMixin._save_checkpoint = save_and_die
 '''
 
+STOP = """
+import os, signal, time
+from pathlib import Path
+from dataflex import hookimpl
+from transformers import TrainerCallback
+from dataflex.trainers.dynamic import DynamicMixin
+from dataflex.trainers.stopping import StopAtSignal
+
+@hookimpl
+def dataflex_decision(decision):
+    "A file given with -p has to hold a hook or a component."
+
+class Scheduler(TrainerCallback):
+    "Tells `dataflex doremi` in the middle of the proxy's training to stop, and waits until that is passed on."
+
+    def __init__(self, trainer):
+        self.trainer = trainer
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        if state.global_step == 3 and Path(args.output_dir).name == "proxy":
+            os.kill(os.getppid(), signal.SIGTERM)
+            (stop,) = [one for one in self.trainer.callback_handler.callbacks if isinstance(one, StopAtSignal)]
+            while not stop._marked:
+                time.sleep(0.01)
+
+train = DynamicMixin.train
+
+def train_for_a_while(self, *args, **kwargs):
+    self.add_callback(Scheduler(self))
+    return train(self, *args, **kwargs)
+
+DynamicMixin.train = train_for_a_while
+"""
+
 
 def texts() -> dict[str, list[dict[str, str]]]:
     """Code, reference prose and docstrings that every Python brings."""
@@ -72,6 +106,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     info = {name: {"file_name": f"{name}.jsonl", "columns": {"prompt": "text"}} for name in texts()}
     (made / "data" / "dataset_info.json").write_text(json.dumps(info))
     (made / "kill.py").write_text(KILL)
+    (made / "stop.py").write_text(STOP)
     return made
 
 
@@ -156,6 +191,21 @@ def test_killed_in_each_phase_a_project_goes_on_to_the_same_weights_and_model(fo
     assert here == there
     for phase in ("reference", "proxy", "final"):
         assert digest(killed / phase) == digest(whole / phase)
+
+
+@pytest.mark.timeout(900)
+def test_a_project_that_sigterm_stops_in_a_phase_goes_on_there(folder: Path, whole: Path) -> None:
+    project = run_file(folder, "stopped", save_strategy="no")
+    stopped = folder / "stopped" / "round-1"
+    first = call("doremi", str(project), "-p", str(folder / "stop.py"))
+    assert first.returncode == 0
+    assert not (stopped / "proxy" / "weights.json").exists() and not (stopped / "final").exists()
+    text = " ".join((first.stdout + first.stderr).split())
+    assert "round 1, proxy was stopped before its last step. The same command goes on from there." in text
+    assert call("doremi", str(project)).returncode == 0
+    here, there = (json.loads((path / "proxy" / "weights.json").read_text()) for path in (stopped, whole))
+    assert here == there
+    assert digest(stopped / "final") == digest(whole / "final")
 
 
 def test_the_run_files_by_hand_give_the_same(folder: Path, whole: Path) -> None:

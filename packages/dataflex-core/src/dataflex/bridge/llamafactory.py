@@ -18,7 +18,7 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
@@ -27,7 +27,9 @@ from dataflex.bridge.refusals import explained
 from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
-from dataflex.trainers.session import Session
+
+if TYPE_CHECKING:
+    from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
 
@@ -42,7 +44,7 @@ _PARSERS = ("get_ray_args", "get_train_args")
 ORIGINS = "origins of rows"
 """Name of the check that rows can be followed to the data set they come from."""
 
-AnySession = TypeVar("AnySession", bound=Session)
+AnySession = TypeVar("AnySession", bound="Session")
 _NO_CODE = compile("", "", "exec")
 _GET_DATASET_ARGUMENTS = {"template", "model_args", "data_args", "training_args", "stage", "tokenizer", "processor"}
 

@@ -39,12 +39,13 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     from dataflex.bridge import llamafactory
-    from dataflex.trainers.dynamic import dynamic as make_trainer
-    from dataflex.trainers.session import Session
 
     if prepared is None:
         llamafactory.run_static(run.llamafactory, run.path.name)
         return
+    from dataflex.trainers.dynamic import dynamic as make_trainer
+    from dataflex.trainers.session import Session
+
     with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
 

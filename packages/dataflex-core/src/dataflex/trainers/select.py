@@ -13,6 +13,7 @@ from dataflex.errors import ComponentError
 from dataflex.schedule import Schedule
 from dataflex.trainers.planner import ComponentPlanner, Outcome
 from dataflex.trainers.session import Session
+from dataflex.trainers.time_limit import time_limit
 
 
 class SelectPlanner(ComponentPlanner):
@@ -47,7 +48,8 @@ class SelectPlanner(ComponentPlanner):
     def _warmup(self, num_samples: int) -> Any:
         if not hasattr(self.component, "warmup"):
             raise ComponentError("it has no warmup(num_samples, replacement); inherit from dataflex.Selector")
-        return self.component.warmup(num_samples, False)
+        with time_limit(self.session.run.timeout):
+            return self.component.warmup(num_samples, False)
 
     def _select(self, stage: int, step: int, num_samples: int) -> Any:
         available = {

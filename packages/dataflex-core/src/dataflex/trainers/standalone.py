@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dataflex import run_lock
 from dataflex.config import checks
 from dataflex.config.plan import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
@@ -16,6 +18,7 @@ from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
+from dataflex.run_record import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
 from dataflex.trainers.session import Session
@@ -91,6 +94,16 @@ class StandaloneMixin:
             self.session.check_domain_names(list(self.domain_rows))
             self.session.domains = self._domains()
         self.session.check(self.train_dataset, self.args)
+
+    def train(self: Any, *args: Any, **kwargs: Any) -> Any:
+        """Train; same arguments as ``transformers.Trainer.train``.
+
+        Raises:
+            ConfigError: when another run writes to the output directory.
+        """
+        writes = self.is_world_process_zero()
+        with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
+            return super().train(*args, **kwargs)  # type: ignore[misc]
 
     def _names_checkpoint(self, path: str) -> bool:
         return True  # whoever calls train() with a path has named it

@@ -55,6 +55,7 @@ class StopAtSignal(TrainerCallback):
         self.accelerator = accelerator
         self.stopped = False
         self._marked = 0.0  # when
+        self._limit: int | None = None
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
@@ -72,6 +73,18 @@ class StopAtSignal(TrainerCallback):
         """Stop here, if every rank does."""
         if self._agreed(int(state.global_step)):
             self.stopped = control.should_save = control.should_training_stop = True
+            if args.save_strategy == "best":  # an evaluation at this step would say that no checkpoint is due
+                control.should_evaluate = False
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Keep the checkpoint: with a limit of 1 the Trainer deletes, as training ends, any but the best one."""
+        if self.stopped:
+            self._limit, args.save_total_limit = args.save_total_limit, None
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Put the limit back."""
+        if self.stopped:
+            args.save_total_limit = self._limit
 
     def _agreed(self, step: int) -> bool:
         if self.accelerator.num_processes == 1:

@@ -21,6 +21,7 @@ import yaml
 
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
+from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase
 from dataflex_mixers_doremi.recorded_keys import changed_keys
@@ -78,7 +79,7 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
 
     Raises:
         ConfigError: when another call is still at work there, or settings have changed.
-        SystemExit: with the exit code of a phase that failed.
+        SystemExit: with the exit code of a phase that failed; with 0 after one that SIGTERM has stopped.
     """
     if int(os.environ.get("NNODES", "1")) > 1:
         raise ConfigError(
@@ -104,6 +105,9 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
                 further = "goes on from its last" if _has_checkpoint(phase) else "begins it anew: there is no"
                 logger.error("%s ended with exit code %d. The same command %s checkpoint.", phase.title, code, further)
                 raise SystemExit(code)
+            if not _has_ended(phase):
+                logger.warning("%s was stopped before its last step. The same command goes on from there.", phase.title)
+                raise SystemExit(0)
             _record(phase, complete=True)
 
 
@@ -165,6 +169,12 @@ def _digest(path: Path | None) -> str | None:
     if path is None or not path.is_file():
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _has_ended(phase: Phase) -> bool:
+    """Whether a run came to its last step: one that SIGTERM has stopped ends with code 0 too."""
+    info = RunRecord(phase.output_dir).info()
+    return info is not None and info.ending is not None
 
 
 def _has_checkpoint(phase: Phase) -> bool:
