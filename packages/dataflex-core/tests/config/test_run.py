@@ -197,6 +197,6 @@ def test_a_run_file_cannot_make_python_objects(write, tmp_path, monkeypatch, tex
 
 def test_an_override_cannot_make_python_objects(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ConfigError, match=r"(?s)run.yaml cannot be read: .*could not determine a constructor"):
+    with pytest.raises(ConfigError, match=r"(?s)the command line cannot be read: .*could not determine a constructor"):
         read_run_file(write(SELECT), [f"seed={OBJECT}"])
     assert not (tmp_path / "pwned").exists()
