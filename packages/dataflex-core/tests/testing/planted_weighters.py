@@ -169,7 +169,7 @@ class NoBackward(SoundOldStyle):
         return ctx.compute_loss(model, inputs).detach()
 
 
-@register_weighter("training_step_learns:attached")
+@register_weighter("training_step_learns+attached")
 class Attached(SoundOldStyle):
     """Returns the loss with its graph."""
 
@@ -187,7 +187,7 @@ class Impatient(SoundOldStyle):
         return super().training_step(ctx, model, inputs, use_weighter=True)
 
 
-@register_weighter("warm_up_is_unweighted:accumulation")
+@register_weighter("warm_up_is_unweighted+accumulation")
 class Undivided(SoundOldStyle):
     """Adds up the micro-batches of a step."""
 
