@@ -72,6 +72,6 @@ def test_a_record_that_names_a_file_outside_the_run_is_refused_even_in_the_last_
     log = DecisionLog(tmp_path)
     log.append(decision(20, **{name: reference}))
     with pytest.raises(
-        ConfigError, match=rf"{name}: .* \(from decisions.jsonl, step 20\) leads out of the run's output"
+        ConfigError, match=rf"line \d is not a decision record .*{name}.* leads out of the run's output"
     ):
         list(log)

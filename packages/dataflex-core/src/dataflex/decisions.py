@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import files, records
-from dataflex.errors import ConfigError
 from dataflex.spec import Kind
 
 SCHEMA = 1
@@ -75,17 +74,13 @@ class Decision:
         """Read one line; fields of a later schema are ignored.
 
         Raises:
-            ValueError: if a field is missing or of another type.
-            ConfigError: if it names a file outside the run's output directory, which no run writes.
+            ValueError: if a field is missing or of another type, or names a file outside the run's output directory.
         """
         decision = records.from_fields(cls, json.loads(line))
         for name in ("result_ref", "plan_ref"):
             reference = str(getattr(decision, name))
             if files.leads_outside(reference):
-                raise ConfigError(
-                    f"{name}: {reference!r} (from {LOG_NAME}, step {decision.step}) leads out of the run's output "
-                    "directory. No run writes that: the file was changed. Move it away."
-                )
+                raise ValueError(f"{name!r} is {reference!r}, which leads out of the run's output directory")
         return decision
 
 
