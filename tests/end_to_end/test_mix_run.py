@@ -278,13 +278,13 @@ def test_a_changed_parameter_of_the_mixer_is_warned_about(workshop, train, caplo
         ([0.5, 0.3, 0.2], r"3 values for 2 domains \(tiny, other\)"),
         ([1.2, -0.2], r"not negative, but has other: -0\.2"),
         ([0.9, 0.6], r"must sum to 1, but sums to 1\.5 \(tiny: 0\.9, other: 0\.6\)"),
-        ([float("nan"), 1.0], r"finite.*tiny: nan"),
+        ([float("nan"), 1.0], r"must be a list of finite numbers"),
         ({"tiny": 0.5, "othr": 0.5}, r"unknown domain 'othr'. Did you mean 'other'\? Domains: tiny, other"),
     ],
     ids=["length", "negative", "sum", "nan", "name"],
 )
 def test_bad_proportions_are_refused_before_the_model_loads(workshop, train, no_model, proportions, message):
-    with pytest.raises(ConfigError, match=rf"(?s)init_mixture_proportions \(from run\.yaml\).*{message}"):
+    with pytest.raises(ConfigError, match=rf"(?s)init_mixture_proportions.*\(from run\.yaml\).*{message}"):
         train(workshop.run_file(**NOTE_MIX | {"init_mixture_proportions": proportions}))
 
 
