@@ -38,11 +38,18 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     options, prepared = check_run(run, plugin_values)
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
+    from dataflex import launch
     from dataflex.bridge import llamafactory
 
     if prepared is None:
         llamafactory.run_static(run.llamafactory, run.path.name)
-        return
+    else:
+        _train_dynamic(prepared, run, rank)
+    launch.end_rank(os.environ)
+
+
+def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
+    from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
     from dataflex.trainers.session import Session
 
