@@ -98,23 +98,27 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def bench(session: nox.Session) -> None:
-    """Measure what the documentation claims: nox -s bench -- --write keeps the figures. Wants a quiet machine."""
-    python = shared_environment(session)
-    for script in sorted((ROOT / "benchmarks").glob("*.py")):
-        if script.stem not in ("figures", "table"):
-            session.run(python, str(script), *session.posargs, env=QUIET)
-    session.run(python, str(ROOT / "benchmarks" / "table.py"), *session.posargs, env=QUIET)
+    """Measure what docs/performance.md says and make the page: hours, on a quiet machine. nox -s bench -- steps peers
 
-
-@nox.session(python=False)
-def bench_peers(session: nox.Session) -> None:
-    """Compare with other implementations, each in an environment of its own on top of the shared one."""
+    Names after `--` are scripts of benchmarks/ to run again; the page keeps the other figures. `peers` compares with
+    PyPI's dataflex 1.1.0, in an environment of its own on top of the shared one.
+    """
     python = shared_environment(session)
-    # A path alone: the shared libraries are found, its editable packages (of the same import name) are not.
-    peer = overlay(session, python, "peer-dataflex-1.1.0", "{library}")
-    session.run(peer, "-m", "pip", "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
-    script = str(ROOT / "benchmarks" / "peers" / "dataflex_1x.py")
-    session.run(python, script, "--peer", peer, *session.posargs, env=QUIET)
+    measured = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("figures", "table")}
+    known = [*sorted(measured), "peers"]
+    if unknown := set(session.posargs) - set(known):
+        session.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    for name in session.posargs or known:
+        if name == "peers":
+            # A path alone: the shared libraries are found, its editable packages (of the same import name) are not.
+            peer = overlay(session, python, "peer-dataflex-1.1.0", "{library}")
+            session.run(peer, "-m", "pip", "install", "--quiet", "--no-deps", "dataflex==1.1.0", "traker==0.3.2")
+            script = ROOT / "benchmarks" / "peers" / "dataflex_1x.py"
+            session.run(python, str(script), "--peer", peer, "--write", env=QUIET)
+        else:
+            session.run(python, str(measured[name]), "--write", env=QUIET)
+    session.run(python, str(ROOT / "benchmarks" / "table.py"), "--write", env=QUIET)
+    session.run(python, "docs/write_performance.py", env=QUIET)
 
 
 @nox.session(python=False)

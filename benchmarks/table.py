@@ -28,7 +28,7 @@ def gather(row: dict[str, Any]) -> dict[str, Any]:
     path = figures.RESULTS / f"{file}.json"
     kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"figures": {}}
     if name not in kept["figures"]:
-        raise SystemExit(f"{path} has no figure {name!r}: run benchmarks/{file}.py --write (nox -s bench, bench_peers)")
+        raise SystemExit(f"{path} has no figure {name!r}: nox -s bench measures it")
     found = kept["figures"][name]
     made_by = {key: kept[key] for key in ("command", "machine", "threads", "versions")}
     return {**row, **found, **made_by, "met": _met(row.get("reach"), found["median"])}

@@ -36,9 +36,8 @@ def page() -> str:
         "<!-- Made from benchmarks/results/ by `nox -s docs -- --write`; the text around the tables is in "
         "docs/write_performance.py. -->\n# Performance",
         f"Every figure of this page was measured by a script of `benchmarks/`; [{path.name}](../benchmarks/results/"
-        f"{path.name}) keeps them with their commands. `nox -s bench -- --write` and `nox -s bench_peers -- --write` "
-        "measure again, `nox -s docs -- --write` makes the page. What is measured beside what was settled before, in "
-        "[rows.yaml](../benchmarks/rows.yaml).",
+        f"{path.name}) keeps them with their commands. `nox -s bench` measures again and makes the page. What is "
+        "measured beside what was settled before, in [rows.yaml](../benchmarks/rows.yaml).",
         _setting(rows),
         f"**{aims - len(missed)} of {aims} aims are reached.**"
         + "".join(f"\n- Missed: {row['what']} ({row['beside']}; {row['model']}): {_median(row)}, "

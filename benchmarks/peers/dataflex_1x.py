@@ -1,10 +1,9 @@
 """Selectors here beside those of PyPI's ``dataflex`` 1.1.0: the same model, candidates and eval rows, end to end.
 
-The two share an import name, so each runs in fresh processes of its own environment, alternately (the session
-``bench_peers`` makes the other one). Timed is one call of ``select``, in CPU seconds of that process and its loader
+The two share an import name, so each runs in fresh processes of its own environment, alternately (``nox -s bench
+-- peers`` makes the other one). Timed is one call of ``select``, in CPU seconds of that process and its loader
 workers; imports are not. The peer runs at its defaults: LESS at width 8192 and in half precision, scoring by loss one
-row at a time. Each pair of
-the peer's LESS takes minutes.
+row at a time. Each pair of the peer's LESS takes minutes.
 """
 
 from __future__ import annotations

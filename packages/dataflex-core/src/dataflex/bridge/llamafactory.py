@@ -27,6 +27,7 @@ from dataflex.bridge.refusals import explained
 from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
+from dataflex.importing import uncollected
 
 if TYPE_CHECKING:
     from dataflex.trainers.session import Session
@@ -125,6 +126,12 @@ def _names(given: Any) -> list[str]:
     return [str(name).strip() for name in (given.split(",") if isinstance(given, str) else given or ())]
 
 
+@uncollected()
+def load_training() -> ModuleType:
+    """Import what every training run needs, ``llamafactory.train.tuner``, and return it. Takes seconds."""
+    return importlib.import_module("llamafactory.train.tuner")
+
+
 def run_static(arguments: Mapping[str, Any], source: str) -> None:
     """Train with LlamaFactory itself.
 
@@ -139,8 +146,7 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
 
 
 def _run_exp(arguments: dict[str, Any], source: str) -> None:
-    from llamafactory.train import tuner
-
+    tuner = load_training()
     with contextlib.ExitStack() as stack:
         for parser in _PARSERS:
             if hasattr(tuner, parser):  # without it, a refusal keeps its traceback

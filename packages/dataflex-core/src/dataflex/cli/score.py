@@ -84,6 +84,9 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         return
     command = ["score", str(run_file), *overrides, *options.arguments()]
     if not restarts_under_torchrun(command, plugins):
+        from dataflex.bridge import llamafactory
+
+        llamafactory.load_training()
         from dataflex.offline.job import ScoringJob
 
         ScoringJob(request, prepared, asked, folder, keep).run(rank)

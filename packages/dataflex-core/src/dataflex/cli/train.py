@@ -14,6 +14,7 @@ from dataflex.config import checks
 from dataflex.config.plan import PreparedRun, prepare
 from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
+from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER
@@ -41,6 +42,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     from dataflex import launch
     from dataflex.bridge import llamafactory
 
+    llamafactory.load_training()
     if prepared is None:
         llamafactory.run_static(run.llamafactory, run.path.name)
     else:
@@ -103,6 +105,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
     return True
 
 
+@uncollected()
 def check_keys(run: RunFile) -> None:
     """Refuse keys LlamaFactory does not know, and words where it wants numbers or other words.
 
