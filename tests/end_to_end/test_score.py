@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tiny_runs import NOTE_SELECT, POOL, call
 
 from dataflex.cli.score import ScoreOptions, run_score
 from dataflex.errors import ConfigError
+from dataflex.offline.job import ScoringJob
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +153,25 @@ def test_a_killed_command_goes_on_where_it_stopped(component, workshop, score):
     assert code == 0
     assert left == batches - 3
     np.testing.assert_array_equal(scores_of(workshop.out / "killed"), scores_of(workshop.out / "whole"))
+
+
+@pytest.mark.fault("two commands with one --out of dataflex score", kept="the scores of the one that was there first")
+def test_two_commands_do_not_write_to_one_folder(workshop, score, monkeypatch, seen):
+    run_file, out = workshop.run_file(**RUN | {"component_name": "loss"}), workshop.out / "shared"
+    read = ScoringJob._look
+
+    def look(job, pool):
+        with pytest.raises(
+            ConfigError, match=rf"another run writes to --out {out} \(process {os.getpid()} on "
+        ) as error:
+            score(run_file, out)
+        seen(str(error.value))
+        read(job, pool)
+
+    monkeypatch.setattr(ScoringJob, "_look", look)
+    score(run_file, out)
+    assert len(scores_of(out))
+    assert not (out / "work").exists()
 
 
 def sharegpt(words: int, *, valid: bool = True) -> dict[str, object]:

@@ -16,12 +16,13 @@ NAME = "lock"
 
 
 @contextlib.contextmanager
-def hold(output_dir: Path, folder: str) -> Iterator[None]:
+def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[None]:
     """Keep other runs out of an output directory; a process that dies, however, lets go of it.
 
     Args:
         output_dir: It is made if need be, and removed again if nothing was written to it.
         folder: Name of our folder in it, where the lock is.
+        named: The key or option that names the directory, for messages.
 
     Raises:
         ConfigError: if another run holds it, or it cannot be written to.
@@ -32,7 +33,7 @@ def hold(output_dir: Path, folder: str) -> Iterator[None]:
         handle = path.open("a+", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"output_dir: {output_dir} cannot be written to ({error.strerror or error}: {error.filename}). Name "
+            f"{named} {output_dir} cannot be written to ({error.strerror or error}: {error.filename}). Name "
             "another one, or mend its permissions."
         ) from error
     with handle:
@@ -40,8 +41,8 @@ def hold(output_dir: Path, folder: str) -> Iterator[None]:
             os.register_at_fork(after_in_child=handle.close)
         if not (_locked(handle.fileno()) and _is_at(path, handle.fileno())):
             raise ConfigError(
-                f"another run writes to output_dir: {output_dir}{_holder(path)}. Give this one an output_dir of its "
-                "own, or wait for the other to end."
+                f"another run writes to {named} {output_dir}{_holder(path)}. Give this one a directory of its own, or "
+                "wait for the other to end."
             )
         handle.truncate(0)
         handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))

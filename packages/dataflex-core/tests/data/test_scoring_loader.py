@@ -106,6 +106,29 @@ def test_a_pool_of_dicts_is_unharmed_by_a_collator_that_pops() -> None:
     assert rows == pool([2, 3])
 
 
+class Broken(list[dict[str, list[int]]]):
+    """Rows of which one cannot be read."""
+
+    broken: int | None = 7
+
+    def __getitem__(self, row: Any) -> Any:
+        if row == self.broken:
+            raise OSError("shard-00003.arrow")
+        return super().__getitem__(row)
+
+
+def test_a_row_that_cannot_be_read_is_named_wherever_that_shows() -> None:
+    rows = Broken(pool([3] * 20))
+    told = r"^row 7 of the pool could not be read: OSError: shard-00003\.arrow$"
+    with pytest.raises(ComponentError, match=told):  # while lengths are looked at
+        ScoringLoader(rows, PadCollator(), np.arange(20))
+    rows.broken = None
+    loader = ScoringLoader(rows, PadCollator(), np.arange(20), max_batch=4)
+    rows.broken = 7
+    with pytest.raises(ComponentError, match=told):  # while a batch is made
+        list(loader)
+
+
 def test_batches_are_moved_to_the_device() -> None:
     loader = ScoringLoader(pool([2, 3]), PadCollator(), np.arange(2), token_budget=100, device=torch.device("meta"))
     assert [batch["input_ids"].device.type for _, batch in loader] == ["meta"]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.data.unreadable import naming_unreadable
 from dataflex.errors import ComponentError
 
 Rows = npt.NDArray[np.int64]
@@ -38,6 +39,8 @@ class ScoringLoader:
     has none left repeats the shortest batch with an empty array of rows: run it, and drop the result.
 
     Collating may draw from the global generators (a random collator): iterate inside the engine's random scope.
+
+    A row that cannot be read ends the iteration with a :class:`~dataflex.errors.ComponentError` that names it.
 
     Args:
         dataset: Map-style pool; ``dataset[row]`` gives a mapping of features.
@@ -94,7 +97,9 @@ class ScoringLoader:
 
     def _collate(self, rows: Rows) -> dict[str, Any]:
         fetch = getattr(self.dataset, "__getitems__", None)
-        features = fetch(rows.tolist()) if fetch is not None else [self.dataset[row] for row in rows.tolist()]
+        wanted = rows.tolist()
+        with naming_unreadable(self.dataset, wanted):
+            features = fetch(wanted) if fetch is not None else [self.dataset[row] for row in wanted]
         batch = dict(self.collator([dict(feature) for feature in features]))  # copies: collators pop keys
         if self.device is None:
             return batch
@@ -127,7 +132,7 @@ def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
         Lengths, shape of ``rows``.
 
     Raises:
-        ComponentError: when the rows hold no token column.
+        ComponentError: when the rows hold no token column, or one cannot be read.
     """
     chosen = np.asarray(rows, dtype=np.int64)
     if not len(chosen):
@@ -136,10 +141,12 @@ def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
         lengths = _arrow_lengths(dataset, chosen)
         if lengths is not None:
             return lengths
-    columns = _token_columns(list(dataset[int(chosen[0])]))
+    columns: list[str] = []
     lengths = np.zeros(len(chosen), np.int64)
     for place, row in enumerate(chosen.tolist()):
-        features = dataset[row]
+        with naming_unreadable(dataset, [row]):
+            features = dataset[row]
+        columns = columns or _token_columns(list(features))
         lengths[place] = sum(len(features[column]) for column in columns)
     return lengths
 

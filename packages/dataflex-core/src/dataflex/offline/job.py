@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from dataflex import checkpoints, state
+from dataflex import checkpoints, run_lock, state
 from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
 from dataflex.config.plan import PreparedRun
@@ -18,7 +19,7 @@ from dataflex.distributed import leave_group
 from dataflex.errors import ConfigError
 from dataflex.offline.folder import ScoreFolder
 from dataflex.offline.keep import Keep, write_dataset
-from dataflex.offline.request import ScoreRequest
+from dataflex.offline.request import WORK, ScoreRequest
 from dataflex.offline.scores import PoolScores, read_scores, write_summary
 from dataflex.offline.table import show_kept, show_scores
 from dataflex.trainers.scoring import Scored, ScoringSession, scoring
@@ -56,17 +57,19 @@ class ScoringJob:
             rank: Of this process; 0 writes and shows.
 
         Raises:
-            DataFlexError: as a training run, and when the folder holds scores of another pool.
+            DataFlexError: as a training run, when the folder holds scores of another pool, and when another command
+                writes to it.
         """
         checkpoint = self.request.checkpoint
         if checkpoint is not None and (checkpoint / state.FOLDER).is_dir():
             checkpoints.require_valid(checkpoint)
-        try:
-            llamafactory.run_dynamic(self.session, scoring, self.prepared.plan.arguments, self.tracer)
-        except Scored as scored:
-            if rank == 0:
-                self._write(scored)
-            leave_group()
+        with run_lock.hold(self.folder.path, WORK, "--out") if rank == 0 else contextlib.nullcontext():
+            try:
+                llamafactory.run_dynamic(self.session, scoring, self.prepared.plan.arguments, self.tracer)
+            except Scored as scored:
+                if rank == 0:
+                    self._write(scored)
+                leave_group()
 
     def _look(self, pool: Any) -> None:
         """See the pool before the model loads; the scores may be there already."""

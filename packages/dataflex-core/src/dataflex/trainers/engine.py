@@ -26,6 +26,7 @@ from dataflex import errors
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
+from dataflex.data.unreadable import name_unreadable
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
@@ -161,13 +162,7 @@ class Engine:
         """What to say when the loader fails at a micro-batch; it reads one ahead."""
         step, dataset = int(self.trainer.state.global_step), self.trainer.train_dataset
         ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
-        culprit = f"a row of the micro-batch {ahead}"
-        for row in ahead:
-            try:
-                dataset[row]
-            except Exception:
-                culprit = f"row {row} of the pool"
-                break
+        culprit = name_unreadable(dataset, ahead)
         kept = self.trainer.keep_progress() if self.trainer.accelerator.num_processes == 1 else None
         after = f" Once it is mended, resume from {kept}." if kept else ""
         return OneRankError(f"{culprit} could not be read at step {step}: {errors.reason(error)}.{after}")
