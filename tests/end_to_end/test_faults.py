@@ -114,9 +114,9 @@ def test_two_ranks_agree_on_the_step_to_stop_at(workshop, running, wait, seen):
 def test_an_output_directory_that_cannot_be_written_to_is_refused_before_anything_loads(workshop, seen):
     (workshop.out / "file").write_text("in the way")
     run_file = workshop.run_file("file", **RUN)
-    done = call(*command(run_file))
-
-    message = seen(done.stderr[done.stderr.index("Error: ") :])
-    assert done.returncode == 2
-    assert f"output_dir: {workshop.out / 'file'} cannot be written to" in message
-    assert "Loading weights" not in done.stderr
+    for environ in ({}, {"FORCE_TORCHRUN": "1"}):
+        done = call(*command(run_file), **environ)
+        message = seen(done.stderr[done.stderr.index("Error: ") :])
+        assert done.returncode == 2
+        assert f"output_dir: {workshop.out / 'file'} cannot be written to" in message
+        assert "Loading weights" not in done.stderr and "torch.distributed" not in done.stderr

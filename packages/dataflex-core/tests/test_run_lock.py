@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.run_lock import hold
+from dataflex.run_lock import hold, require_writable
 
 
 @contextlib.contextmanager
@@ -107,3 +107,16 @@ def test_a_directory_that_may_not_be_written_to_is_refused_by_its_name(tmp_path:
     refused = pytest.raises(ConfigError, match=r"readonly cannot be written to \(Permission denied")
     with without_privileges(), refused, hold(folder, "dataflex"):
         pass
+
+
+@pytest.mark.parametrize("name", ["", "deeper", "deeper/still"])
+def test_what_could_not_be_written_to_is_found_without_writing(name: str, tmp_path: Path) -> None:
+    closed, taken, free = tmp_path / "closed", tmp_path / "taken", tmp_path / "free"
+    closed.mkdir(mode=0o555)
+    taken.write_text("in the way")
+    with without_privileges(), pytest.raises(ConfigError, match=rf"{closed / name} .*\(Permission denied: "):
+        require_writable(closed / name)
+    with pytest.raises(ConfigError, match=rf"{taken / name} cannot be written to \(Not a directory: {taken}\)"):
+        require_writable(taken / name)
+    require_writable(free / name)
+    assert not free.exists()

@@ -32,10 +32,7 @@ def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+", encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"{named} {output_dir} cannot be written to ({error.strerror or error}: {error.filename}). Name "
-            "another one, or mend its permissions."
-        ) from error
+        raise _not_writable(named, output_dir, f"{error.strerror or error}: {error.filename}") from error
     with handle:
         if hasattr(os, "register_at_fork"):  # a loader's worker may outlive its run by seconds, and would hold the lock
             os.register_at_fork(after_in_child=handle.close)
@@ -54,6 +51,23 @@ def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[
             with contextlib.suppress(OSError):  # what holds anything stays
                 path.parent.rmdir()
                 output_dir.rmdir()
+
+
+def require_writable(output_dir: Path) -> None:
+    """Refuse an output directory that :func:`hold` could not write to; nothing is made.
+
+    Raises:
+        ConfigError: says what is in the way.
+    """
+    nearest = next(path for path in (output_dir, *output_dir.absolute().parents) if os.path.exists(path))
+    if not nearest.is_dir():
+        raise _not_writable("output_dir:", output_dir, f"Not a directory: {nearest}")
+    if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        raise _not_writable("output_dir:", output_dir, f"Permission denied: {nearest}")
+
+
+def _not_writable(named: str, output_dir: Path, why: str) -> ConfigError:
+    return ConfigError(f"{named} {output_dir} cannot be written to ({why}). Name another one, or mend its permissions.")
 
 
 def _locked(descriptor: int) -> bool:

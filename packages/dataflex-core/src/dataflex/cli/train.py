@@ -37,6 +37,8 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     for warning in checks.warnings(run):
         logger.warning(warning)
     options, prepared = check_run(run, plugin_values)
+    if prepared is not None and rank == 0:
+        run_lock.require_writable(prepared.plan.output_dir)  # here, since under torchrun every failure is code 1
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     from dataflex import launch
