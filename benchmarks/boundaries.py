@@ -53,7 +53,8 @@ def megabytes(what: str, folder: str) -> dict[str, float]:
         model=Qwen2ForCausalLM(config), args=args, train_dataset=[rows[row] for row in range(POOL)],
         eval_dataset=[rows[row] for row in range(8)], data_collator=pad, callbacks=[Watch()],
     ).train()  # fmt: skip
-    return {"few": seen[FEW + 1], "many": seen[MANY + 1]}
+    grown = (seen[MANY + 1] - seen[MANY // 2 + 1]) / (MANY - MANY // 2)
+    return {"few": seen[FEW + 1], "many": seen[MANY + 1], "kilobytes": grown * 1000}
 
 
 def main() -> None:
@@ -71,6 +72,7 @@ def main() -> None:
         runs = [figures.in_a_process(__file__, "--of", what) for _ in range(options.runs)]
         found[f"{what}: MB after {FEW}"] = figures.figure([run["few"] for run in runs])
         found[f"{what}: {MANY} over {FEW}"] = figures.figure([run["many"] / run["few"] for run in runs])
+        found[f"{what}: KB a boundary"] = figures.figure([run["kilobytes"] for run in runs])
     figures.show(found)
     if options.write:
         figures.keep("boundaries", found, pool=POOL, batch=BATCH)

@@ -101,9 +101,10 @@ def main() -> None:
         ]
     found = {f"{kind}, seconds": figures.figure([pair[kind] for pair in pairs]) for kind in KINDS}
     found["planned over stock"] = figures.figure([pair["planned"] / pair["stock"] for pair in pairs])
+    found |= {f"new run, {kind}: first step, seconds": figures.figure([started[kind]]) for kind in KINDS}
     figures.show(found)
     if options.write:
-        figures.keep("resume", found, rows=ROWS, batch=BATCH, domains=DOMAINS, first_step_of_a_new_run=started)
+        figures.keep("resume", found, rows=ROWS, batch=BATCH, domains=DOMAINS)
 
 
 if __name__ == "__main__":

@@ -41,6 +41,16 @@ def test_the_newest_table_holds_every_row_that_was_settled_before() -> None:
         assert kept["command"].startswith("python benchmarks/")
 
 
+def test_the_newest_table_holds_the_figures_that_the_scripts_kept() -> None:
+    table = json.loads(load("write_performance").newest().read_text(encoding="utf-8"))
+    for row in (row for part in table for row in part["rows"]):
+        file, _, name = row["figure"].partition("/")
+        kept = json.loads((RESULTS / f"{file}.json").read_text(encoding="utf-8"))
+        figure = kept["figures"][name]
+        assert {key: row[key] for key in figure} == figure, "run `python benchmarks/table.py --write`"
+        assert row["command"] == kept["command"]
+
+
 def test_every_test_of_a_fault_is_on_the_page_and_no_other() -> None:
     marked = {f"{path.relative_to(ROOT)}::{name}" for path in ROOT.glob("**/test_*.py") for name in faults(path)}
     seen = {record["test"] for record in json.loads((RESULTS / "faults.json").read_text(encoding="utf-8"))}

@@ -47,23 +47,28 @@ def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[
         try:
             yield
         finally:
-            path.unlink(missing_ok=True)
+            if _is_at(path, handle.fileno()):
+                path.unlink()
             with contextlib.suppress(OSError):  # what holds anything stays
                 path.parent.rmdir()
                 output_dir.rmdir()
 
 
-def require_writable(output_dir: Path) -> None:
+def require_writable(output_dir: Path, named: str = "output_dir:") -> None:
     """Refuse an output directory that :func:`hold` could not write to; nothing is made.
+
+    Args:
+        output_dir: It need not exist.
+        named: The key or option that names it, for messages.
 
     Raises:
         ConfigError: says what is in the way.
     """
     nearest = next(path for path in (output_dir, *output_dir.absolute().parents) if os.path.exists(path))
     if not nearest.is_dir():
-        raise _not_writable("output_dir:", output_dir, f"Not a directory: {nearest}")
+        raise _not_writable(named, output_dir, f"Not a directory: {nearest}")
     if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
-        raise _not_writable("output_dir:", output_dir, f"Permission denied: {nearest}")
+        raise _not_writable(named, output_dir, f"Permission denied: {nearest}")
 
 
 def _not_writable(named: str, output_dir: Path, why: str) -> ConfigError:

@@ -77,7 +77,7 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     check_keys(request.run)
     asked, folder = identity(request, prepared), ScoreFolder(options.out)
     if rank == 0:
-        folder.open(asked)
+        folder.check(asked)
     if folder.complete and keep is None:
         logger.info("%s holds these scores already.", options.out)
         show_scores(folder)

@@ -137,16 +137,19 @@ def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
     chosen = np.asarray(rows, dtype=np.int64)
     if not len(chosen):
         return np.zeros(0, np.int64)
-    if hasattr(dataset, "with_format") and hasattr(dataset, "column_names") and hasattr(dataset, "format"):
-        lengths = _arrow_lengths(dataset, chosen)
-        if lengths is not None:
-            return lengths
-    columns: list[str] = []
+    with naming_unreadable(dataset, chosen.tolist()):
+        if hasattr(dataset, "with_format") and hasattr(dataset, "column_names") and hasattr(dataset, "format"):
+            lengths = _arrow_lengths(dataset, chosen)
+            if lengths is not None:
+                return lengths
+        return _read_lengths(dataset, chosen)
+
+
+def _read_lengths(dataset: Any, chosen: Rows) -> Rows:
+    columns = _token_columns(list(dataset[int(chosen[0])]))
     lengths = np.zeros(len(chosen), np.int64)
     for place, row in enumerate(chosen.tolist()):
-        with naming_unreadable(dataset, [row]):
-            features = dataset[row]
-        columns = columns or _token_columns(list(features))
+        features = dataset[row]
         lengths[place] = sum(len(features[column]) for column in columns)
     return lengths
 

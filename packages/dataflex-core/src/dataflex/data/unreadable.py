@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dataflex.errors import ComponentError, reason
+from dataflex.errors import ComponentError, DataFlexError, reason
+
+_LISTED = 32  # rows a message names one by one
 
 
 def name_unreadable(dataset: Any, rows: Sequence[int]) -> str:
@@ -24,7 +26,7 @@ def name_unreadable(dataset: Any, rows: Sequence[int]) -> str:
             dataset[row]
         except Exception:  # whatever the pool raises
             return f"row {row} of the pool"
-    return f"a row of the batch {list(rows)}"
+    return f"a row of the batch {list(rows)}" if len(rows) <= _LISTED else f"one of {len(rows):,} rows of the pool"
 
 
 @contextlib.contextmanager
@@ -36,9 +38,11 @@ def naming_unreadable(dataset: Any, rows: Sequence[int]) -> Iterator[None]:
         rows: The rows.
 
     Raises:
-        ComponentError: naming it, for any error of the body.
+        ComponentError: naming it, for any error of the body but our own and a lack of memory.
     """
     try:
         yield
+    except (DataFlexError, MemoryError):
+        raise
     except Exception as error:
         raise ComponentError(f"{name_unreadable(dataset, rows)} could not be read: {reason(error)}") from error

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex import checkpoints, run_lock, state
+from dataflex import checkpoints, state
 from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
 from dataflex.config.plan import PreparedRun
@@ -19,7 +19,7 @@ from dataflex.distributed import leave_group
 from dataflex.errors import ConfigError
 from dataflex.offline.folder import ScoreFolder
 from dataflex.offline.keep import Keep, write_dataset
-from dataflex.offline.request import WORK, ScoreRequest
+from dataflex.offline.request import ScoreRequest
 from dataflex.offline.scores import PoolScores, read_scores, write_summary
 from dataflex.offline.table import show_kept, show_scores
 from dataflex.trainers.scoring import Scored, ScoringSession, scoring
@@ -63,7 +63,7 @@ class ScoringJob:
         checkpoint = self.request.checkpoint
         if checkpoint is not None and (checkpoint / state.FOLDER).is_dir():
             checkpoints.require_valid(checkpoint)
-        with run_lock.hold(self.folder.path, WORK, "--out") if rank == 0 else contextlib.nullcontext():
+        with self.folder.open(self.asked) if rank == 0 else contextlib.nullcontext():
             try:
                 llamafactory.run_dynamic(self.session, scoring, self.prepared.plan.arguments, self.tracer)
             except Scored as scored:
