@@ -89,6 +89,11 @@ def test_every_spoilt_file_is_taken_as_it_says_or_refused_by_name(resolve):
             ("bytes that are not UTF-8", b"selectors: {caf\xe9: 1}", "components.yaml cannot be read: 'utf-8' codec"),
             ("an interpolation of nothing", "selectors: {mine: {params: {focus: '${gone}'}}}", "key 'gone' not found"),
             ("a key that stands twice", "selectors: {}\nselectors: {}\n", "duplicate key selectors"),
+            (
+                "a number that stands twice among keys",
+                "selectors: {mine: {params: {points: {0: 1, 0: 2}}}}",
+                "found duplicate key 0",
+            ),
         ]
     ],
 )

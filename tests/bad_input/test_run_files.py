@@ -11,7 +11,7 @@ from dataflex.config.run import OUR_KEYS
 
 pytestmark = pytest.mark.slow  # thousands of run files, through LlamaFactory's parser
 
-CASES = 1200
+CASES = 1400
 PARAMETERS = sorted(
     {f"component_params.{name}" for keys in VALID.values() for name in keys.get("component_params", ())}
 )
@@ -22,6 +22,7 @@ def start(stage, folder, run):
     (folder / "run.yaml").write_text(run.text, encoding="utf-8")
     started = stage.start(folder / "run.yaml")
     if started.code == 0:
+        assert run.twice is None, run.what  # the last value would have won
         assert list(differences(started, run.asked)) == [], run.what
         return 0
     assert started.code == 2 and "Error: " in started.told and "Traceback" not in started.told
@@ -48,7 +49,7 @@ def test_odd_values_of_a_parameter_are_taken_as_they_are_or_refused_with_its_nam
 
 
 def test_every_mutated_run_file_is_taken_as_it_says_or_refused_with_the_key(stage, folder, rest):
-    seen = {0: set(), 2: set()}
+    seen, twice = {0: set(), 2: set()}, {"at top level": set(), "inside a value": set()}
 
     @settings(
         max_examples=CASES, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck)
@@ -56,7 +57,10 @@ def test_every_mutated_run_file_is_taken_as_it_says_or_refused_with_the_key(stag
     @given(run=mutated_run_files(rest))
     def every_one(run):
         seen[start(stage, folder, run)].add(run.text)
+        if run.twice is not None:
+            twice["inside a value" if len(run.twice[0]) > 1 else "at top level"].add(run.text)
 
     every_one()
     assert len(seen[0] | seen[2]) >= 1000
     assert len(seen[0]) >= 100
+    assert min(map(len, twice.values())) >= 50

@@ -29,6 +29,10 @@ def started(stage, folder):
 
 UNREADABLE = {
     "a key that stands twice": ("{run}update_step: 4\n", "duplicate key update_step"),
+    "a number that stands twice among keys": (
+        "{run}mixture_max_epochs: {{0: 1, 0x0: 2}}\n",
+        "found duplicate key 0x0",
+    ),
     "two documents": ("{run}---\n{run}", "expected a single document"),
     "a list": ("- update_step: 3\n", "holds a list, not keys and values"),
     "a text": ("dynamic_select\n", "unknown key dynamic_select"),
@@ -130,6 +134,7 @@ REFUSED = {
     "component_params.focsu=low": "no parameter 'focsu' (from the command line). Did you mean 'focus'?",
     "component_params=low": "component_params: 'low' (from the command line) must be a mapping",
     "component_params.quantiles[0]=0.3": "component_params.quantiles[0]=0.3 on the command line, over",
+    "mixture_max_epochs={0: 1, 0: 2}": "the command line cannot be read: while constructing a mapping",
     "upd\u0430te_step=4": "unknown key upd\u0430te_step (from the command line)",
     "plot_loss=[": "the command line cannot be read",
     "plot_loss=" + "[" * 10**4: "the command line cannot be read",

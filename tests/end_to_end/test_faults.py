@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from tiny_runs import NOTE_SELECT, call, kill_all, weights_digest
 
 pytestmark = pytest.mark.slow
 
 RUN = NOTE_SELECT | {"component_name": "random", "component_params": None, "components_cfg_file": None}
+SCORING = RUN | {"component_name": "less", "component_params": {"shard_seconds": 1e-6}, "val_size": 8}
 WAITING = RUN | {"component_name": "waiting", "warmup_step": 5, "update_step": 15, "update_times": 1}
 WAITS = """
 import time
@@ -120,3 +123,26 @@ def test_an_output_directory_that_cannot_be_written_to_is_refused_before_anythin
         assert done.returncode == 2
         assert f"output_dir: {workshop.out / 'file'} cannot be written to" in message
         assert "Loading weights" not in done.stderr and "torch.distributed" not in done.stderr
+
+
+@pytest.mark.fault("the disk is full while scores are kept in cache_dir", kept="the run: it goes on without them")
+def test_scores_that_cannot_be_kept_change_nothing_in_the_run(workshop, train, monkeypatch, caplog, seen):
+    train(workshop.run_file("whole", **SCORING))
+    assert "scores could not be kept" not in caplog.text
+
+    def full(path, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr("dataflex.scoring.shards.write_atomically", full)
+    train(workshop.run_file("full", **SCORING))
+
+    told = [message for message in caplog.messages if message.startswith("scores could not be kept in ")]
+    assert len(told) >= 2 and "[Errno 28] No space left on device" in seen(told[0])  # at both boundaries
+    whole, without = (workshop.out / name for name in ("whole", "full"))
+    plans = sorted(path.relative_to(whole) for path in (whole / "decisions").glob("*.npy"))
+    assert len(plans) >= 2
+    for plan in plans:
+        np.testing.assert_array_equal(
+            np.load(without / plan, allow_pickle=False), np.load(whole / plan, allow_pickle=False)
+        )
+    assert weights_digest(without) == weights_digest(whole)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -152,11 +152,13 @@ class Mutated:
         what: What was done to it.
         keys: Its keys.
         touched: Names of the keys that were mutated: one of them has to be named when it is refused.
+        twice: Path of a key that the text holds once more, and its value there; ``None`` if every key stands once.
     """
 
     what: str
     keys: Mapping[str, Any]
     touched: tuple[str, ...]
+    twice: tuple[tuple[Any, ...], Any] | None = None
 
     def is_named_in(self, message: str) -> bool:
         """Whether a message names a key that was touched, or one that another choice leaves over."""
@@ -180,7 +182,8 @@ class Mutated:
     @property
     def text(self) -> str:
         """The run file as YAML."""
-        return "".join(f"{_render(key)}: {_render(value)}\n" for key, value in self.keys.items())
+        pairs = self.keys.items() if self.twice is None else _once_more(self.keys, *self.twice)
+        return "".join(f"{_render(key)}: {_render(value)}\n" for key, value in pairs)
 
 
 def with_value(key: str, value: Any, rest: Mapping[str, Any]) -> Mutated:
@@ -202,7 +205,8 @@ def with_value(key: str, value: Any, rest: Mapping[str, Any]) -> Mutated:
 
 @st.composite
 def mutated_run_files(draw: st.DrawFn, rest: Mapping[str, Any]) -> Mutated:
-    """A valid run file of any train type with one to three mutations of DataFlex's keys.
+    """A valid run file of any train type with one to three mutations of DataFlex's keys. In one of six a key stands
+    twice, which may be all that is wrong with it: one of DataFlex or LlamaFactory, or one inside a value.
 
     Args:
         draw: Hypothesis.
@@ -210,10 +214,11 @@ def mutated_run_files(draw: st.DrawFn, rest: Mapping[str, Any]) -> Mutated:
     """
     name = draw(st.sampled_from(sorted(VALID)))
     run = Mutated(f"{name}:", {**rest, **VALID[name]}, ())
-    for _ in range(draw(st.sampled_from((1, 1, 1, 2, 3)))):
+    doubled = draw(st.integers(0, 5)) == 5
+    for _ in range(draw(st.sampled_from((0, 0, 0, 1, 2) if doubled else (1, 1, 1, 2, 3)))):
         mutate = draw(st.sampled_from(_MUTATIONS))
         run = mutate(draw, run)
-    return run
+    return _twice(draw, run) if doubled else run
 
 
 def _odd_value(draw: st.DrawFn, run: Mutated) -> Mutated:
@@ -272,6 +277,23 @@ def _moved(draw: st.DrawFn, run: Mutated) -> Mutated:
     return Mutated(f"{run.what} {key} among the parameters;", keys, (*run.touched, key))
 
 
+def _twice(draw: st.DrawFn, run: Mutated) -> Mutated:
+    """The same value twice, or another one the second time."""
+    paths = list(_paths(run.keys))
+    inner = [(path, value) for path, value in paths if len(path) > 1]
+    path, value = draw(st.sampled_from(inner if inner and draw(st.booleans()) else paths))
+    again = value if draw(st.booleans()) else draw(_VALUES)
+    where = ".".join(map(str, path))
+    return Mutated(f"{run.what} {where} twice;", run.keys, (*run.touched, str(path[-1])), (path, again))
+
+
+def _paths(values: Mapping[Any, Any], above: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    for key, value in values.items():
+        yield (*above, key), value
+        if isinstance(value, dict):
+            yield from _paths(value, (*above, key))
+
+
 def _changed(run: Mutated, what: str, key: str, value: Any) -> Mutated:
     inner = map(str, value) if isinstance(value, dict) else ()
     return Mutated(f"{run.what} {what} {key};", {**run.keys, key: value}, (*run.touched, key, *inner))
@@ -296,9 +318,29 @@ _MUTATIONS = (
 )
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """A mapping in which a key may stand twice."""
+
+    pairs: Sequence[tuple[Any, Any]]
+
+    def items(self) -> Iterable[tuple[Any, Any]]:
+        return self.pairs
+
+
+def _once_more(values: Mapping[Any, Any], path: tuple[Any, ...], again: Any) -> list[tuple[Any, Any]]:
+    """The pairs of a mapping, with the key at a path once more behind its neighbours."""
+    name, *rest = path
+    if not rest:
+        return [*values.items(), (name, again)]
+    return [
+        (key, _Pairs(_once_more(each, tuple(rest), again)) if key == name else each) for key, each in values.items()
+    ]
+
+
 def _render(value: Any) -> str:
     """A value as YAML in one line: texts stay texts, whatever they look like."""
-    if isinstance(value, dict):
+    if isinstance(value, (dict, _Pairs)):
         return "{" + ", ".join(f"{_render(key)}: {_render(each)}" for key, each in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(_render, value)) + "]"

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dataflex.config.reading import read_dotlist
 from dataflex.console import print_table, stderr, stdout
 from dataflex.errors import ConfigError
 from dataflex.spec import Kind
@@ -61,7 +62,7 @@ def _values(params: Sequence[str]) -> dict[str, Any]:
         if not item.partition("=")[0] or "=" not in item:
             raise ConfigError(f"--param {item}: write --param key=value.")
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(list(params)), resolve=True)
+        values = OmegaConf.to_container(read_dotlist(params), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"--param {' '.join(params)} cannot be read: {error}") from error
     assert isinstance(values, dict)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.config.keys import PRESET_KEYS
-from dataflex.config.reading import look_for, naming
+from dataflex.config.reading import look_for, naming, read_yaml
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
@@ -97,7 +97,7 @@ def _read(path: Path, run: RunFile, kind: Kind) -> Any:
     from omegaconf import OmegaConf
 
     with naming(f"components_cfg_file {path}"):
-        file = OmegaConf.load(path)
+        file = read_yaml(path)
         if not OmegaConf.is_dict(file):
             raise ConfigError(f"components_cfg_file {path} holds {OmegaConf.to_object(file)!r}, not sections.")
         _refuse_misspelt(path, file)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.config.keys import RUN_KEYS
-from dataflex.config.reading import look_for, naming, parse_json
+from dataflex.config.reading import look_for, naming, parse_json, read_dotlist, read_yaml
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.plugins.options import PluginOptions
@@ -173,13 +173,13 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         if not all(key.split(".")):
             raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
     with naming("the command line"):
-        cli = OmegaConf.from_dotlist(list(overrides))
+        cli = read_dotlist(overrides)
     with naming(f"run file {path}"):
         if path.suffix == ".json":
             written = parse_json(path.read_text(encoding="utf-8"))
             given = OmegaConf.create(written) if isinstance(written, (dict, list)) else written
         else:
-            given = OmegaConf.load(path)
+            given = read_yaml(path)
         if not OmegaConf.is_dict(given):
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
