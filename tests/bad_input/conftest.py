@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,12 +23,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def stage(folder: Path) -> Iterator[Stage]:
-    logger = logging.getLogger("dataflex")
-    level, handlers = logger.level, list(logger.handlers)
     with stage_without_model() as stage:
         yield stage
-    logger.setLevel(level)
-    logger.handlers[:] = handlers
 
 
 @pytest.fixture(scope="module")

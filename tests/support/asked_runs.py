@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
+import logging
 import math
 import random
 from collections.abc import Iterator, Mapping
@@ -68,13 +69,16 @@ class Stage:
 def stage_without_model() -> Iterator[Stage]:
     """Let runs go through everything of ours and ``get_train_args``, and end where LlamaFactory would load a model.
 
-    Data sets have :data:`POOL` rows and are read from nowhere. The global generators are left as they were.
+    Data sets have :data:`POOL` rows and are read from nowhere. The global generators and the logger are left as they
+    were.
     """
     import torch
     from llamafactory.train import tuner
 
     from dataflex.bridge import llamafactory
 
+    logger = logging.getLogger("dataflex")
+    level, handlers = logger.level, list(logger.handlers)
     stage, states = Stage(), (random.getstate(), np.random.get_state(), torch.get_rng_state())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DISABLE_VERSION_CHECK", "1")
@@ -102,6 +106,8 @@ def stage_without_model() -> Iterator[Stage]:
             random.setstate(states[0])
             np.random.set_state(states[1])
             torch.set_rng_state(states[2])
+            logger.setLevel(level)
+            logger.handlers[:] = handlers
 
 
 def _only_load(workflow: Any) -> Any:
