@@ -91,6 +91,8 @@ def test_cache_dir_and_seed_belong_to_every_component():
 def test_the_runs_own_names_are_checked_too():
     with pytest.raises(ConfigError, match=r"component_params.seed: 'abc' \(from run.yaml\): .*valid integer"):
         bind(entry(), [("run.yaml", {"seed": "abc"})])
+    with pytest.raises(ConfigError, match=r"component_params.seed: -1 \(from run.yaml\) must be at least 0"):
+        bind(entry(), [("run.yaml", {"seed": -1})])
 
 
 def test_a_class_without_params_has_its_constructors():

@@ -132,6 +132,9 @@ def bind(entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]]) -
         for name, value in given.items()
         if name in RUN_NAMES
     }
+    if run_values.get("seed", 0) < 0:  # numpy's generators take none below 0, and would say so at a boundary
+        where = _where("seed", given["seed"], sources["seed"])
+        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: {where} must be at least 0.")
     declared = entry.load_params()
     if declared is not None:
         params = _validate_dataclass(entry, declared, own, sources)
