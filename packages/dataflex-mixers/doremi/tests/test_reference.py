@@ -205,7 +205,7 @@ def test_the_same_tokenizer_passes_without_a_word(
     tmp_path: Path, spoken: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     check_vocabulary(str(spoken), speaking(tmp_path, spoken))
-    assert not caplog.records
+    assert not [record for record in caplog.records if record.name.startswith("dataflex")]
 
 
 def test_a_reference_without_a_tokenizer_is_named_and_compared_by_size(
