@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.context import RunContext, logger
+from dataflex.components.old_selector import OldSelectorMethods
 from dataflex.components.stateful import Stateful
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Selection:
     scores: npt.NDArray[np.float64] | None = None
 
 
-class Selector(Stateful):
+class Selector(OldSelectorMethods, Stateful):
     """Base class of selectors.
 
     A native class keeps the inherited constructor, ``(params, context)``, and finds both as attributes. A class in

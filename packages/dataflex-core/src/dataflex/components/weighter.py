@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from dataflex.components.context import RunContext, logger
+from dataflex.components.old_weighter import OldWeighterMethods
 from dataflex.components.stateful import Stateful
 from dataflex.components.weight_context import WeightContext, WeightedStep
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["WeightContext", "WeightedStep", "Weighter", "logger"]
 
 
-class Weighter(Stateful):
+class Weighter(OldWeighterMethods, Stateful):
     """Base class of native weighters, which define :meth:`weights` and leave the loss to the framework.
 
     A class in the style of the design note needs no base class. It defines, in place of ``weights``, one of

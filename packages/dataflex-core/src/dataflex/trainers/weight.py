@@ -75,7 +75,7 @@ class WeightPlanner:
     @property
     def own_step(self) -> Callable[..., Any] | None:
         """The component's own ``training_step``, which then replaces the Trainer's."""
-        return None if self._native else getattr(self.component, "training_step", None)
+        return self.component.training_step if not self._native and has_own_step(self.component) else None
 
     def training_step(self, trainer: Any, model: Any, inputs: Any) -> Any:
         """Let the component do a micro-batch, warm-up included.
@@ -186,6 +186,12 @@ def overrides_weights(component: Any) -> bool:
     return own is not None and own is not Weighter.weights
 
 
+def has_own_step(component: Any) -> bool:
+    """Whether a component defines ``training_step`` itself: what :class:`Weighter` has is for ``super()`` only."""
+    own = getattr(component, "training_step", None)
+    return own is not None and getattr(own, "__func__", own) is not Weighter.training_step
+
+
 def _window(component: Any) -> Any:
     """The window a native weighter asks for, with or without our base class; other styles have no normaliser."""
     return getattr(component, "window", Weighter.window) if overrides_weights(component) else Weighter.window
@@ -197,7 +203,7 @@ def _check(component: Any, title: str, *, native: bool) -> None:
     Raises:
         ComponentError: says what is missing, doubled or out of range.
     """
-    own_step = hasattr(component, "training_step")
+    own_step = has_own_step(component)
     if native and own_step:
         raise ComponentError(
             f"{title} has both weights() and training_step(), of which only one can make the loss. Leave one out."

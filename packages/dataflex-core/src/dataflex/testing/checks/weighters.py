@@ -14,7 +14,7 @@ from dataflex.testing.bench import STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.testing.weighter_bench import ACCUMULATED, SAMPLES, MicroBatch, Trained, WeighterBench
-from dataflex.trainers.weight import overrides_weights
+from dataflex.trainers.weight import has_own_step, overrides_weights
 
 _GRADIENT_TOLERANCE = 1e-3  # relative: another order of adding up is no fault
 
@@ -203,7 +203,7 @@ def warm_up_is_unweighted(bench: Bench) -> None:
 
 def _with_own_step(weighter: WeighterBench) -> Any:
     component = weighter.component()
-    if overrides_weights(component) or not hasattr(component, "training_step"):
+    if overrides_weights(component) or not has_own_step(component):
         raise NotApplicable("it has no training_step: the Trainer's own is used")
     return component
 
