@@ -120,8 +120,10 @@ def test_a_second_round_begins_with_what_the_first_has_found() -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"train_type": "dynamic_mix"}, r"train_type \(from run.yaml\) differs from phase to phase"),
-        ({"component_params": {}}, r"component_params .* Put it under doremi.reference"),
+        ({"component_params": [1]}, r"component_params: \[1\] \(from run.yaml\) must be a mapping"),
+        ({"resume_from_checkpoint": "out/checkpoint-2"}, r"every phase goes on from its own last one"),
+        ({"doremi": {"proxy": [1]}}, r"doremi.proxy .* must be a mapping of keys to values"),
+        ({"doremi": {"proxy": {"component_name": "loss"}}}, r"doremi.proxy.component_name: loss .* mixer doremi"),
         ({"doremi": {"prox": {}}}, r"doremi.prox .* is no phase.*Did you mean 'proxy'"),
         ({"doremi": [1]}, r"doremi .* must be a mapping"),
         ({"dataset": None}, r"dataset is missing from run.yaml"),
@@ -138,6 +140,99 @@ def test_a_second_round_begins_with_what_the_first_has_found() -> None:
 def test_what_cannot_be_meant_is_refused(keys: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         plan(**keys)
+
+
+RUN = {
+    "train_type": "dynamic_mix",
+    "component_name": "doremi",
+    "component_params": {"reference": "somewhere", "eta": 0.5},
+    "init_mixture_proportions": [0.7, 0.3],
+    "mixture_unit": "tokens",
+    "warmup_step": 2,
+    "update_step": 5,
+    "update_times": 2,
+    "max_steps": None,
+}
+"""What a run file of the mixer has at its top, and a project has not."""
+
+
+def test_a_run_file_of_the_mixer_is_a_project(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        reference, proxy, final = plan(**RUN)
+    assert [phase.length for phase in (reference, proxy, final)] == ["12 steps"] * 3
+    assert [phase.keys["train_type"] for phase in (reference, proxy, final)] == [
+        "static_mix",
+        "dynamic_mix",
+        "static_mix",
+    ]
+    assert reference.keys["init_mixture_proportions"] == [0.7, 0.3]
+    assert (reference.keys["mixture_sample_rule"], reference.keys["mixture_unit"]) == ("mixture", "tokens")
+    assert proxy.keys["init_mixture_proportions"] == {"web": 0.5, "code": 0.5}
+    assert proxy.keys["component_params"] == {"reference": "out/round-1/reference", "eta": 0.5}
+    assert (proxy.keys["train_step"], proxy.keys["warmup_step"]) == (12, 0)
+    assert final.keys["init_mixture_proportions"] == "from:out/round-1/proxy/weights.json"
+    for phase in (reference, final):
+        assert not {"component_name", "component_params", "update_step", "update_times", "train_step"} & set(phase.keys)
+    assert "mixture_unit" not in {*proxy.keys, *final.keys}
+    (dropped,) = [line for line in caplog.messages if "dropped" in line]
+    assert dropped == "train_type, component_name (from run.yaml) at the top: dropped, each phase has its own."
+    assert any("warmup_step=2 + update_step=5 x update_times=2" in line and "12" in line for line in caplog.messages)
+
+
+def test_what_the_section_of_a_phase_says_wins_over_the_top() -> None:
+    sections = {
+        "reference": {"init_mixture_proportions": [0.9, 0.1], "num_train_epochs": 2},
+        "proxy": {"component_params": {"eta": 2.0}, "train_step": 7},
+        "final": {"max_steps": 9},
+    }
+    reference, proxy, final = plan(**RUN, doremi=sections)
+    assert reference.keys["init_mixture_proportions"] == [0.9, 0.1]
+    assert proxy.keys["component_params"]["eta"] == 2.0
+    lengths = [phase.length for phase in (reference, proxy, final)]
+    assert lengths == ["2 epochs (steps known once the data is read)", "7 steps", "9 steps"]
+
+
+@pytest.mark.parametrize("steps", [{"train_step": 8}, {"train_step": 8, "warmup_step": 1, "update_step": 3}])
+def test_train_step_at_the_top_is_the_length_of_every_phase(steps: dict[str, int]) -> None:
+    assert {phase.length for phase in plan(max_steps=None, **steps)} == {"8 steps"}
+
+
+def test_update_times_without_end_leaves_the_length_to_the_epochs() -> None:
+    phases = plan(max_steps=None, warmup_step=1, update_step=2, update_times=-1, num_train_epochs=2)
+    assert {phase.length for phase in phases} == {"2 epochs (steps known once the data is read)"}
+
+
+def test_parameters_of_another_component_at_the_top_are_not_the_proxys(caplog: pytest.LogCaptureFixture) -> None:
+    _, proxy, _ = plan(component_name="loss", component_params={"temperature": 0.3})
+    assert proxy.keys["component_params"] == {"reference": "out/round-1/reference"}
+    assert any("those of component_name: loss" in line for line in caplog.messages)
+
+
+def test_a_preset_of_the_mixer_at_the_top_is_the_proxys(tmp_path: Path) -> None:
+    presets = tmp_path / "presets.yaml"
+    presets.write_text("mixers:\n  slow: {name: doremi, params: {eta: 0.1}}\n  other: {name: loss}\n")
+    keys = {**BASE, "components_cfg_file": str(presets), "component_params": {"smoothing": 0.01}}
+    _, proxy, _ = plan_phases({**keys, "component_name": "slow"}, 1, tmp_path / "run.yaml")
+    assert proxy.keys["component_name"] == "slow" and proxy.keys["component_params"]["smoothing"] == 0.01
+    _, proxy, _ = plan_phases({**keys, "component_name": "other"}, 1, tmp_path / "run.yaml")
+    assert proxy.keys["component_name"] == "doremi" and "smoothing" not in proxy.keys["component_params"]
+
+
+def test_a_project_without_a_runs_keys_shares_its_other_mixture_keys_as_before() -> None:
+    assert {phase.keys["mixture_unit"] for phase in plan(mixture_unit="tokens")} == {"tokens"}
+
+
+def test_every_problem_of_a_project_is_told_at_once() -> None:
+    with pytest.raises(ConfigError) as refused:
+        plan(0, **{**RUN, "update_step": "5", "output_dir": None}, doremi={"prox": {}})
+    assert [len(refused.value.args[0].splitlines())] == [4]
+    for word in ("--rounds 0", "update_step: '5'", "output_dir is missing", "doremi.prox"):
+        assert word in str(refused.value)
+
+
+def test_two_lengths_at_the_top_that_differ_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"max_steps: 40 .* differs from the 12 steps of warmup_step=2 \+ update"):
+        plan(**{**RUN, "max_steps": 40})
 
 
 def test_no_round_at_all_is_refused() -> None:
@@ -308,11 +403,12 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
-    project: Path, capsys: pytest.CaptureFixture[str]
+    project: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as caught, caplog.at_level("INFO", "dataflex"):
         cli.main([str(project), "--dry-run", "--json", "doremi.final.max_steps=9"])
     assert not caught.value.code
+    assert any(line.startswith("checking the run files of 3 phases") for line in caplog.messages)
     rows = json.loads(capsys.readouterr().out)
     assert [(row["phase"], row["length"]) for row in rows] == [
         ("round 1, reference", "4 steps"),

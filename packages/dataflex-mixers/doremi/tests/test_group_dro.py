@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from dataflex.math.domain_weights import token_weights
 from dataflex_mixers_doremi.group_dro import GroupDro, excess, official_weights, update
+from dataflex_mixers_doremi.mixer import warn_of_absent_domains
 
 HALF = np.array([0.5, 0.5])
 
@@ -38,6 +41,41 @@ def test_a_domain_that_is_absent_keeps_its_last_excess() -> None:
     # Taken for zero, the absent domain would give [.689673, .310327].
     assert dro.alpha == pytest.approx([0.633881, 0.366119], abs=1e-6)
     assert dro.average == pytest.approx([(0.622337 + 0.633881) / 2, (0.377663 + 0.366119) / 2], abs=1e-6)
+
+
+def test_the_average_from_the_start_counts_the_uniform_weights_as_one_step_more() -> None:
+    # On paper, with alpha_1 = [.622337, .377663] and alpha_2 = [.633881, .366119] of the test above:
+    # (.5 + .622337 + .633881) / 3. The released code's running mean, whose counter begins at 1, gives the same.
+    dro = GroupDro.begin(2, first_excess=3.0)
+    assert dro.average_from_start.tolist() == dro.average.tolist() == [0.5, 0.5]
+    running, counter = np.array([0.5, 0.5]), 1
+    for sums, tokens in ((np.array([3.0, 0.5]), np.array([4, 2])), (np.array([0.6, 0.0]), np.array([2, 0]))):
+        dro.step(sums, tokens, eta=1.0, smoothing=1e-3, decay=0.99)
+        counter += 1
+        running = (running * (counter - 1) + dro.alpha) / counter
+    assert dro.average_from_start == pytest.approx([0.585406, 0.414594], abs=1e-6)
+    assert dro.average_from_start == pytest.approx(running, abs=1e-12)
+    assert dro.average == pytest.approx([0.628109, 0.371891], abs=1e-6)  # what counts from the first step on
+
+
+@pytest.mark.parametrize(
+    ("samples", "shares", "named"),
+    [
+        (2, {"web": 1 / 3, "code": 1 / 3, "chat": 1 / 3}, ["web", "code", "chat"]),
+        (3, {"web": 1 / 3, "code": 1 / 3, "chat": 1 / 3}, []),
+        (8, {"web": 0.9, "code": 0.1}, ["code"]),
+        (8, {"web": 1.0, "code": 0.0}, []),  # nobody asked for code
+    ],
+)
+def test_steps_that_cannot_hold_every_domain_are_announced(
+    samples: int, shares: dict[str, float], named: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    proportions = np.array(list(shares.values()))
+    context = SimpleNamespace(domain_names=list(shares), proportions=proportions, global_batch=samples)
+    warn_of_absent_domains(context)
+    assert len(caplog.messages) == bool(named)
+    if named:
+        assert f"a step holds {samples} samples, so some steps have none of {', '.join(named)}." in caplog.text
 
 
 def test_a_domain_that_was_never_seen_counts_with_the_loss_of_a_uniform_guess() -> None:

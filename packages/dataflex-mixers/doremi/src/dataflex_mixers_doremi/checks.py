@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from dataflex_mixers_doremi.model_size import open_config
 from dataflex_mixers_doremi.phases import Phase
 from dataflex_mixers_doremi.plugin import MODEL_FILES
 from dataflex_mixers_doremi.run import Progress, progress
+
+logger = logging.getLogger("dataflex")
 
 _OTHER_HUBS = ("USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB")  # LlamaFactory then looks for models there
 
@@ -46,6 +49,7 @@ def check_phases(phases: Sequence[Phase], plugins: Sequence[str]) -> None:
             files.append(Path(folder) / f"round-{phase.round}-{phase.name}.yaml")
             text = yaml.safe_dump(_as_if_trained(phase, phases), sort_keys=False, allow_unicode=True)
             files[-1].write_text(text, encoding="utf-8")
+        logger.info("checking the run files of %d phases, which loads LlamaFactory: some seconds", len(files))
         command = [sys.executable, "-m", "dataflex", "check-run", *map(str, files), *chosen]
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     if code:

@@ -89,8 +89,13 @@ class GroupDro:
 
     @property
     def average(self) -> Floats:
-        """Mean of alpha over all steps: DoReMi's answer. Uniform before the first."""
+        """Mean of alpha over all steps: DoReMi's answer (algorithm 1). Uniform before the first."""
         return self.total / self.steps if self.steps else self.alpha
+
+    @property
+    def average_from_start(self) -> Floats:
+        """That mean with the uniform weights of the start as one step more, as the released code takes it."""
+        return (self.total + 1 / len(self.alpha)) / (self.steps + 1)
 
     def step(self, clipped_sums_K: Floats, tokens_K: Whole, *, eta: float, smoothing: float, decay: float) -> None:
         """Take one optimizer step's sums in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,15 @@ from dataflex.errors import ComponentError, ConfigError
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
 from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
 from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities
-from dataflex_mixers_doremi.weights import WEIGHTS_NAME, write_weights
+from dataflex_mixers_doremi.weights import WEIGHTS_NAME, answer, write_weights
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
+logger = logging.getLogger("dataflex")
 Floats = npt.NDArray[np.float64]
+_LISTED = 5  # domains a message names
 
 
 class DoremiMixer(Mixer):
@@ -43,6 +46,8 @@ class DoremiMixer(Mixer):
         self._hashes = identities(params.reference, context)
         self._reference = open_reference(params, context, self._hashes)
         self.dro = GroupDro.begin(len(context.domain_names), math.log(self._reference.vocabulary))
+        if context.rank == 0:
+            warn_of_absent_domains(context)
 
     def token_scores(self, batch: MicroBatch) -> torch.Tensor:
         """Excess losses, clipped at 0 for each token."""
@@ -84,7 +89,7 @@ class DoremiMixer(Mixer):
         """Weights now and on average, and the mean excess loss of the last step."""
         return {
             "alpha": self.dro.alpha.tolist(),
-            "alpha_average": self.dro.average.tolist(),
+            "alpha_average": answer(self.dro, self.params).tolist(),
             "excess": self.dro.excess.tolist(),
         }
 
@@ -96,8 +101,7 @@ class DoremiMixer(Mixer):
             self.context.output_dir / WEIGHTS_NAME,
             self.context.domain_names,
             self.dro,
-            eta=self.params.eta,
-            smoothing=self.params.smoothing,
+            self.params,
             hashes=self._hashes,
         )
 
@@ -119,6 +123,22 @@ class DoremiMixer(Mixer):
                 f"{self.params.reference}), or start anew in another output_dir."
             )
         self.dro = GroupDro.from_state(state)
+
+
+def warn_of_absent_domains(context: MixContext) -> None:
+    """Say so if the optimizer steps cannot hold every domain: what an absent one counts with is not measured."""
+    samples = context.global_batch
+    shares = zip(context.domain_names, context.proportions * samples, strict=True)
+    rare = [name for name, share in shares if 0 < share < 1 - 1e-9]
+    if not rare:
+        return
+    listed = ", ".join(rare[:_LISTED]) + (f" and {len(rare) - _LISTED} more" if len(rare) > _LISTED else "")
+    logger.warning(
+        "a step holds %d samples, so some steps have none of %s. DoReMi counts an absent domain with the excess "
+        "of its last step, and until it is first seen with ln(vocabulary), which can decide the result. Raise "
+        "gradient_accumulation_steps or the batch size.",
+        *(samples, listed),
+    )
 
 
 def open_reference(params: DoremiParams, context: MixContext, hashes: Mapping[str, str]) -> Reference:

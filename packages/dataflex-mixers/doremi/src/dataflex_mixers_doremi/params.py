@@ -53,6 +53,9 @@ class DoremiParams:
     )
     eta: float = param(1.0, "Step size of the weights.", aliases=("reweight_eta",))
     smoothing: float = param(1e-3, "Share of the uniform weights mixed in at each step.", aliases=("reweight_eps",))
+    average_from_start: bool = param(
+        False, "Count the uniform weights of the start in the average that is the answer, as the released code does."
+    )
     online_decay: float = param(0.99, "online: share of the earlier weights in the moving average sampled by.")
     token_budget: int | None = param(
         None, "cached: padded tokens of one batch of the reference model. null: 2048 on a CPU, 16384 elsewhere."

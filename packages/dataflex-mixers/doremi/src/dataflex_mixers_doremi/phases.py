@@ -10,7 +10,8 @@ a final phase.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,12 +20,12 @@ from typing import Any
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex_mixers_doremi.beside import resolve_beside
+from dataflex_mixers_doremi.run_keys import COMPONENT, hand_out, is_doremi
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
+logger = logging.getLogger("dataflex")
+
 SECTION = "doremi"
-_SET_BY_PHASE = ("train_type", "component_name", "component_params", "warmup_step", "update_step", "update_times")
-_SET_BY_PHASE += ("train_step", "mixture_sample_rule", "init_mixture_proportions", "resume_from_checkpoint")
-_LENGTH_OF_ITS_OWN = ("train_step", "update_times")  # a phase that says so does not train for the max_steps of all
 _RECORDS = 10  # decisions of a proxy run, unless the user says otherwise
 _MOST_STEPS_BETWEEN = 100
 
@@ -91,40 +92,27 @@ def plan_phases(keys: Mapping[str, Any], rounds: int, run_file: Path) -> list[Ph
     """Lay out the phases.
 
     Args:
-        keys: The user's run file: what all phases share, and under ``doremi`` what one of them has of its own.
+        keys: The user's run file: what all phases share, and under ``doremi`` what one of them has of its own. A run's
+            own keys at the top go to the phases they belong to (:mod:`~dataflex_mixers_doremi.run_keys`).
         rounds: Rounds of reference and proxy.
         run_file: Where it lies: what it names beside itself is named in full, for phases lie elsewhere.
 
     Raises:
-        ConfigError: for a key that belongs to a phase, an unknown phase, or phases with different domains.
+        ConfigError: with every problem found, one a line: an unknown phase, phases with different domains, ...
     """
-    source = run_file.name
-    base = resolve_beside({key: value for key, value in keys.items() if key != SECTION}, run_file.parent)
-    own = {
-        name: resolve_beside(section, run_file.parent)
-        for name, section in _sections(keys.get(SECTION) or {}, source).items()
-    }
-    for key in _SET_BY_PHASE:
-        if key in base:
-            raise ConfigError(
-                f"{key} (from {source}) differs from phase to phase, so it cannot stand at the top. Put it under "
-                f"{SECTION}.reference, {SECTION}.proxy or {SECTION}.final, or leave it out."
-            )
-    for key in ("output_dir", "dataset"):
-        if not base.get(key):
-            raise ConfigError(f"{key} is missing from {source}.")
-    if rounds < 1:
-        raise ConfigError(f"--rounds {rounds} must be at least 1.")
-    names = _domains(base["dataset"])
-    for phase, overrides in own.items():
-        theirs = _domains(overrides.get("dataset", base["dataset"]))
-        if sorted(theirs) != sorted(names):
-            raise ConfigError(
-                f"{SECTION}.{phase}.dataset (from {source}) names the domains {', '.join(theirs)}, but the run file "
-                f"{', '.join(names)}. Weights go from phase to phase by domain name: name the same ones."
-            )
-        if "output_dir" in overrides:
-            raise ConfigError(f"{SECTION}.{phase}.output_dir (from {source}): phases lie in the output_dir at the top.")
+    source, beside = run_file.name, run_file.parent
+    handed = hand_out(resolve_beside({key: value for key, value in keys.items() if key != SECTION}, beside), source)
+    base, problems = handed.base, list(handed.problems)
+    sections, strange = _sections(keys.get(SECTION), source)
+    own = {name: resolve_beside(section, beside) for name, section in sections.items()}
+    problems += [*strange, *_problems(base, own, rounds, source)]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    for note in handed.notes:
+        logger.warning(note)
+    own[PhaseName.REFERENCE] = {**handed.reference, **own[PhaseName.REFERENCE]}
+    params = {**handed.proxy.get("component_params", {}), **(own[PhaseName.PROXY].get("component_params") or {})}
+    own[PhaseName.PROXY] = {**handed.proxy, **own[PhaseName.PROXY], "component_params": params}
     root, found = Path(str(base["output_dir"])), []
     weights: Path | None = None
     for number in range(1, rounds + 1):
@@ -140,20 +128,62 @@ def plan_phases(keys: Mapping[str, Any], rounds: int, run_file: Path) -> list[Ph
     return found
 
 
-def _sections(given: Any, source: str) -> dict[PhaseName, dict[str, Any]]:
-    if not isinstance(given, Mapping):
-        raise ConfigError(f"{SECTION} (from {source}) must be a mapping of phases to keys, not {given!r}.")
-    for name in given:
-        if name not in list(PhaseName):
-            raise ConfigError(
-                f"{SECTION}.{name} (from {source}) is no phase; there are {', '.join(PhaseName)}."
-                + did_you_mean(str(name), [phase.value for phase in PhaseName])
+def _problems(
+    base: Mapping[str, Any], own: Mapping[PhaseName, Mapping[str, Any]], rounds: int, source: str
+) -> Iterator[str]:
+    """What is wrong with the keys of a project, one sentence each."""
+    if base.get("resume_from_checkpoint") not in (None, True, False):
+        yield (
+            f"resume_from_checkpoint (from {source}) names one checkpoint, but every phase goes on from its own last "
+            "one. Leave it out."
+        )
+    if rounds < 1:
+        yield f"--rounds {rounds} must be at least 1."
+    for key in ("output_dir", "dataset"):
+        if not base.get(key):
+            yield f"{key} is missing from {source}."
+    names = _domains(base.get("dataset"))
+    for phase, overrides in own.items():
+        theirs = _domains(overrides["dataset"]) if "dataset" in overrides else names
+        if sorted(theirs) != sorted(names):
+            yield (
+                f"{SECTION}.{phase}.dataset (from {source}) names the domains {', '.join(theirs)}, but the run file "
+                f"{', '.join(names)}. Weights go from phase to phase by domain name: name the same ones."
             )
-    return {name: dict(given.get(name.value) or {}) for name in PhaseName}
+        if "output_dir" in overrides:
+            yield f"{SECTION}.{phase}.output_dir (from {source}): phases lie in the output_dir at the top."
+    chosen = own[PhaseName.PROXY].get("component_name", COMPONENT)
+    if not is_doremi(chosen, {**base, **own[PhaseName.PROXY]}):
+        yield (
+            f"{SECTION}.{PhaseName.PROXY}.component_name: {chosen} (from {source}): the proxy is trained with the "
+            f"mixer {COMPONENT}. Leave it out; `dataflex train` is for runs with another component."
+        )
+
+
+def _sections(given: Any, source: str) -> tuple[dict[PhaseName, dict[str, Any]], list[str]]:
+    """The keys of each phase, and what is wrong with how they are given."""
+    empty: dict[PhaseName, dict[str, Any]] = {name: {} for name in PhaseName}
+    if given is None:
+        return empty, []
+    if not isinstance(given, Mapping):
+        return empty, [f"{SECTION} (from {source}) must be a mapping of phases to keys, not {given!r}."]
+    known = [phase.value for phase in PhaseName]
+    problems = [
+        f"{SECTION}.{name} (from {source}) is no phase; there are {', '.join(known)}." + did_you_mean(str(name), known)
+        for name in given
+        if name not in known
+    ]
+    for name in PhaseName:
+        section = given.get(name.value)
+        if isinstance(section, Mapping):
+            empty[name] = dict(section)
+        elif section is not None:
+            problems.append(f"{SECTION}.{name} (from {source}) must be a mapping of keys to values, not {section!r}.")
+    return empty, problems
 
 
 def _domains(given: Any) -> list[str]:
-    names = given.split(",") if isinstance(given, str) else given
+    names = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else ()
     return [str(name).strip() for name in names]
 
 
@@ -164,15 +194,21 @@ def _phase(name: PhaseName, number: int, folder: Path, keys: Mapping[str, Any]) 
 
 def _shared(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """What a phase takes over from the top."""
-    counts = any(own.get(key) for key in _LENGTH_OF_ITS_OWN)
+    counts = _has_length(own)
     return {key: value for key, value in base.items() if not (counts and key == "max_steps")}
+
+
+def _has_length(own: Mapping[str, Any]) -> bool:
+    """Whether a phase has a length of its own other than max_steps: it does not train for the max_steps of all."""
+    epochs = own.get("num_train_epochs") and not own.get("max_steps")
+    return bool(own.get("train_step") or own.get("update_times") or epochs)
 
 
 def _reference(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path, weights: Path | None) -> dict[str, Any]:
     shared = _shared(base, own)
     if weights is not None:
         sampling = {"mixture_sample_rule": "mixture", "init_mixture_proportions": f"from:{weights}"}
-        kept = {key: value for key, value in own.items() if key not in sampling}
+        kept = {key: value for key, value in own.items() if key not in (*sampling, "mixture_temperature")}
         return {**shared, "train_type": "static_mix", **kept, **sampling}
     rule = "mixture" if "init_mixture_proportions" in own else "uniform"
     return {**shared, "train_type": "static_mix", "mixture_sample_rule": rule, **own}
@@ -182,7 +218,7 @@ def _proxy(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dic
     keys = {**_shared(base, own), **own}
     # Under dynamic_mix the length is train_step; a max_steps beside one of the phase's own is for the checks to refuse.
     steps = int(keys.get("train_step") or 0)
-    if not any(own.get(key) for key in _LENGTH_OF_ITS_OWN):
+    if not _has_length(own):
         steps = max(int(keys.pop("max_steps", 0) or 0), 0)
     names = _domains(keys["dataset"])
     between = max(1, min(_MOST_STEPS_BETWEEN, steps // _RECORDS)) if steps else _MOST_STEPS_BETWEEN

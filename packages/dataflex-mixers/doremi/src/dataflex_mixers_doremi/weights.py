@@ -11,18 +11,23 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.state import write_atomically
-from dataflex_mixers_doremi.group_dro import GroupDro
+from dataflex_mixers_doremi.group_dro import Floats, GroupDro
+from dataflex_mixers_doremi.params import DoremiParams
 
 WEIGHTS_NAME = "weights.json"
+
+
+def answer(dro: GroupDro, params: DoremiParams) -> Floats:
+    """The average of the weights, as the parameters want it taken."""
+    return dro.average_from_start if params.average_from_start else dro.average
 
 
 def write_weights(
     path: Path,
     names: Sequence[str],
     dro: GroupDro,
+    params: DoremiParams,
     *,
-    eta: float,
-    smoothing: float,
     hashes: Mapping[str, str],
 ) -> None:
     """Write the result of a run.
@@ -31,17 +36,17 @@ def write_weights(
         path: The file.
         names: Domains, in the order of the weights.
         dro: Where the weights have come to.
-        eta: Their step size.
-        smoothing: The uniform share mixed in.
+        params: What they were found with.
         hashes: What tells the pool and the reference from others.
     """
     record: dict[str, Any] = {
         "names": list(names),
-        "average": dro.average.tolist(),
+        "average": answer(dro, params).tolist(),
         "last": dro.alpha.tolist(),
         "steps": dro.steps,
-        "eta": eta,
-        "smoothing": smoothing,
+        "eta": params.eta,
+        "smoothing": params.smoothing,
+        "average_from_start": params.average_from_start,
         "hashes": dict(hashes),
     }
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
