@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.text import Text
@@ -22,6 +24,31 @@ stdout = Console(highlight=False)
 
 stderr = Console(stderr=True, highlight=False)
 """For everything said along the way: errors, warnings, progress."""
+
+
+def replace_unencodable() -> None:
+    """Let no letter end a command: what standard output or error cannot encode is written by its code point.
+
+    What is printed comes from users and packages, and a log on a build server or a console may know ASCII only. The
+    handlers of LlamaFactory and transformers write to the same streams. Called once, as a command begins.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    encoding = sys.getfilesystemencoding()
+    if encoding.lower().replace("-", "") not in ("utf8", "mbcs"):
+        stderr.print(
+            f"Warning: Python takes file names for {encoding} here, so a file or folder with other letters in its name "
+            "is not found. Set PYTHONUTF8=1.",
+            style="yellow",
+            soft_wrap=True,
+        )
+
+
+def print_json(data: Any) -> None:
+    """Print ``data`` as JSON, in whatever encoding: letters are escaped, as JSON has it, unless it is Unicode."""
+    unicode = (stdout.encoding or "").lower().startswith("utf")
+    stdout.print_json(json.dumps(data, default=str), ensure_ascii=not unicode)
 
 
 def print_error(message: str) -> None:

@@ -15,7 +15,7 @@ import typer
 from dataflex import __version__
 from dataflex.cli import passthrough
 from dataflex.cli.contributed import CommandsOfPackages
-from dataflex.console import configure_logging, print_error, set_verbosity, stderr, stdout
+from dataflex.console import configure_logging, print_error, replace_unencodable, set_verbosity, stderr, stdout
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.spec import Kind
 
@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     Raises:
         SystemExit: always, with the exit code; 2 after an error, which is printed without a traceback.
     """
+    replace_unencodable()
     configure_logging(int(os.environ.get("RANK", "0")))
     try:
         app(args=None if argv is None else list(argv))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflex.config.reading import read_dotlist
-from dataflex.console import print_table, stderr, stdout
+from dataflex.console import print_json, print_table, stderr, stdout
 from dataflex.errors import ConfigError
 from dataflex.spec import Kind
 
@@ -47,7 +46,7 @@ def check_component(
     with tempfile.TemporaryDirectory(prefix="dataflex-check-") as folder, _quiet():
         results = list(_shown(run_checks(subject, Path(folder)), quiet=as_json))
     if as_json:
-        stdout.print_json(json.dumps([_row(result) for result in results]), ensure_ascii=False)
+        print_json([_row(result) for result in results])
     else:
         _print(results)
     return all(result.status != "failed" for result in results)

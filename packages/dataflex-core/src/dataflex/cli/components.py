@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dataflex.console import print_table, stderr, stdout
+from dataflex.console import print_json, print_table, stderr, stdout
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import Plugin, PluginManager, PluginStatus
 from dataflex.plugins.options import PluginOptions
@@ -41,7 +40,7 @@ def list_components(plugin_values: Sequence[str], kind: Kind | None, as_json: bo
         if plugin.status in (PluginStatus.BROKEN, PluginStatus.BLOCKED)
     ]
     if as_json:
-        stdout.print_json(json.dumps(rows), ensure_ascii=False)
+        print_json(rows)
         return
     if not rows:
         what = kind.plural if kind else "components"
@@ -80,7 +79,7 @@ def show_component(name: str, plugin_values: Sequence[str], kind: Kind | None, a
     infos = schema(entry)
     if as_json:
         params = [_param(info) for info in infos]
-        stdout.print_json(json.dumps({**_entry_row(entry), "params": params}, default=str), ensure_ascii=False)
+        print_json({**_entry_row(entry), "params": params})
         return
     from rich.table import Table
     from rich.text import Text

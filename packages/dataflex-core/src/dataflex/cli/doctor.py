@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import sys
@@ -14,7 +13,7 @@ from enum import StrEnum
 import importlib_metadata
 
 from dataflex.bridge import versions
-from dataflex.console import print_table, stdout
+from dataflex.console import print_json, print_table, stdout
 from dataflex.plugins.manager import REPAIR, RIVAL, PluginManager, PluginStatus, rival_installed
 from dataflex.plugins.options import PluginOptions, normalise
 
@@ -70,7 +69,7 @@ def doctor(plugin_values: Sequence[str], as_json: bool) -> bool:
     """
     report = examine(PluginManager.load(PluginOptions.gather(plugin_values, os.environ)))
     if as_json:
-        stdout.print_json(json.dumps({"ok": report.ok, "checks": [asdict(check) for check in report.checks]}))
+        print_json({"ok": report.ok, "checks": [asdict(check) for check in report.checks]})
         return report.ok
     from rich.table import Table
     from rich.text import Text

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from dataflex.console import print_table, stdout
+from dataflex.console import print_json, print_table
 from dataflex.errors import ConfigError
 from dataflex_mixers_doremi.checks import check_phases
 from dataflex_mixers_doremi.phases import Phase, plan_phases
@@ -98,7 +97,7 @@ def _show(phases: list[Phase], as_json: bool) -> None:
         for phase in phases
     ]
     if as_json:
-        stdout.print_json(json.dumps(rows))
+        print_json(rows)
         return
     table = Table(*rows[0], box=None)
     for row in rows:
