@@ -157,7 +157,7 @@ class CheckpointingMixin:
         """The checkpoint to start from, after saying which newer ones are not taken."""
         named = isinstance(given, str) and self._names_checkpoint(given)
         found: Path | None
-        found, skipped = find_checkpoint(self.session.run.plan, given, Path(self.args.output_dir), named=named)
+        found, skipped = find_checkpoint(given, Path(self.args.output_dir), named=named)
         for path, reason in skipped.items():
             logger.warning("not resuming from %s: %s", path, reason)
         if given and found is None:

@@ -12,12 +12,11 @@ from dataflex.runs import RunPlan
 
 
 def find_checkpoint(
-    plan: RunPlan, given: str | bool | None, output_dir: Path, *, named: bool
+    given: str | bool | None, output_dir: Path, *, named: bool
 ) -> tuple[Path | None, Mapping[Path, str]]:
     """Find the checkpoint to start from: a named one must be whole, an automatic one is the newest that is.
 
     Args:
-        plan: The run.
         given: What the Trainer was told to resume from.
         output_dir: The run's output directory.
         named: Whether that is a checkpoint the user named.
@@ -26,7 +25,7 @@ def find_checkpoint(
         The checkpoint, ``None`` to start anew; and the newer ones that were passed over, with what is wrong with each.
 
     Raises:
-        ConfigError: when the one to take cannot be resumed from, by this run or by any.
+        ConfigError: when the one to take cannot be resumed from.
     """
     if not given:
         return None, {}
@@ -38,14 +37,21 @@ def find_checkpoint(
     else:
         checkpoint, skipped = checkpoints.to_resume(output_dir)
     if checkpoint is not None:
-        reason = resuming.why_not_loaded(plan.arguments, os.environ, plan.source)
-        if reason:
-            raise ConfigError(
-                f"cannot resume from {checkpoint}: {reason}. Start anew: another output_dir, or overwrite_output_dir: "
-                "true."
-            )
         checkpoints.require_resumable(checkpoint)
     return checkpoint, skipped
+
+
+def require_loadable(plan: RunPlan, checkpoint: Path) -> None:
+    """Check that a run can load a checkpoint, whole as that may be.
+
+    Raises:
+        ConfigError: says why the Trainer would go on with something else.
+    """
+    reason = resuming.why_not_loaded(plan.arguments, os.environ, plan.source)
+    if reason:
+        raise ConfigError(
+            f"cannot resume from {checkpoint}: {reason}. Start anew: another output_dir, or overwrite_output_dir: true."
+        )
 
 
 def why_not_from_its_own(plan: RunPlan) -> str:

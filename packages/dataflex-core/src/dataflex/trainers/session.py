@@ -91,7 +91,9 @@ class Session:
                 mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
         given = args.resume_from_checkpoint if resumes else None
         named = isinstance(given, str) and self.names_checkpoint(given)
-        going_on.find_checkpoint(self.run.plan, given, Path(args.output_dir), named=named)
+        checkpoint, _ = going_on.find_checkpoint(given, Path(args.output_dir), named=named)
+        if checkpoint is not None:
+            going_on.require_loadable(self.run.plan, checkpoint)
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.

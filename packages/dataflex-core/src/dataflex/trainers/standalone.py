@@ -23,6 +23,7 @@ from dataflex.run_record import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
 from dataflex.trainers.final_model import require_model
+from dataflex.trainers.going_on import require_loadable
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -122,6 +123,12 @@ class StandaloneMixin:
         if self.args.should_save and self.is_fsdp_enabled and not _internal_call:
             plan = self.session.run.plan
             require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir), plan)
+
+    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+        found: Path | None = super()._checkpoint_to_resume(given)  # type: ignore[misc]
+        if found is not None:
+            require_loadable(self.session.run.plan, found)
+        return found
 
     def _names_checkpoint(self, path: str) -> bool:
         return True  # whoever calls train() with a path has named it
