@@ -17,6 +17,8 @@ from safetensors.numpy import load_file
 pytestmark = pytest.mark.slow
 
 STORED = Path(__file__).parent / "checkpoints"
+Caplog = pytest.LogCaptureFixture
+UNCHECKED = "written by an earlier dataflex-core: it holds no files.json and no keys.json"
 TRAIN_TYPES = ("dynamic_select", "dynamic_mix", "static_mix", "dynamic_weight")
 
 
@@ -46,10 +48,11 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], t
 
 @pytest.mark.parametrize("train_type", TRAIN_TYPES)
 def test_an_old_checkpoint_is_resumed_to_the_weights_its_own_code_gave(
-    train_type: str, stored: Callable[[str], tuple[Path, Path, Path]], train: Callable[..., None]
+    train_type: str, stored: Callable[[str], tuple[Path, Path, Path]], train: Callable[..., None], caplog: Caplog
 ) -> None:
     run_file, checkpoint, expected = stored(train_type)
     train(run_file, f"resume_from_checkpoint={checkpoint}")
+    assert caplog.text.count(UNCHECKED) == 1
 
     (weights,) = checkpoint.parent.glob("*.safetensors")
     resumed, wanted = load_file(weights), load_file(expected / "resumed.safetensors")
@@ -63,7 +66,7 @@ def test_an_old_checkpoint_is_resumed_to_the_weights_its_own_code_gave(
 
 @pytest.mark.parametrize("train_type", TRAIN_TYPES)
 def test_an_old_checkpoint_is_scored_as_its_own_code_scored_it(
-    train_type: str, stored: Callable[[str], tuple[Path, Path, Path]]
+    train_type: str, stored: Callable[[str], tuple[Path, Path, Path]], caplog: Caplog
 ) -> None:
     from dataflex.cli.score import ScoreOptions, run_score
 
@@ -71,5 +74,6 @@ def test_an_old_checkpoint_is_scored_as_its_own_code_scored_it(
     out = Path("scores")
     options = ScoreOptions(component="loss", out=out, checkpoint=checkpoint, keep_top=None, keep=None)
     run_score(run_file, [], [], options)
+    assert caplog.text.count(UNCHECKED) == 1
     scores = parquet.read_table(out / "scores.parquet")["score"].to_pylist()
     np.testing.assert_allclose(scores, json.loads((expected / "scores.json").read_text()), rtol=0, atol=1e-5)

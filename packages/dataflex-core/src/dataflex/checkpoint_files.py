@@ -34,7 +34,7 @@ _WEIGHTS = (
 _DEEPSPEED = re.compile(r"global_step\d+/.+")
 _OPTIMIZER = re.compile(r"(?:rank\d+-of-\d+-)?optimizer(?:\.pt|\.bin|\.pt_[^/]*|[^/]*/.+)")
 _RANDOM_STATE = re.compile(r"rng_state(?:_\d+)?\.pth")
-_SCHEDULE = "scheduler.pt"
+_SCHEDULE, _TRAINER = "scheduler.pt", "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -153,6 +153,7 @@ def lacking(checkpoint: Path, *, but: str) -> str:
         "optimizer state": deepspeed or _any(_OPTIMIZER, names),
         "learning-rate schedule": deepspeed or _SCHEDULE in names,
         "random state": _any(_RANDOM_STATE, names),
+        _TRAINER: _TRAINER in names,
     }
     return ", ".join(what for what, there in held.items() if not there)
 
