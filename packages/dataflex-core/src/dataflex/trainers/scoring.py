@@ -110,7 +110,7 @@ class ScoringMixin:
         """
         if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
             return 1
-        saved = state.load(Path(checkpoint))
+        saved = state.load(Path(checkpoint), weights_only=True)
         if saved.engine.component != self.session.identity:
             return 1
         if saved.component:
