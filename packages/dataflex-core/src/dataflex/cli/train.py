@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex import run_lock
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.config import checks, evaluation
+from dataflex.config.plan import PreparedRun, prepare, refuse
 from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
 from dataflex.importing import uncollected
@@ -78,6 +78,8 @@ def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions
     options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
     prepared = prepare(run, PluginManager.load(options)) if dynamic else None
     check_keys(run)
+    if not dynamic:
+        refuse(evaluation.problems(run.llamafactory, run.origin))
     return options, prepared
 
 

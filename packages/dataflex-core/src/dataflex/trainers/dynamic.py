@@ -127,7 +127,11 @@ class DynamicMixin:
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
         own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
-        super().log({**logs, **{PREFIX + name: value for name, value in own.items()}}, *args, **kwargs)  # type: ignore[misc]
+        named = {PREFIX + name: value for name, value in own.items()}
+        both = {**logs, **named}
+        super().log(both, *args, **kwargs)  # type: ignore[misc]
+        # What the Trainer adds to what it logs (DPO's rewards, SFTTrainer's accuracy) may be the metric that counts.
+        logs.update({name: value for name, value in both.items() if name not in named})
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import EarlyStoppingCallback
+
 from dataflex import run_lock
 from dataflex.config import checks
 from dataflex.config.plan import prepare
@@ -119,9 +121,17 @@ class StandaloneMixin:
             "stage": checks.NO_STAGE,
             "dataset": list(self.domain_rows) or ["train_dataset"],
             "eval_dataset": named,
+            "eval_on_each_dataset": isinstance(evals, dict),
+            "early_stopping_steps": self._patience(),
             "enable_liger_kernel": arguments.get("use_liger_kernel", False),
             "resume_from_checkpoint": None,
         }
+
+    def _patience(self: Any) -> int | None:
+        """Evaluations that an early stopping callback of the user waits for; ``None`` without one."""
+        callbacks = self.callback_handler.callbacks
+        waits = [one.early_stopping_patience for one in callbacks if isinstance(one, EarlyStoppingCallback)]
+        return int(waits[0]) if waits else None
 
     def _domains(self: Any) -> Domains:
         names, rows, size = tuple(self.domain_rows), tuple(self.domain_rows.values()), len(self.train_dataset)
