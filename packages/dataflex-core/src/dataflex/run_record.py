@@ -34,10 +34,14 @@ class Ending:
     Attributes:
         steps: Optimizer steps done.
         metrics: The Trainer's closing metrics.
+        ended_by: Who ended it before its last planned step; ``""`` for a run that came to it.
+        written: Whether all that comes after training has been written too, the final model above all.
     """
 
     steps: int
     metrics: Mapping[str, Any]
+    ended_by: str = ""
+    written: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,14 @@ from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.spec import Kind
+from dataflex.trainers import callback_state, endings
+from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.objective_seam import ObjectiveSeam
+from dataflex.trainers.pissa import keep_initial_adapter
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
@@ -64,31 +67,47 @@ class DynamicMixin:
         if checkpoint is not None:
             self._restore(checkpoint)
         self.recorder = self._make_recorder()
-        self.recorder.begin(checkpoint)
-        stop = StopAtSignal(self.accelerator)
+        stop = self._stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
-        with stop.listening():
+        end = self._run_end = RunEnd(self.engine.schedule.total)
+        self.remove_callback(RunEnd)  # likewise
+        self.add_callback(end)
+        kept = [] if checkpoint is None else self._prepare_callbacks(checkpoint)
+        self.recorder.begin(checkpoint)
+        with stop.listening(), end.watching(self.callback_handler, stop, kept):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
-        if stop.stopped and self.state.global_step < self.engine.schedule.total:
-            self._leave()
-        if self.state.global_step == self.engine.schedule.total:
-            self.engine.planner.finish(self.state.global_step)
-        self.recorder.end(self.state.global_step, output.metrics)
-        if self.is_world_process_zero():
-            self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
+        self._close(started, output.metrics, signalled=stop.stopped)
         return output
+
+    def _close(self: Any, started: float, metrics: Any, *, signalled: bool) -> None:
+        """Close the records of a run that has ended and tell the component and the plugins; leave one that has not."""
+        step, end = self.state.global_step, self._run_end
+        early = step < self.engine.schedule.total
+        if early and signalled and not end.by:
+            self._leave()
+        if early and end.interrupts:
+            logger.warning("%s", self._stopped(end.by, self._checkpoint_folder()))
+            return
+        ended_by = (end.by or "the Trainer") if early else ""
+        if early and self.is_world_process_zero():
+            logger.warning("ended early after step %d of %d, by %s", step, self.engine.schedule.total, ended_by)
+        self.engine.planner.finish(step)
+        self.recorder.end(step, metrics, ended_by)
+        if self.is_world_process_zero():
+            self.session.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
 
     def _leave(self: Any) -> None:
         folder = self._checkpoint_folder()
         if self.is_world_process_zero():
-            logger.warning(
-                "stopped by SIGTERM after step %d of %d. Go on with the same command and resume_from_checkpoint=%s",
-                self.state.global_step,
-                self.engine.schedule.total,
-                folder,
-            )
+            logger.warning("%s", self._stopped("SIGTERM", folder))
         raise Stopped(folder)
+
+    def _stopped(self: Any, by: str, checkpoint: Path) -> str:
+        return (
+            f"stopped by {by} after step {self.state.global_step} of {self.engine.schedule.total}. Go on with the same "
+            f"command and resume_from_checkpoint={checkpoint}"
+        )
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
@@ -215,6 +234,45 @@ class DynamicMixin:
 
     def _names_checkpoint(self, path: str) -> bool:
         return self.session.names_checkpoint(path)
+
+    def _prepare_callbacks(self: Any, checkpoint: Path) -> list[TrainerCallback]:
+        """See what the callbacks make of a resume, before anything is trained or the record is cut back.
+
+        Returns:
+            Those whose ``on_train_begin`` is left out, as what it stored the first time is there.
+        """
+        callbacks = self.callback_handler.callbacks
+        callback_state.refuse_forgetful(callbacks, checkpoint)
+        kept = keep_initial_adapter(self, checkpoint)
+        states, step = callback_state.saved_states(checkpoint), checkpoints.step_of(checkpoint)
+        by = "" if self.engine.extended else endings.ended_by(states, callbacks)
+        total = self.engine.schedule.total
+        if by and step < total:
+            self._run_end.by, self.engine.ended = by, True
+        if self.is_world_process_zero() and (by or step >= total):
+            early = f"ended early at step {step} by {by}" if step < total else f"ended at step {step}"
+            logger.info("%s %s: nothing is left to train.", self.args.output_dir, early)
+        return kept
+
+    def _load_callback_state(self: Any) -> None:
+        """Give callbacks their states back, whatever ``restore_callback_states_from_checkpoint`` says.
+
+        The Trainer's own way makes new callbacks with the arguments of the checkpoint, so that a raised patience would
+        have no effect, and without it has no place for a callback that the checkpoint does not know.
+        """
+        if self.engine is None:
+            super()._load_callback_state()  # type: ignore[misc]
+            return
+        callbacks, states = self.callback_handler.callbacks, dict(self.state.stateful_callbacks or {})
+        callback_state.give_back(states, callbacks)
+        callback_state.report_changes(states, callbacks)
+        self._run_end.give_back = lambda: callback_state.give_back(states, callbacks)
+        self.state.stateful_callbacks = callback_state.exported(callbacks, self.control)
+
+    def _determine_best_metric(self: Any, *args: Any, **kwargs: Any) -> bool:
+        """Whether an evaluation found a new best model; under ``save_strategy: best`` that decides what is saved."""
+        better = super()._determine_best_metric(*args, **kwargs)  # type: ignore[misc]
+        return bool(better or (self.engine is not None and self._stop.stopped))
 
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)

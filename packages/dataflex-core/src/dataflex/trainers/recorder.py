@@ -69,11 +69,11 @@ class Recorder:
             self._before = entry.seconds.get("elapsed", 0.0)
         self.files.write_info(self._info())
 
-    def end(self, steps: int, metrics: dict[str, float]) -> None:
-        """Note that the run has ended by itself. Rank 0 writes."""
+    def end(self, steps: int, metrics: dict[str, float], ended_by: str = "") -> None:
+        """Note that the run has ended by itself, early if ``ended_by`` says by whom. Rank 0 writes."""
         info = self.files.info() if self.writes else None
         if info is not None:
-            self.files.write_info(replace(info, ending=Ending(steps=steps, metrics=metrics)))
+            self.files.write_info(replace(info, ending=Ending(steps=steps, metrics=metrics, ended_by=ended_by)))
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:

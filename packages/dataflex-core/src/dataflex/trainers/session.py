@@ -262,14 +262,15 @@ class Session:
         self.run.plugins.call("dataflex_decision", decision=decision)
         return decision
 
-    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float]) -> None:
-        """Tell the plugins that the run has ended. Rank 0 only."""
+    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float], ended_by: str = "") -> None:
+        """Tell the plugins that the run has ended, early if ``ended_by`` says by whom. Rank 0 only."""
         summary = RunSummary(
             plan=self.run.plan,
             steps=steps,
             decisions=sum(1 for _ in self.log),
             seconds=time.perf_counter() - started,
             metrics=metrics,
+            ended_by=ended_by,
         )
         self.run.plugins.call("dataflex_run_finished", summary=summary)
 
