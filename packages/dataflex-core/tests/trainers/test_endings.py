@@ -207,7 +207,10 @@ def test_without_the_callback_that_ended_it_a_run_goes_on_exactly(make):
 
 def test_a_callback_that_lowers_max_steps_ends_the_run(make, tmp_path):
     make(FewerSteps(), patience=None).train()
-    assert (ending(tmp_path / "out").steps, ending(tmp_path / "out").ended_by) == (4, "a callback that set max_steps to 4")
+    assert (ending(tmp_path / "out").steps, ending(tmp_path / "out").ended_by) == (
+        4,
+        "a callback that set max_steps to 4",
+    )
 
 
 def test_an_interruption_is_no_end(make, tmp_path):
@@ -312,7 +315,7 @@ def test_a_callback_that_would_lose_what_it_stored_is_refused_before_it_stores_a
     with pytest.raises(KeyboardInterrupt):
         make(KeepsTheStart(), kill_at(3), patience=None).train()
     (tmp_path / "out" / "start.txt").unlink()
-    with pytest.raises(ConfigError, match="cannot resume from .*checkpoint-3 with the callback KeepsTheStart"):
+    with pytest.raises(ConfigError, match=r"cannot resume from .*checkpoint-3 with the callback KeepsTheStart"):
         make(KeepsTheStart(), patience=None).train(resume_from_checkpoint=True)
     assert not (tmp_path / "out" / "start.txt").exists()
 

@@ -17,7 +17,7 @@ from dataflex.console import configure_logging
 from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
-from dataflex.run_record import FOLDER
+from dataflex.run_record import FOLDER, RunRecord
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -41,7 +41,6 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         run_lock.require_writable(prepared.plan.output_dir)  # here, since under torchrun every failure is code 1
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
-    from dataflex import launch
     from dataflex.bridge import llamafactory
 
     llamafactory.load_training()
@@ -49,16 +48,20 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         llamafactory.run_static(run.llamafactory, run.path.name)
     else:
         _train_dynamic(prepared, run, rank)
-    launch.end_rank(os.environ)
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
+    from dataflex.trainers.repeated import leave_if_ended_without_checkpoints
     from dataflex.trainers.session import Session
 
     with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
-        llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
+        session = Session(prepared)
+        leave_if_ended_without_checkpoints(session)
+        llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
+        if rank == 0:
+            RunRecord(prepared.plan.output_dir).mark_written()
 
 
 def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions, PreparedRun | None]:

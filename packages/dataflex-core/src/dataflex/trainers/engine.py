@@ -99,7 +99,7 @@ class Engine:
         self.stage = -1
         self.plan: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.plan_start = 0  # optimizer step of the plan's first sample
-        self._fingerprint = fingerprint(trainer.train_dataset)
+        self.pool_fingerprint = fingerprint(trainer.train_dataset)
         self.sampler = PlanSampler()
         # An accelerate-wrapped loader is built before the first stage is known; it needs a non-empty sampler.
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
@@ -231,7 +231,7 @@ class Engine:
             seed=int(self.trainer.args.seed),
             global_batch=self.global_batch,
             pool_size=len(pool),
-            pool_fingerprint=self._fingerprint,
+            pool_fingerprint=self.pool_fingerprint,
             component=self.component,
             domains=list(self.planner.domains),
             planner=self.planner.state_dict(),

@@ -1,8 +1,8 @@
 """LlamaFactory's conversion of PiSSA adapters across a resume: it needs the adapter that training began with.
 
 ``PissaConvertCallback`` stores the adapter in ``pissa_init`` when training begins, and subtracts it at the end from
-what was learned. When a resumed run begins, the adapter in the model is the checkpoint's. What the first start stored is
-therefore left as it is; and the base weights, from which that adapter was taken, have to be the same again.
+what was learned. When a resumed run begins, the adapter in the model is the checkpoint's. So what the first start
+stored is left as it is; and the base weights, from which that adapter was taken, have to be the same again.
 """
 
 from __future__ import annotations

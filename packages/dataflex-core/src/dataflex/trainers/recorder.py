@@ -220,6 +220,8 @@ class Recorder:
             update=self.schedule.update,
             total=self.schedule.total,
             versions={**_versions(), **self.session.versions},
+            settings=self.session.settings(),
+            pool_fingerprint=self.trainer.engine.pool_fingerprint,
             started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         )
 

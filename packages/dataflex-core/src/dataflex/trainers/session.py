@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -72,8 +73,11 @@ class Session:
         """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
         return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
 
-    def check(self, pool: Sized, args: Any) -> None:
+    def check(self, pool: Sized, args: Any) -> Schedule | None:
         """Check everything that needs the tokenised pool but no model.
+
+        Returns:
+            The stages of the run; ``None`` for a pool that is only scored.
 
         Raises:
             ConfigError: as :meth:`schedule` and :meth:`open_mixture`, or when a checkpoint the user named is damaged.
@@ -92,6 +96,11 @@ class Session:
             )
         if isinstance(given, str) and self.names_checkpoint(given):
             checkpoints.require_valid(Path(given))
+        return schedule
+
+    def settings(self) -> dict[str, Any]:
+        """The step keys and those of a mixture as they were given, as JSON values for the record."""
+        return {"steps": dataclasses.asdict(self.run.plan.steps), "mixture": self.mixture_settings()}
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.

@@ -16,6 +16,7 @@ from dataflex.config.plan import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
 from dataflex.data.domains import Domains
 from dataflex.data.trained_tokens import trained_tokens
+from dataflex.distributed import leave_group_at_exit
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.plugins.manager import PluginManager
@@ -83,6 +84,7 @@ class StandaloneMixin:
     keys: Mapping[str, Any]
     domain_rows: Mapping[str, int]
     plugins: PluginManager
+    _leaves_group = False  # registered, after the first train() that came to its end
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -105,7 +107,11 @@ class StandaloneMixin:
         """
         writes = self.is_world_process_zero()
         with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
-            return super().train(*args, **kwargs)  # type: ignore[misc]
+            output = super().train(*args, **kwargs)  # type: ignore[misc]
+        if self.args.world_size > 1 and not self._leaves_group:
+            self._leaves_group = True
+            leave_group_at_exit(self)
+        return output
 
     def _names_checkpoint(self, path: str) -> bool:
         return True  # whoever calls train() with a path has named it
