@@ -25,6 +25,11 @@ def plan(folder: Path) -> Any:
     return plan_phases({**keys, "doremi": {}}, 1, Path("run.yaml"))
 
 
+def write_model(folder: Path) -> None:
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"trained")
+
+
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Titles of the phases that were started; each ends by early stopping at step 5, and a proxy leaves its weights."""
@@ -38,6 +43,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             versions={}, started="", ending=EARLY,
         )  # fmt: skip
         RunRecord(phase.output_dir).write_info(info)
+        write_model(phase.output_dir)
         if phase.name is PhaseName.PROXY and not (phase.output_dir.parent / "unmoved").exists():
             (phase.output_dir / "weights.json").write_text("{}")
         return 0
@@ -69,6 +75,7 @@ def test_a_proxy_that_an_older_version_took_for_complete_is_ended_again(tmp_path
     phases = plan(tmp_path)
     for phase in phases[:2]:
         phase.output_dir.mkdir(parents=True)
+        write_model(phase.output_dir)
         record = {"complete": True, "keys": dict(phase.keys), "weights": None, "reference": None}
         (phase.output_dir / "phase.json").write_text(json.dumps(record))
     run_phases(phases, tmp_path, [])

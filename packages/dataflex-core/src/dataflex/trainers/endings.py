@@ -67,6 +67,8 @@ class RunEnd(TrainerCallback, ExportableState):  # type: ignore[misc]
         """
 
         def call_event(event: str, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            if event == "on_save":  # the checkpoint has been written with the note as it is before anyone is told
+                self._saved = (int(state.global_step), self.by)
             for callback in handler.callbacks:
                 if event == "on_train_begin" and any(callback is one for one in kept):
                     continue
@@ -117,10 +119,6 @@ class RunEnd(TrainerCallback, ExportableState):  # type: ignore[misc]
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Have it written now, if the end was asked for after the checkpoint of the step."""
         self._save_here(args, state, control)
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Remember what the checkpoint says."""
-        self._saved = (int(state.global_step), self.by)
 
     def _save_here(self, args: Any, state: Any, control: Any) -> None:
         early = self.by and not self._within_a_step and 0 < state.global_step < self.total
