@@ -42,6 +42,12 @@ def test_a_metric_that_will_not_be_measured_is_told_once_with_those_that_will(ch
     assert all(part in message for part in parts)
 
 
+@pytest.mark.bad_input("a metric that no evaluation has", file="LlamaFactory's keys")
+def test_a_misspelt_metric_is_told_with_the_nearest(seen):
+    (message,) = said(EACH, metric_for_best_model="eval_vall_loss")
+    assert "Did you mean 'eval_val_loss'?" in seen(message)
+
+
 @pytest.mark.parametrize("metric", ["eval_val_loss", "val_loss", "code_loss", "eval_code_runtime"])
 @pytest.mark.parametrize("changes", [BEST, {"early_stopping_steps": 2}, {"lr_scheduler_type": "reduce_lr_on_plateau"}])
 def test_a_metric_that_will_be_measured_passes_with_and_without_its_prefix(changes, metric):

@@ -130,15 +130,17 @@ def test_patience_counts_on_after_a_resume(make, restore):
     assert evaluated(whole) == evaluated(resumed) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.fault("the same command after early stopping", kept="all of it: nothing is trained")
 @pytest.mark.parametrize("by_path", [False, True])
-def test_a_repeated_call_trains_nothing_and_says_why(make, tmp_path, caplog, by_path):
+def test_a_repeated_call_trains_nothing_and_says_why(make, tmp_path, caplog, by_path, seen):
     make().train()
     again = make()
     caplog.set_level(logging.INFO)
     given = str(tmp_path / "out" / "checkpoint-5") if by_path else True
     again.train(resume_from_checkpoint=given)
     assert again.state.global_step == 5 and evaluated(again) == [1, 2, 3, 4, 5]
-    assert f"{tmp_path / 'out'} ended early at step 5 by early stopping: nothing is left to train." in caplog.text
+    (told,) = [message for message in caplog.messages if "nothing is left" in message]
+    assert seen(told) == f"{tmp_path / 'out'} ended early at step 5 by early stopping: nothing is left to train."
     assert (ending(tmp_path / "out").steps, ending(tmp_path / "out").ended_by) == (5, "early stopping")
 
 
@@ -311,12 +313,14 @@ class KeepsTheStart(TrainerCallback):
         self.moved = model.layer.weight - self.start
 
 
-def test_a_callback_that_would_lose_what_it_stored_is_refused_before_it_stores_again(make, tmp_path):
+@pytest.mark.fault("a resume with a callback that would lose what it stored", kept="everything; nothing is trained")
+def test_a_callback_that_would_lose_what_it_stored_is_refused_before_it_stores_again(make, tmp_path, seen):
     with pytest.raises(KeyboardInterrupt):
         make(KeepsTheStart(), kill_at(3), patience=None).train()
     (tmp_path / "out" / "start.txt").unlink()
-    with pytest.raises(ConfigError, match=r"cannot resume from .*checkpoint-3 with the callback KeepsTheStart"):
+    with pytest.raises(ConfigError, match=r"from .*checkpoint-3 with the callback KeepsTheStart") as refused:
         make(KeepsTheStart(), patience=None).train(resume_from_checkpoint=True)
+    seen(str(refused.value))
     assert not (tmp_path / "out" / "start.txt").exists()
 
 
