@@ -38,7 +38,7 @@ _STAGES = ("pt", "sft", "rm", *_OF_STAGE)
 _NO_STAGE = ""  # a Trainer without LlamaFactory: it may measure more than its arguments say
 _SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 _CANNOT_LOAD_BEST = ("rm", "ppo")
-_EVALUATES = ("do_eval", "do_predict", "predict_with_generate")
+_EVALUATES = ("do_eval", "do_predict", "predict_with_generate", "eval_on_start")
 
 
 def problems(arguments: Arguments, origin: Origin) -> Iterator[Problem]:

@@ -14,24 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback
 
 from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.spec import Kind
-from dataflex.trainers import callback_state, endings
+from dataflex.trainers import callback_state
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.objective_seam import ObjectiveSeam
-from dataflex.trainers.pissa import keep_initial_adapter
 from dataflex.trainers.recorder import Recorder
+from dataflex.trainers.resuming import prepare_callbacks
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
+from dataflex.trainers.watchers import Logs, StepEnds
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
 
@@ -73,7 +73,7 @@ class DynamicMixin:
         end = self._run_end = RunEnd(self.engine.schedule.total)
         self.remove_callback(RunEnd)  # likewise
         self.add_callback(end)
-        kept = [] if checkpoint is None else self._prepare_callbacks(checkpoint)
+        kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
         self.recorder.begin(checkpoint)
         with stop.listening(), end.watching(self.callback_handler, stop, kept):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
@@ -235,25 +235,6 @@ class DynamicMixin:
     def _names_checkpoint(self, path: str) -> bool:
         return self.session.names_checkpoint(path)
 
-    def _prepare_callbacks(self: Any, checkpoint: Path) -> list[TrainerCallback]:
-        """See what the callbacks make of a resume, before anything is trained or the record is cut back.
-
-        Returns:
-            Those whose ``on_train_begin`` is left out, as what it stored the first time is there.
-        """
-        callbacks = self.callback_handler.callbacks
-        callback_state.refuse_forgetful(callbacks, checkpoint)
-        kept = keep_initial_adapter(self, checkpoint)
-        states, step = callback_state.saved_states(checkpoint), checkpoints.step_of(checkpoint)
-        by = "" if self.engine.extended else endings.ended_by(states, callbacks)
-        total = self.engine.schedule.total
-        if by and step < total:
-            self._run_end.by, self.engine.ended = by, True
-        if self.is_world_process_zero() and (by or step >= total):
-            early = f"ended early at step {step} by {by}" if step < total else f"ended at step {step}"
-            logger.info("%s %s: nothing is left to train.", self.args.output_dir, early)
-        return kept
-
     def _load_callback_state(self: Any) -> None:
         """Give callbacks their states back, whatever ``restore_callback_states_from_checkpoint`` says.
 
@@ -286,42 +267,22 @@ class DynamicMixin:
 
     def _make_recorder(self: Any) -> Recorder:
         recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
-        self.remove_callback(_Logs)  # of an earlier train()
-        self.add_callback(_Logs(recorder))
+        self.remove_callback(Logs)  # of an earlier train()
+        self.add_callback(Logs(recorder))
         return recorder
 
     def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
-        self.remove_callback(_StepEnds)  # of an earlier train()
+        self.remove_callback(StepEnds)  # of an earlier train()
         self.loss_seam = planner.loss_seam
         self.weighing = planner if isinstance(planner, WeightPlanner) else None
         if self.loss_seam is not None:
-            self.add_callback(_StepEnds(planner))
+            self.add_callback(StepEnds(planner))
 
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
         self.engine.restore(saved, str(checkpoint))
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
-
-
-class _Logs(TrainerCallback):
-    """Writes the Trainer's log down as it grows."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        self._recorder.logged(int(state.global_step), dict(logs or {}))
-
-
-class _StepEnds(TrainerCallback):
-    """Tells the planner that an optimizer step has ended, before a checkpoint of it is written."""
-
-    def __init__(self, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
-        self._planner = planner
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._planner.step_end(int(state.global_step))
 
 
 def _state_dict(component: Any) -> dict[str, Any]:

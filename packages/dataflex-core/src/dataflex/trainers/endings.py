@@ -29,7 +29,7 @@ _SAVES_AT_THE_END = frozenset({"steps", "epoch"})
 _CALLBACK = "the callback "
 
 
-class RunEnd(TrainerCallback, ExportableState):  # type: ignore[misc]
+class RunEnd(TrainerCallback, ExportableState):
     """Notes who ends a run early, and has a checkpoint written there as the Trainer has at the last planned step.
 
     It has to stand last among the callbacks. Its note goes into ``trainer_state.json``, as states of callbacks do.
@@ -79,7 +79,7 @@ class RunEnd(TrainerCallback, ExportableState):  # type: ignore[misc]
                     control.should_training_stop = False
                 alone = copy.copy(handler)
                 alone.callbacks = [callback]
-                control = CallbackHandler.call_event(alone, event, args, state, control, **kwargs)
+                control = type(handler).call_event(alone, event, args, state, control, **kwargs)
                 if control.should_training_stop and not before and callback is not stop:
                     self._note(callback, state)
                 elif control.should_epoch_stop and not epoch_ended and event != "on_epoch_end":
