@@ -99,6 +99,8 @@ def on_this_rank(count: int) -> None:
     """Print the wall-clock seconds of a selection over all ranks; runs under torchrun."""
     from accelerate import Accelerator
 
+    from dataflex.distributed import end_rank
+
     accelerator = Accelerator(cpu=True)
     model, optimizer = adapted_model(256, 6)
     rows = Rows(count, seed=1)
@@ -108,6 +110,7 @@ def on_this_rank(count: int) -> None:
     spent = seconds(lambda: selector.select(model, 8, CHOSEN), time.perf_counter)
     if accelerator.is_main_process:
         print(json.dumps(spent), flush=True)
+    end_rank()
 
 
 def two_ranks(count: int, runs: int) -> dict[str, dict[str, float]]:

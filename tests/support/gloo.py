@@ -18,7 +18,14 @@ def run_on_two_ranks(work: Callable[[int, int, str], None], folder: Path) -> Non
     """
     import torch.multiprocessing
 
-    torch.multiprocessing.spawn(work, args=(2, str(folder)), nprocs=2)
+    torch.multiprocessing.spawn(_rank, args=(work, 2, str(folder)), nprocs=2)
+
+
+def _rank(rank: int, work: Callable[[int, int, str], None], world_size: int, folder: str) -> None:
+    from dataflex.distributed import end_rank
+
+    work(rank, world_size, folder)
+    end_rank()
 
 
 @contextlib.contextmanager

@@ -7,9 +7,16 @@ device tensors there). All ranks must call them, in the same order. A rank that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import enum
+import gc
 import hashlib
+import io
+import os
+import sys
+import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
@@ -153,12 +160,73 @@ def in_exchange(frame: FrameType | None) -> bool:
     return False
 
 
+def rank0_says(value: Any) -> Any:
+    """Rank 0's value, on every rank, before there is an accelerator; small objects only."""
+    import torch.distributed as dist
+
+    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said, src=0)
+    return said[0]
+
+
 def leave_group() -> None:
     """Take this process out of torch's process group, if it is in one, as LlamaFactory does at the end of a run."""
     import torch.distributed as dist
 
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def end_rank(code: int = 0) -> None:
+    """End this process if it is one of several ranks; does nothing otherwise. The last call of a script for torchrun.
+
+    A rank whose interpreter is taken apart while a thread of its process group still lets go of a tensor aborts:
+    ``terminate called without an active exception``. The thread asks for the interpreter's lock, which ends it instead,
+    halfway through C++ that may not be left. That has hit one run in some dozens of two ranks over gloo, after all was
+    done, and torchrun then kills the other ranks while they still write. So everything that an interpreter does when it
+    ends is done here, but the taking apart: threads are joined, what :mod:`atexit` holds is called, files are flushed.
+
+    Args:
+        code: The exit code. With another one than 0 the process group is not left, as other ranks may be stuck in it.
+    """
+    if "RANK" not in os.environ:
+        return
+    if code == 0:
+        leave_group()
+        gc.collect()  # what was wrapped for the group lets go of it, and so joins its threads
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for found in gc.get_objects():
+        if issubclass(type(found), io.IOBase):
+            with contextlib.suppress(Exception):
+                found.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)
+
+
+def leave_group_at_exit(trainer: Any) -> None:
+    """Let go of the process group when the interpreter ends, for a script that does not call :func:`end_rank`.
+
+    Its threads are joined then, if nothing else of the script holds on to it.
+
+    Args:
+        trainer: The ``transformers.Trainer``, whose wrapped model holds on to the group.
+    """
+    held = weakref.ref(trainer)
+
+    def leave() -> None:
+        trainer = held()
+        if trainer is not None:
+            trainer.model_wrapped = trainer.model
+            trainer.accelerator.free_memory()
+        leave_group()
+        gc.collect()
+
+    atexit.register(leave)
 
 
 def _digest(array: npt.NDArray[Any]) -> bytes:

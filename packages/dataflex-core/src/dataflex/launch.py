@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -87,21 +85,6 @@ def run_ranks(command: Sequence[str], environ: Mapping[str, str]) -> int:
     finally:
         torchrun.kill()
         signal.signal(signal.SIGTERM, before)
-
-
-def end_rank(environ: Mapping[str, str]) -> None:
-    """End this process with code 0 if it is a rank other than the first; does nothing otherwise.
-
-    Such a rank has nothing left to write. Taking its interpreter apart while threads of torch's process group still
-    wind down has aborted one run in some dozens of two ranks over gloo ("terminate called without an active
-    exception"), after everything was done, and torchrun then killed the first rank while it saved the model. What is
-    registered with :mod:`atexit` runs all the same.
-    """
-    if is_rank(environ) and environ.get("RANK", "0") != "0":
-        atexit._run_exitfuncs()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
 
 
 def _enabled(environ: Mapping[str, str], name: str, default: str = "0") -> bool:

@@ -14,7 +14,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,14 @@ class Ending:
     Attributes:
         steps: Optimizer steps done.
         metrics: The Trainer's closing metrics.
+        ended_by: Who ended it before its last planned step; ``""`` for a run that came to it.
+        written: Whether all that comes after training has been written too, the final model above all.
     """
 
     steps: int
     metrics: Mapping[str, Any]
+    ended_by: str = ""
+    written: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +67,8 @@ class RunInfo:
         total: Steps of the whole run.
         versions: Version by distribution, Python's included.
         started: When the run (or the part of it that was resumed last) began, ISO 8601 with zone.
+        settings: Our own keys that decide what is trained on, as far as they are not named above.
+        pool_fingerprint: Content fingerprint of the pool; ``""`` in older records.
         ending: How it ended; ``None`` while it has not, or was killed.
         schema: Version of this record.
     """
@@ -85,6 +91,8 @@ class RunInfo:
     total: int
     versions: Mapping[str, str]
     started: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    pool_fingerprint: str = ""
     ending: Ending | None = None
     schema: int = SCHEMA
 
@@ -172,6 +180,12 @@ class RunRecord:
             return RunInfo.from_json(self.info_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{self.info_path} is not the record of a run ({error}). Move the file away.") from error
+
+    def mark_written(self) -> None:
+        """Note that everything has been written which comes after the training of a run that has ended."""
+        info = self.info()
+        if info is not None and info.ending is not None:
+            self.write_info(replace(info, ending=replace(info.ending, written=True)))
 
     def append(self, entry: Logged) -> None:
         """Add an entry of the log."""

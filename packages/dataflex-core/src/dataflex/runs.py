@@ -112,6 +112,8 @@ class RunSummary:
         decisions: Number of decisions taken, resumed ones included.
         seconds: Wall-clock seconds inside ``Trainer.train``.
         metrics: The Trainer's closing metrics.
+        ended_by: Who ended it before its last planned step, such as ``"early stopping"``; ``""`` for a run that
+            came to it.
     """
 
     plan: RunPlan
@@ -119,3 +121,4 @@ class RunSummary:
     decisions: int
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
+    ended_by: str = ""

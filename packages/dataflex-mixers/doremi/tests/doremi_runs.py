@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
 from dataflex.components.mixer import Mixer
+from dataflex.distributed import end_rank
 from dataflex.trainers import dynamic_trainer
 
 SIZES = {"words": 24, "noise": 16, "long": 12}
@@ -155,3 +156,4 @@ def main(out: str, accumulation: str, normalizer: str, source: str) -> None:
 
 if __name__ == "__main__":
     main(*sys.argv[1:])
+    end_rank()

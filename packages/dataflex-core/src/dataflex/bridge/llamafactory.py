@@ -28,6 +28,7 @@ from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.importing import uncollected
+from dataflex.trainers.repeated import leave_if_ended
 
 if TYPE_CHECKING:
     from dataflex.trainers.session import Session
@@ -220,7 +221,9 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
                 f"LlamaFactory cannot load dataset: {plan.arguments.get('dataset')} (from {plan.source}): "
                 f"{type(error).__name__}: {error}"
             ) from error
-        session.check(module["train_dataset"], training_args)
+        schedule = session.check(module["train_dataset"], training_args)
+        if schedule is not None:
+            leave_if_ended(session, schedule, module["train_dataset"], training_args)
         return module
 
     def traced(data_args: Any) -> Callable[..., Any]:

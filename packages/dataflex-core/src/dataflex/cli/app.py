@@ -66,7 +66,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         alone = isinstance(error, OneRankError)  # otherwise the ranks of a node fail alike: one of them says why
         if alone or os.environ.get("LOCAL_RANK", "0") == "0":
             print_error(f"rank {os.environ.get('RANK', '0')}: {error}" if alone else str(error))
+        _end(EXIT_ERROR)
         raise SystemExit(EXIT_ERROR) from None
+    except SystemExit as ending:  # the application always raises it; SIGTERM does so in a training run
+        if ending.code is None or isinstance(ending.code, int):
+            _end(ending.code or 0)
+        raise
+
+
+def _end(code: int) -> None:
+    """End a rank of torchrun here: its interpreter could abort while it is taken apart."""
+    if "RANK" in os.environ:
+        from dataflex.distributed import end_rank
+
+        end_rank(code)
 
 
 def _show_version(wanted: bool) -> None:

@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex import run_lock
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.config import checks, evaluation
+from dataflex.config.plan import PreparedRun, prepare, refuse
 from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
 from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
-from dataflex.run_record import FOLDER
+from dataflex.run_record import FOLDER, RunRecord
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -43,7 +43,6 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         return
     for warning in checks.checkpoint_warnings(run):  # here, so that only the ranks say it
         logger.warning(warning)
-    from dataflex import launch
     from dataflex.bridge import llamafactory
 
     llamafactory.load_training()
@@ -51,20 +50,23 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         llamafactory.run_static(run.llamafactory, run.path.name)
     else:
         _train_dynamic(prepared, run, rank)
-    launch.end_rank(os.environ)
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
     from dataflex.trainers.final_model import require_model
+    from dataflex.trainers.repeated import leave_if_ended_without_checkpoints
     from dataflex.trainers.session import Session
 
     output_dir = prepared.plan.output_dir
     with run_lock.hold(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
-        llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
+        session = Session(prepared)
+        leave_if_ended_without_checkpoints(session)
+        llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
         if rank == 0:
             require_model(output_dir, output_dir, prepared.plan)
+            RunRecord(output_dir).mark_written()
 
 
 def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions, PreparedRun | None]:
@@ -84,6 +86,8 @@ def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions
     options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
     prepared = prepare(run, PluginManager.load(options)) if dynamic else None
     check_keys(run)
+    if not dynamic:
+        refuse(evaluation.problems(run.llamafactory, run.origin))
     return options, prepared
 
 

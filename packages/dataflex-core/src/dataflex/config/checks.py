@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dataflex import resuming
+from dataflex.config import evaluation
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
@@ -51,6 +52,7 @@ def problems(plan: RunPlan) -> Iterator[Problem]:
 
 def warnings(run: RunFile) -> Iterator[str]:
     """Settings that do nothing, or probably not what was meant."""
+    yield from evaluation.warnings(run.llamafactory, run.origin)
     if run.train_type is TrainType.STATIC:
         ignored = [key for key in run.ours if key != "train_type"]
         if ignored:

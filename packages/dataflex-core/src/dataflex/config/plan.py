@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks
+from dataflex.config import checks, evaluation
 from dataflex.config.bind import BoundParams, bind
 from dataflex.config.mixture import MixtureSettings, read_mixture
 from dataflex.config.overrides import Preset, find_preset
@@ -78,6 +78,8 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         scores_only=scores_only,
     )
     found = list(checks.problems(plan))
+    if not scores_only:
+        found += evaluation.problems(run.llamafactory, run.origin)
     for plugin, result in plugins.call("dataflex_check_run", plan=plan):
         found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
     refuse(found)

@@ -106,6 +106,9 @@ class RunData:
         """Whether it has ended, in words."""
         if self.info is None:
             return f"step {self.step}"
+        if self.info.ending is not None and self.info.ending.ended_by:
+            early = f"ended early after {self.info.ending.steps:,} of {self.info.total:,} steps"
+            return f"{early}, by {self.info.ending.ended_by}"
         if self.info.ending is not None:
             return f"ended after {self.info.ending.steps:,} steps"
         return f"step {self.step:,} of {self.info.total:,}: still running, or stopped early"
@@ -113,7 +116,10 @@ class RunData:
     @property
     def boundaries(self) -> Sequence[Decision]:
         """The decisions that opened a stage; a mixer may leave one more record at the end of its run."""
-        return [each for each in self.decisions if self.info is None or each.step < self.info.total]
+        if self.info is None:
+            return self.decisions
+        end = self.info.total if self.info.ending is None else self.info.ending.steps
+        return [each for each in self.decisions if each.step < end]
 
     @property
     def training_loss(self) -> Series | None:

@@ -151,4 +151,7 @@ def _reply(request: dict[str, Any], folder: Path, accelerator: Any) -> dict[str,
 
 
 if __name__ == "__main__":
+    from dataflex.distributed import end_rank
+
     _serve(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    end_rank()

@@ -6,6 +6,8 @@ planner   turns a component's answer into the plan of a stage (select.py)
 mix       the planner of domains; mixture, domain_tally, loss_seam and objective_seam are its parts
 weight    the planner of the stock order and of weights; weight_seam and weight_log are its parts
 scoring   the mixin that only scores the pool, for ``dataflex score``
+endings   ends before the last planned step; callback_state, pissa and resuming: what callbacks keep across a resume
+repeated  the same command on a run that has ended
 dynamic   the mixin that puts the engine under any ``transformers.Trainer``
 
 :func:`dynamic_trainer` is the public call, for Trainers without LlamaFactory.

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback
 
 from dataflex import state
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.spec import Kind
+from dataflex.trainers import callback_state
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
+from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.loss_seam import LossSeam
@@ -26,9 +27,11 @@ from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
+from dataflex.trainers.resuming import prepare_callbacks
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
+from dataflex.trainers.watchers import Logs, StepEnds
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
 
@@ -64,32 +67,49 @@ class DynamicMixin(CheckpointingMixin):
         if checkpoint is not None:
             self._restore(checkpoint)
         self.recorder = self._make_recorder()
-        self.recorder.begin(checkpoint)
-        stop = StopAtSignal(self.accelerator)
+        stop = self._stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
+        end = self._run_end = RunEnd(self.engine.schedule.total)
+        self.remove_callback(RunEnd)  # likewise
+        self.add_callback(end)
         self.seal_after_callbacks()
-        with stop.listening():
+        kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
+        self.recorder.begin(checkpoint)
+        with stop.listening(), end.watching(self.callback_handler, stop, kept):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
-        if stop.stopped and self.state.global_step < self.engine.schedule.total:
-            self._leave()
-        if self.state.global_step == self.engine.schedule.total:
-            self.engine.planner.finish(self.state.global_step)
-        self.recorder.end(self.state.global_step, output.metrics)
-        if self.is_world_process_zero():
-            self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
+        self._close(started, output.metrics, signalled=stop.stopped)
         return output
+
+    def _close(self: Any, started: float, metrics: Any, *, signalled: bool) -> None:
+        """Close the records of a run that has ended and tell the component and the plugins; leave one that has not."""
+        step, end = self.state.global_step, self._run_end
+        early = step < self.engine.schedule.total
+        if early and signalled and not end.by:
+            self._leave()
+        if early and end.interrupts:
+            logger.warning("%s", self._stopped(end.by, self._checkpoint_folder()))
+            return
+        ended_by = (end.by or "the Trainer") if early else ""
+        if early and self.is_world_process_zero():
+            logger.warning("ended early after step %d of %d, by %s", step, self.engine.schedule.total, ended_by)
+        self.engine.planner.finish(step)
+        self.recorder.end(step, metrics, ended_by)
+        if self.is_world_process_zero():
+            self.session.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
 
     def _leave(self: Any) -> None:
         folder = self._checkpoint_folder()
         if self.is_world_process_zero():
-            step, total = self.state.global_step, self.engine.schedule.total
-            if in_vain := why_not_from_its_own(self.session.run.plan):
-                further = f"The weights so far are in {folder}, but the run cannot go on from there: {in_vain}."
-            else:
-                further = f"Go on with the same command and resume_from_checkpoint={folder}"
-            logger.warning("stopped by SIGTERM after step %d of %d. %s", step, total, further)
+            logger.warning("%s", self._stopped("SIGTERM", folder))
         raise Stopped(folder)
+
+    def _stopped(self: Any, by: str, checkpoint: Path) -> str:
+        if in_vain := why_not_from_its_own(self.session.run.plan):
+            further = f"The weights so far are in {checkpoint}, but the run cannot go on from there: {in_vain}."
+        else:
+            further = f"Go on with the same command and resume_from_checkpoint={checkpoint}"
+        return f"stopped by {by} after step {self.state.global_step} of {self.engine.schedule.total}. {further}"
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
@@ -128,7 +148,11 @@ class DynamicMixin(CheckpointingMixin):
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
         own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
-        super().log({**logs, **{PREFIX + name: value for name, value in own.items()}}, *args, **kwargs)  # type: ignore[misc]
+        named = {PREFIX + name: value for name, value in own.items()}
+        both = {**logs, **named}
+        super().log(both, *args, **kwargs)  # type: ignore[misc]
+        # What the Trainer adds to what it logs (DPO's rewards, SFTTrainer's accuracy) may be the metric that counts.
+        logs.update({name: value for name, value in both.items() if name not in named})
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
@@ -138,6 +162,26 @@ class DynamicMixin(CheckpointingMixin):
         if self.engine is None:
             return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
         return self.engine.sampler  # type: ignore[no-any-return]
+
+    def _load_callback_state(self: Any) -> None:
+        """Give callbacks their states back, whatever ``restore_callback_states_from_checkpoint`` says.
+
+        The Trainer's own way makes new callbacks with the arguments of the checkpoint, so that a raised patience would
+        have no effect, and without it has no place for a callback that the checkpoint does not know.
+        """
+        if self.engine is None:
+            super()._load_callback_state()  # type: ignore[misc]
+            return
+        callbacks, states = self.callback_handler.callbacks, dict(self.state.stateful_callbacks or {})
+        callback_state.give_back(states, callbacks)
+        callback_state.report_changes(states, callbacks)
+        self._run_end.give_back = lambda: callback_state.give_back(states, callbacks)
+        self.state.stateful_callbacks = callback_state.exported(callbacks, self.control)
+
+    def _determine_best_metric(self: Any, *args: Any, **kwargs: Any) -> bool:
+        """Whether an evaluation found a new best model; under ``save_strategy: best`` that decides what is saved."""
+        better = super()._determine_best_metric(*args, **kwargs)  # type: ignore[misc]
+        return bool(better or (self.engine is not None and self._stop.stopped))
 
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)
@@ -151,16 +195,16 @@ class DynamicMixin(CheckpointingMixin):
 
     def _make_recorder(self: Any) -> Recorder:
         recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
-        self.remove_callback(_Logs)  # of an earlier train()
-        self.add_callback(_Logs(recorder))
+        self.remove_callback(Logs)  # of an earlier train()
+        self.add_callback(Logs(recorder))
         return recorder
 
     def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
-        self.remove_callback(_StepEnds)  # of an earlier train()
+        self.remove_callback(StepEnds)  # of an earlier train()
         self.loss_seam = planner.loss_seam
         self.weighing = planner if isinstance(planner, WeightPlanner) else None
         if self.loss_seam is not None:
-            self.add_callback(_StepEnds(planner))
+            self.add_callback(StepEnds(planner))
 
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
@@ -169,26 +213,6 @@ class DynamicMixin(CheckpointingMixin):
         self.engine.restore(saved, str(checkpoint))
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
-
-
-class _Logs(TrainerCallback):
-    """Writes the Trainer's log down as it grows."""
-
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        self._recorder.logged(int(state.global_step), dict(logs or {}))
-
-
-class _StepEnds(TrainerCallback):
-    """Tells the planner that an optimizer step has ended, before a checkpoint of it is written."""
-
-    def __init__(self, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
-        self._planner = planner
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self._planner.step_end(int(state.global_step))
 
 
 def dynamic(base: type, session: Session) -> type:

@@ -100,12 +100,14 @@ class Engine:
         self.stage = -1
         self.plan: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.plan_start = 0  # optimizer step of the plan's first sample
-        self._fingerprint = fingerprint(trainer.train_dataset)
+        self.pool_fingerprint = fingerprint(trainer.train_dataset)
         self.sampler = PlanSampler()
         # An accelerate-wrapped loader is built before the first stage is known; it needs a non-empty sampler.
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
         # Rows of the micro-batches that were fetched and not yet trained on, this rank's share of each.
         self.fetched: deque[npt.NDArray[np.int64]] = deque(maxlen=self.accumulation)
+        self.ended = False  # early, at the checkpoint that was restored
+        self.extended = False  # whether this run is longer than the restored one was
         self._log: Mapping[str, Any] = {}
         self._position: int | None = None  # micro-batches served since step 0, on this rank
         self._stage_end = 0  # position at which the open stage ends
@@ -142,7 +144,7 @@ class Engine:
             log_counters.write(self.trainer, self._log)
             self._log = {}
         self._position = self._check_position(ticket, step)
-        if step >= self.schedule.total:  # resumed from the last checkpoint: nothing is left to train on
+        if step >= self.schedule.total or self.ended:  # resumed from the last checkpoint: nothing is left to train on
             self.trainer.control.should_training_stop = True
             raise StopIteration
         if self._batches is None or self._position == self._stage_end:
@@ -239,7 +241,7 @@ class Engine:
             seed=int(self.trainer.args.seed),
             global_batch=self.global_batch,
             pool_size=len(pool),
-            pool_fingerprint=self._fingerprint,
+            pool_fingerprint=self.pool_fingerprint,
             component=self.component,
             domains=list(self.planner.domains),
             planner=self.planner.state_dict(),
@@ -269,6 +271,7 @@ class Engine:
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
                 "another output_dir."
             )
+        self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions:
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
         for name in sorted({*then.params, *self.params}):

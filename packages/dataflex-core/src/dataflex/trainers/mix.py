@@ -103,12 +103,16 @@ class MixPlanner(ComponentPlanner):
         boundary to record them at.
 
         Args:
-            step: Optimizer steps done, all of the schedule's.
+            step: Optimizer steps done: all of the schedule's, or fewer if the run has ended early.
         """
         unrecorded = self._reported() or not self.schedule.boundaries
         if unrecorded and self.trainer.is_world_process_zero():
+            stage = max(0, self.trainer.engine.stage)
+            if step < self.schedule.bounds(stage)[1]:  # what was drawn for the steps that were not made does not count
+                self.sampler.restore(self._before)
+                self.sampler.draw(self.view.proportions, (step - self._drawn_from) * self.global_batch)
             self.trainer.recorder.closing(
-                stage=len(self.schedule.boundaries),
+                stage=stage,
                 step=step,
                 result=self.view.proportions,
                 metrics=self._metrics(self.view.proportions, self._before),

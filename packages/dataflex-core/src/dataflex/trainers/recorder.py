@@ -68,11 +68,11 @@ class Recorder:
             self._before = entry.seconds.get("elapsed", 0.0)
         self.files.write_info(self._info())
 
-    def end(self, steps: int, metrics: dict[str, float]) -> None:
-        """Note that the run has ended by itself. Rank 0 writes."""
+    def end(self, steps: int, metrics: dict[str, float], ended_by: str = "") -> None:
+        """Note that the run has ended by itself, early if ``ended_by`` says by whom. Rank 0 writes."""
         info = self.files.info() if self.writes else None
         if info is not None:
-            self.files.write_info(replace(info, ending=Ending(steps=steps, metrics=metrics)))
+            self.files.write_info(replace(info, ending=Ending(steps=steps, metrics=metrics, ended_by=ended_by)))
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
@@ -223,6 +223,8 @@ class Recorder:
             update=self.schedule.update,
             total=self.schedule.total,
             versions={**_versions(), **self.session.versions},
+            settings=self.session.settings(),
+            pool_fingerprint=self.trainer.engine.pool_fingerprint,
             started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         )
 

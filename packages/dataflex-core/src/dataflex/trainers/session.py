@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -72,13 +73,16 @@ class Session:
         """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
         return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
 
-    def check(self, pool: Sized, args: Any, *, resumes: bool = True) -> None:
+    def check(self, pool: Sized, args: Any, *, resumes: bool = True) -> Schedule | None:
         """Check everything that needs the tokenised pool but no model.
 
         Args:
             pool: The tokenised training pool.
             args: The ``transformers.TrainingArguments``.
             resumes: Whether their ``resume_from_checkpoint`` is what the Trainer will be told.
+
+        Returns:
+            The stages of the run; ``None`` for a pool that is only scored.
 
         Raises:
             ConfigError: as :meth:`schedule`, :meth:`open_mixture` and ``going_on.find_checkpoint``.
@@ -94,6 +98,11 @@ class Session:
         checkpoint, _ = going_on.find_checkpoint(given, Path(args.output_dir), named=named)
         if checkpoint is not None:
             going_on.require_loadable(self.run.plan, checkpoint)
+        return schedule
+
+    def settings(self) -> dict[str, Any]:
+        """The step keys and those of a mixture as they were given, as JSON values for the record."""
+        return {"steps": dataclasses.asdict(self.run.plan.steps), "mixture": self.mixture_settings()}
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.
@@ -264,14 +273,15 @@ class Session:
         self.run.plugins.call("dataflex_decision", decision=decision)
         return decision
 
-    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float]) -> None:
-        """Tell the plugins that the run has ended. Rank 0 only."""
+    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float], ended_by: str = "") -> None:
+        """Tell the plugins that the run has ended, early if ``ended_by`` says by whom. Rank 0 only."""
         summary = RunSummary(
             plan=self.run.plan,
             steps=steps,
             decisions=sum(1 for _ in self.log),
             seconds=time.perf_counter() - started,
             metrics=metrics,
+            ended_by=ended_by,
         )
         self.run.plugins.call("dataflex_run_finished", summary=summary)
 

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transformers import EarlyStoppingCallback
+
 from dataflex import run_lock
 from dataflex.config import checks
 from dataflex.config.plan import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
 from dataflex.data.domains import Domains
 from dataflex.data.trained_tokens import trained_tokens
+from dataflex.distributed import leave_group_at_exit
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.plugins.manager import PluginManager
@@ -86,6 +89,7 @@ class StandaloneMixin:
     keys: Mapping[str, Any]
     domain_rows: Mapping[str, int]
     plugins: PluginManager
+    _leaves_group = False  # registered, after the first train() that came to its end
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -111,7 +115,11 @@ class StandaloneMixin:
         """
         writes = self.is_world_process_zero()
         with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
-            return super().train(*args, **kwargs)  # type: ignore[misc]
+            output = super().train(*args, **kwargs)  # type: ignore[misc]
+        if self.args.world_size > 1 and not self._leaves_group:
+            self._leaves_group = True
+            leave_group_at_exit(self)
+        return output
 
     def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model; same arguments as ``transformers.Trainer.save_model``.
@@ -145,9 +153,17 @@ class StandaloneMixin:
             "finetuning_type": "lora" if hasattr(self.model, "peft_config") else "full",
             "dataset": list(self.domain_rows) or ["train_dataset"],
             "eval_dataset": named,
+            "eval_on_each_dataset": isinstance(evals, dict),
+            "early_stopping_steps": self._patience(),
             "enable_liger_kernel": arguments.get("use_liger_kernel", False),
             "resume_from_checkpoint": None,
         }
+
+    def _patience(self: Any) -> int | None:
+        """Evaluations that an early stopping callback of the user waits for; ``None`` without one."""
+        callbacks = self.callback_handler.callbacks
+        waits = [one.early_stopping_patience for one in callbacks if isinstance(one, EarlyStoppingCallback)]
+        return int(waits[0]) if waits else None
 
     def _domains(self: Any) -> Domains:
         names, rows, size = tuple(self.domain_rows), tuple(self.domain_rows.values()), len(self.train_dataset)

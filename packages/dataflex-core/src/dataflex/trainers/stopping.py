@@ -73,8 +73,6 @@ class StopAtSignal(TrainerCallback):
         """Stop here, if every rank does."""
         if self._agreed(int(state.global_step)):
             self.stopped = control.should_save = control.should_training_stop = True
-            if args.save_strategy == "best":  # an evaluation at this step would say that no checkpoint is due
-                control.should_evaluate = False
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the checkpoint: with a limit of 1 the Trainer deletes, as training ends, any but the best one."""

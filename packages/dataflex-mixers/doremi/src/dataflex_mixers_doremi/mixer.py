@@ -94,8 +94,8 @@ class DoremiMixer(Mixer):
         }
 
     def finished(self, step_id: int) -> None:
-        """Leave the result in ``weights.json`` in the output directory."""
-        if self.context.rank:
+        """Leave the result in ``weights.json`` in the output directory; a run without a weighted step has none."""
+        if self.context.rank or not self.dro.steps:
             return
         write_weights(
             self.context.output_dir / WEIGHTS_NAME,

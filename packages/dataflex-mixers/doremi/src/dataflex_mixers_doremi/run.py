@@ -24,9 +24,10 @@ from dataflex.errors import ConfigError
 from dataflex.resuming import why_no_resume
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
-from dataflex_mixers_doremi.phases import Phase
+from dataflex_mixers_doremi.phases import Phase, PhaseName
 from dataflex_mixers_doremi.recorded_keys import changed_keys
 from dataflex_mixers_doremi.reference import model_identity
+from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
 logger = logging.getLogger("dataflex")
 
@@ -95,8 +96,10 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
             phase.run_file.parent.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(dict(phase.keys), sort_keys=False, allow_unicode=True)
             write_atomically(phase.run_file, text.encode())
+        to_come = {phase.weights_read for phase in phases if progress(phase) is not Progress.COMPLETE}
         for phase in phases:
-            if progress(phase) is Progress.COMPLETE:  # asked again: a phase before it may have been trained anew
+            missed = _lacks_weights(phase) and phase.output_dir / WEIGHTS_NAME in to_come
+            if progress(phase) is Progress.COMPLETE and not missed:  # asked again: one before may have trained anew
                 logger.info("%s is complete: %s", phase.title, phase.output_dir)
                 continue
             logger.info("%s: %s, %s", phase.title, phase.run_file, phase.length)
@@ -111,6 +114,7 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
                 said = _in_vain(phase) or "The same command goes on from there."
                 logger.warning("%s was stopped before its last step. %s", phase.title, said)
                 raise SystemExit(0)
+            _say_early_end(phase)
             _record(phase, complete=True)
 
 
@@ -184,6 +188,34 @@ def _has_ended(phase: Phase) -> bool:
     """Whether a run came to its last step: one that SIGTERM has stopped ends with code 0 too."""
     info = RunRecord(phase.output_dir).info()
     return info is not None and info.ending is not None
+
+
+def _say_early_end(phase: Phase) -> None:
+    """Say of a phase that has ended before its last step what follows from it.
+
+    Raises:
+        ConfigError: when it is a proxy whose weights have not moved yet, so that there is no average to go on with.
+    """
+    info = RunRecord(phase.output_dir).info()
+    ending = None if info is None else info.ending
+    if ending is None or info is None:
+        return
+    if _lacks_weights(phase):
+        raise ConfigError(
+            f"{phase.title} ended at step {ending.steps}, before it had moved a weight: there is no average to go on "
+            "with. Lower its warmup_step, or let it train longer (early_stopping_steps)."
+        )
+    if ending.ended_by:
+        average = "; the average of its weights is over these" if phase.name is PhaseName.PROXY else ""
+        logger.info(
+            "%s ended early after %d of %d steps, by %s%s.",
+            *(phase.title, ending.steps, info.total, ending.ended_by, average),
+        )
+
+
+def _lacks_weights(phase: Phase) -> bool:
+    """Whether what a proxy is trained for is missing, e.g. since an older version ended it early without a word."""
+    return phase.name is PhaseName.PROXY and not (phase.output_dir / WEIGHTS_NAME).is_file()
 
 
 def _has_checkpoint(phase: Phase) -> bool:
