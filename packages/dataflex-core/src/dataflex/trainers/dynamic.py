@@ -21,6 +21,7 @@ from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
@@ -44,7 +45,7 @@ PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlan
 _IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
-class DynamicMixin:
+class DynamicMixin(CheckedLoads):
     """Trains on what the session's component decides. The class attribute ``session`` is set by :func:`dynamic`."""
 
     session: Session
