@@ -108,7 +108,7 @@ def conversion_needed(model: Any, folder: Path) -> str:
     except ConfigError:
         return ""
     views = model_views(model) if saved is not None else []
-    if saved is None or saved.pickled or not _fitting(saved, views).converts:
+    if saved is None or saved.pickled or not compare.fitting(saved, views).converts:
         return ""
     return compare.describe(compare.names_and_shapes(saved, views[-1], tolerated(model, saved.tensors)), len(saved.tensors))
 
@@ -127,7 +127,7 @@ def _load(trainer: Any, folder: Path, stock: Callable[[], None]) -> str:
     views = [*trainer._before_wrapping] or model_views(model)
     if saved.pickled:
         return _load_pickled(trainer, model, saved, views, stock, by_itself=by_itself)
-    view = _fitting(saved, views)
+    view = compare.fitting(saved, views)
     found = compare.names_and_shapes(saved, view, tolerated(model, saved.tensors))
     if found:
         return _misfit(folder, found, saved)
@@ -137,7 +137,7 @@ def _load(trainer: Any, folder: Path, stock: Callable[[], None]) -> str:
     else:
         stock()
     if not found and trainer.is_world_process_zero() and whole_here(model):
-        found = compare.values(saved, _fitting(saved, model_views(model)), seed=int(trainer.args.seed))
+        found = compare.values(saved, compare.fitting(saved, model_views(model)), seed=int(trainer.args.seed))
     return _differs(folder, found, saved) if found else ""
 
 
@@ -190,11 +190,6 @@ def _adapters(folder: Path, model: Any) -> Iterator[tuple[str, SavedWeights]]:
         saved = saved_weights(folder, ADAPTER)
         if saved is not None:
             yield model.active_adapters[0], saved
-
-
-def _fitting(saved: SavedWeights, views: Sequence[View]) -> View:
-    """The view whose names are most like the file's; of equals, the one that transformers would write."""
-    return min(views, key=lambda view: len(view.tensors.keys() ^ saved.tensors.keys()))
 
 
 def _weights_in(folder: Path, stem: str) -> bool:

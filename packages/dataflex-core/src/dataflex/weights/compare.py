@@ -28,6 +28,11 @@ class Difference(NamedTuple):
     what: str
 
 
+def fitting(saved: SavedWeights, views: Sequence[View]) -> View:
+    """The view whose names are most like the file's; of equals, the first."""
+    return min(views, key=lambda view: len(view.tensors.keys() ^ saved.tensors.keys()))
+
+
 def names_and_shapes(saved: SavedWeights, view: View, tolerated: Iterable[str] = ()) -> list[Difference]:
     """Compare what the headers say with the model's tensors.
 
@@ -81,11 +86,12 @@ def describe(differences: Sequence[Difference], total: int) -> str:
 
     Args:
         differences: At least one.
-        total: Tensors of the file.
+        total: Tensors of the file; 0 if they cannot be counted.
     """
     named = "; ".join(f"{name} {what}" for name, what in differences[:_NAMED])
     more = f"; and {len(differences) - _NAMED} more" if len(differences) > _NAMED else ""
-    return f"{len(differences)} differences among its {total} tensors: {named}{more}"
+    among = f" among its {total} tensors" if total else ""
+    return f"{len(differences)} difference{'s' if len(differences) > 1 else ''}{among}: {named}{more}"
 
 
 def _places(size: int, seed: int) -> npt.NDArray[np.int64]:
