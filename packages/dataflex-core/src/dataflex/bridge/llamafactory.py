@@ -143,7 +143,11 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
     Raises:
         ConfigError: when LlamaFactory refuses the keys.
     """
-    _run_exp(dict(arguments), source)
+    load_training()
+    from dataflex.bridge import stock_loads  # loads transformers' Trainer
+
+    with stock_loads.warned_of():
+        _run_exp(dict(arguments), source)
 
 
 def _run_exp(arguments: dict[str, Any], source: str) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 
 @contextlib.contextmanager
-def rebound(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    """Let a global of a module be something else while the body runs."""
+def rebound(module: ModuleType | type, name: str, value: Any) -> Iterator[None]:
+    """Let a global of a module, or an attribute of a class, be something else while the body runs."""
     old = getattr(module, name)
     setattr(module, name, value)
     try:

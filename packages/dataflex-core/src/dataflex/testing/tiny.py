@@ -10,6 +10,7 @@ import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _WORDS = ("red", "blue", "green", "stone", "river", "cloud", "seven", "nine", "walks", "sleeps", "over", "under")
 _TOPICS = ("count", "colour", "place")
@@ -39,24 +40,30 @@ def write_dataset(folder: Path, **datasets: Sequence[dict[str, str]]) -> Path:
     return folder
 
 
-def write_model(folder: Path, *, hidden: int = 32, layers: int = 2, dropout: float = 0.0, seed: int = 0) -> Path:
-    """Write a random Qwen2 and a byte-level tokenizer that LlamaFactory's Qwen templates accept; returns ``folder``."""
-    import torch
+def write_tokenizer(folder: Path, *, special: Sequence[str] = ()) -> Any:
+    """Write a byte-level tokenizer that LlamaFactory's Qwen templates accept, with further special tokens; returns it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+    from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
     tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(alphabet)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(special)
+    tokenizer.add_special_tokens(["<|endoftext|>", "<|im_start|>", "<|im_end|>", *special])
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, eos_token="<|im_end|>", pad_token="<|endoftext|>", model_max_length=512
     )
     wrapped.save_pretrained(folder)
+    return wrapped
+
+
+def write_model(folder: Path, *, hidden: int = 32, layers: int = 2, dropout: float = 0.0, seed: int = 0) -> Path:
+    """Write a random Qwen2 and its tokenizer; returns ``folder``."""
+    from transformers import Qwen2Config, Qwen2ForCausalLM
+
+    wrapped = write_tokenizer(folder)
     config = Qwen2Config(
-        vocab_size=len(alphabet) + len(special),
+        vocab_size=len(wrapped),
         hidden_size=hidden,
         intermediate_size=2 * hidden,
         num_hidden_layers=layers,
@@ -68,10 +75,17 @@ def write_model(folder: Path, *, hidden: int = 32, layers: int = 2, dropout: flo
         eos_token_id=wrapped.eos_token_id,
         pad_token_id=wrapped.pad_token_id,
     )
+    return save_random(Qwen2ForCausalLM, config, folder, seed=seed)
+
+
+def save_random(cls: Any, config: Any, folder: Path, *, seed: int) -> Path:
+    """Save a model with weights drawn from ``seed``; the global generator stays where it is. Returns ``folder``."""
+    import torch
+
     generator_state = torch.get_rng_state()
     try:
         torch.manual_seed(seed)
-        Qwen2ForCausalLM(config).save_pretrained(folder)
+        cls(config).float().save_pretrained(folder)
     finally:
         torch.set_rng_state(generator_state)
     return folder

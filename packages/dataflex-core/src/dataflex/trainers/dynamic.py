@@ -22,6 +22,7 @@ from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.going_on import why_not_from_its_own
+from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
@@ -47,7 +48,7 @@ PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlan
 _IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
-class DynamicMixin(CheckpointingMixin):
+class DynamicMixin(CheckpointingMixin, CheckedLoads):
     """Trains on what the session's component decides. The class attribute ``session`` is set by :func:`dynamic`."""
 
     session: Session

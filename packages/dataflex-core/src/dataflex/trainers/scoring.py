@@ -18,6 +18,7 @@ from dataflex.data.ticket_loader import ticket_loader
 from dataflex.errors import ComponentError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
+from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, refuse_data_parallel, run_context
 
@@ -56,7 +57,7 @@ class ScoringSession(Session):
         self.look(pool)
 
 
-class ScoringMixin:
+class ScoringMixin(CheckedLoads):
     """Asks the session's selector for scores in place of the first training step, as at a run's own boundary.
 
     Model, optimizer, scheduler and random state come from the checkpoint by the Trainer's own resuming.

@@ -16,6 +16,7 @@ from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.weights.verify import check_adapter, check_pretrained
 
 if TYPE_CHECKING:
     import torch
@@ -50,10 +51,13 @@ def load_model(name: str, context: RunContext) -> nn.Module:
         context: The run.
 
     Raises:
-        ConfigError: when it cannot be loaded. Training without it would be another method with the opposite answer.
+        ConfigError: when it cannot be loaded, or does not hold the weights of its files afterwards. Training without it
+            would be another method with the opposite answer.
     """
     try:
         model = _load(name)
+    except ConfigError:
+        raise
     except Exception as error:  # whatever a hub, a file or a model class has to say
         raise ConfigError(
             f"the reference model {name} cannot be loaded: {type(error).__name__}: {error}. Name a trained model under "
@@ -68,12 +72,16 @@ def _load(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     base = _base_of_adapter(Path(name).expanduser())
-    model: nn.Module = AutoModelForCausalLM.from_pretrained(base or name, torch_dtype="auto")
+    source = base or name
+    loaded = AutoModelForCausalLM.from_pretrained(source, torch_dtype="auto", output_loading_info=True)
+    model: nn.Module = loaded[0]
+    check_pretrained(model, source, loaded[1])
     if base is None:
         return model
     from peft import PeftModel
 
     adapted: nn.Module = PeftModel.from_pretrained(model, name)
+    check_adapter(adapted, name)
     return adapted
 
 
