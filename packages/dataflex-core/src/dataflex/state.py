@@ -4,6 +4,7 @@
     plan.npy                the current stage's rows
     component.safetensors   the component's state: tensors and arrays
     component.json          the component's state: everything else
+    keys.json               the keys the run was made under
     COMPLETE                sha256 of engine.json; written last, when every rank has written its part of the checkpoint
 
 Files are written to a temporary name, forced to disk and renamed, so a kill leaves the old file or the new one.
@@ -34,7 +35,8 @@ FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _TENSORS, _VALUES = "engine.json", "plan.npy", "component.safetensors", "component.json"
-_HASHED = frozenset({_PLAN, _TENSORS, _VALUES})
+_KEYS = "keys.json"
+_HASHED = frozenset({_PLAN, _TENSORS, _VALUES, _KEYS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +96,19 @@ class _Head:
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything read from a checkpoint: the engine, the plan of its stage, and the component's ``state_dict``."""
+    """Everything read from a checkpoint.
+
+    Attributes:
+        engine: The engine.
+        plan: The plan of its stage.
+        component: The component's ``state_dict``.
+        keys: The keys the run was made under, JSON values; empty in checkpoints of dataflex-core 0.1.0.
+    """
 
     engine: EngineState
     plan: npt.NDArray[np.int64]
     component: Mapping[str, Any]
+    keys: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save(checkpoint: Path, saved: Saved) -> None:
@@ -112,7 +122,7 @@ def save(checkpoint: Path, saved: Saved) -> None:
     (folder / COMPLETE).unlink(missing_ok=True)
     plan = io.BytesIO()
     np.save(plan, saved.plan, allow_pickle=False)
-    files = {_PLAN: plan.getvalue(), **_component_files(saved.component)}
+    files = {_PLAN: plan.getvalue(), **_component_files(saved.component), **_keys_file(saved.keys)}
     for name, data in files.items():
         write_atomically(folder / name, data)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -152,7 +162,8 @@ def load(checkpoint: Path) -> Saved:
     record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
     state = records.from_fields(EngineState, record)
     files = {name: (folder / name).read_bytes() for name in record["sha256"] if name != _PLAN}
-    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(files))
+    keys = json.loads(files[_KEYS]) if _KEYS in files else {}
+    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(files), keys)
 
 
 def round_trip(component: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -250,6 +261,10 @@ def _component_files(state: Mapping[str, Any]) -> dict[str, bytes]:
     arrays = [name for name, value in state.items() if isinstance(value, (np.ndarray, np.generic))]
     text = json.dumps({"values": values, "arrays": arrays})
     return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
+
+
+def _keys_file(keys: Mapping[str, Any]) -> dict[str, bytes]:
+    return {_KEYS: json.dumps(keys, indent=1).encode()} if keys else {}
 
 
 def _check_json(name: str, value: Any) -> None:

@@ -10,6 +10,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,20 @@ from transformers import TrainerCallback
 from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import DataFlexError, OneRankError
+from dataflex.resume.compare import Changes, RunKeys
 from dataflex.spec import Kind
+from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.new_values import (
+    ResumedState,
+    in_the_optimizer,
+    refuse_in_advance,
+    told_of,
+    without_misleading_warning,
+)
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
@@ -53,22 +63,28 @@ class DynamicMixin:
     component: Any = None
     loss_seam: LossSeam | WeightSeam | None = None
     weighing: WeightPlanner | None = None
+    made_under: RunKeys
+    changes: Changes = Changes()
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         self.engine = self._make_engine()
+        self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
         state.check_component(_state_dict(self.component))  # now, not at the first checkpoint
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.changes = Changes()
+        self.remove_callback(ResumedState)  # of an earlier train()
         if checkpoint is not None:
             self._restore(checkpoint)
+            self.add_callback(ResumedState(checkpoint, self.changes))
         self.recorder = self._make_recorder()
         self.recorder.begin(checkpoint)
         stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
-        with stop.listening():
+        with stop.listening(), without_misleading_warning():
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         if stop.stopped and self.state.global_step < self.engine.schedule.total:
             self._leave()
@@ -176,7 +192,9 @@ class DynamicMixin:
         folder: Path = self._checkpoint_folder()
         engine_state = self.engine.state()
         if self.args.should_save:
-            saved = state.Saved(engine_state, self.engine.plan, _state_dict(self.component))
+            component = _state_dict(self.component)
+            keys = replace(self.made_under, paths=run_keys.named_paths(component)).to_json()
+            saved = state.Saved(engine_state, self.engine.plan, component, keys)
             state.save(folder, saved)
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotated below, once this one is whole
         try:
@@ -235,9 +253,18 @@ class DynamicMixin:
         if self.loss_seam is not None:
             self.add_callback(_StepEnds(planner))
 
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
+        changed = self.changes.optimizer if checkpoint is not None else ()
+        with in_the_optimizer(self, changed, Path(checkpoint or "")):
+            return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
+
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
-        self.engine.restore(saved, str(checkpoint))
+        self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
+        self.engine.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
+        if self.is_world_process_zero():
+            for told in told_of(self.changes, saved, checkpoint):
+                logger.warning("%s", told)
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
 
