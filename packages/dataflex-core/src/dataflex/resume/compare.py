@@ -7,7 +7,17 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dataflex import records
-from dataflex.resume.keys import COMPONENT_PARAMS, MODELS, OPTIMIZER, RANKS, UNORDERED, Effect, Group, group_of
+from dataflex.resume.keys import (
+    COMPONENT_PARAMS,
+    FILLED_IN,
+    MODELS,
+    OPTIMIZER,
+    RANKS,
+    UNORDERED,
+    Effect,
+    Group,
+    group_of,
+)
 
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
@@ -174,6 +184,9 @@ def _differing(before: RunKeys, now: RunKeys) -> Iterator[Change]:
 
 def _argument(name: str, before: RunKeys, now: RunKeys) -> Iterator[Change]:
     then, here = before.arguments.get(name), now.arguments.get(name)
+    if name in FILLED_IN and isinstance(then, Mapping) and isinstance(here, Mapping):
+        both = then.keys() & here.keys()
+        then, here = ({key: mapping[key] for key in sorted(both)} for mapping in (then, here))
     if _meaning(name, then) == _meaning(name, here):
         return
     if name not in now.arguments:
@@ -190,7 +203,7 @@ def _meaning(name: str, value: Any) -> Any:
     """The value as it is compared."""
     if any(value == nothing and type(value) is type(nothing) for nothing in _NOTHING):
         return None
-    if name in UNORDERED:
+    if name in UNORDERED and isinstance(value, (str, list)):
         return sorted(str(item).strip() for item in (value.split(",") if isinstance(value, str) else value))
     return value
 

@@ -446,6 +446,9 @@ UNORDERED = frozenset(
 )
 """Keys that list names whose order means nothing."""
 
+FILLED_IN = frozenset({"accelerator_config", "fsdp_config"})
+"""Mappings that a parser fills in with its version's defaults: of them, what both versions have is compared."""
+
 
 def group_of(name: str) -> Group | None:
     """The group that a key belongs to; ``None`` for a key that is on no list."""

@@ -94,8 +94,9 @@ def changes_since(
         ConfigError: when the checkpoint's keys are not what this version writes.
     """
     if not saved.keys:
-        params = {COMPONENT_PARAMS: hide_secrets(saved.engine.params)}
-        return compare(RunKeys(dataflex=params), now, of_interest=of_interest)
+        then, here = hide_secrets(saved.engine.params), now.dataflex.get(COMPONENT_PARAMS, {})
+        known = (RunKeys(dataflex={COMPONENT_PARAMS: params}) for params in (then, here))
+        return compare(*known, of_interest=of_interest)
     try:
         before = RunKeys.from_json(saved.keys)
     except ValueError as error:
