@@ -6,6 +6,7 @@ planner   turns a component's answer into the plan of a stage (select.py)
 mix       the planner of domains; mixture, domain_tally, loss_seam and objective_seam are its parts
 weight    the planner of the stock order and of weights; weight_seam and weight_log are its parts
 scoring   the mixin that only scores the pool, for ``dataflex score``
+run_keys  the keys of a run, for its checkpoints; new_values puts changed ones to work at a resume
 dynamic   the mixin that puts the engine under any ``transformers.Trainer``
 
 :func:`dynamic_trainer` is the public call, for Trainers without LlamaFactory.
