@@ -26,7 +26,8 @@ def page() -> str:
         "with all others; `nox -s faults` runs these alone and keeps what they saw, `nox -s docs -- --write` makes "
         "this page. Paths are shortened.\n\n"
         "A run that ended badly goes on with the same command and `resume_from_checkpoint: true`, from the newest "
-        "checkpoint that is whole: [Resume](resume.md) says what a checkpoint holds. Errors that are yours to mend are "
+        "checkpoint that is whole: [Resume](resume.md) says what a checkpoint holds, and which runs (`save_only_model: "
+        "true`, most under FSDP) write none that can be resumed and promise none. Errors that are yours to mend are "
         "printed without a traceback, with exit code 2.\n\n"
         "## Faults\n\n"
         + _table(("what happens", "what you are told", "what is kept", "test"), faults, ("fault", "told", "kept"))

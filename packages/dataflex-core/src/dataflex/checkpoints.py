@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataflex import state
+from dataflex import checkpoint_files, state
 from dataflex.errors import ConfigError
 
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -48,6 +48,23 @@ def latest_valid(output_dir: Path, *, before: int | None = None) -> tuple[Path |
     return None, skipped
 
 
+def to_resume(output_dir: Path) -> tuple[Path | None, dict[Path, str]]:
+    """Find the checkpoint that an automatic resume takes: the newest whole one.
+
+    Returns:
+        As :func:`latest_valid`.
+
+    Raises:
+        ConfigError: when a newer one was written by a later core, which may know it to be whole. Whoever wants an
+            earlier one, or to start anew, has to say so.
+    """
+    found, skipped = latest_valid(output_dir)
+    for path in skipped:
+        if reason := state.of_later_core(path):
+            raise ConfigError(_refusal(path, reason, "Use that one"))
+    return found, skipped
+
+
 def require_valid(checkpoint: Path) -> None:
     """Check that a checkpoint the user named can be resumed from.
 
@@ -57,10 +74,44 @@ def require_valid(checkpoint: Path) -> None:
     reason = state.damage(checkpoint)
     if not reason:
         return
+    raise ConfigError(_refusal(checkpoint, reason, "Use that one" if state.of_later_core(checkpoint) else ""))
+
+
+def lacking(checkpoint: Path) -> str:
+    """What an exact resume needs and a checkpoint does not hold; ``""`` if it holds everything."""
+    return checkpoint_files.lacking(checkpoint, but=state.FOLDER)
+
+
+def require_resumable(checkpoint: Path) -> None:
+    """Check that a whole checkpoint holds everything that an exact resume needs.
+
+    Raises:
+        ConfigError: says what it lacks and names the last one before it that lacks nothing.
+    """
+    absent = lacking(checkpoint)
+    if absent:
+        reason = f"it holds no {absent} (save_only_model: true leaves them out), so the run could not go on exactly"
+        raise ConfigError(_refusal(checkpoint, reason))
+
+
+def _refusal(checkpoint: Path, reason: str, first: str = "") -> str:
+    """Why a checkpoint is not resumed from, and which one may be."""
     named = _NAME.fullmatch(checkpoint.name)
-    earlier = latest_valid(checkpoint.parent, before=step_of(checkpoint))[0] if named else None
+    earlier = last_resumable(checkpoint.parent, before=step_of(checkpoint)) if named else None
     advice = f"Resume from {earlier}, the last whole one before it" if earlier else "Start anew"
-    raise ConfigError(f"cannot resume from {checkpoint}: {reason}. {advice}.")
+    anew = "" if earlier else " in another output_dir, or with overwrite_output_dir: true"
+    lead = f"{first}, or {advice[0].lower()}{advice[1:]}" if first else advice
+    return f"cannot resume from {checkpoint}: {reason}. {lead}{anew}."
+
+
+def last_resumable(output_dir: Path, *, before: int | None = None) -> Path | None:
+    """The newest whole checkpoint that lacks nothing a resume needs; of a step before ``before``, if that is given."""
+    for path in newest_first(output_dir):
+        if before is not None and step_of(path) >= before:
+            continue
+        if not state.damage(path) and not lacking(path):
+            return path
+    return None
 
 
 def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = ()) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from dataflex.runs import Problem, RunPlan
+from dataflex.sharding import spread_parameters
 
 PAIRED_STAGES = ("dpo", "rm", "kto")
 """Stages whose objective is not the next-token loss of single answers."""
@@ -60,3 +62,13 @@ def needs_adam(plan: RunPlan) -> Iterator[Problem]:
     for key in _OTHER_OPTIMIZERS:
         if plan.arguments.get(key):
             yield Problem(f"{title} needs Adam's moments of each weight; with {key} there are none.", f"Unset {key}.")
+
+
+def needs_whole_parameters(plan: RunPlan) -> Iterator[Problem]:
+    """Problems if FSDP or ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables."""
+    title = f"{plan.component.kind} {plan.component.name!r}"
+    for what in spread_parameters(plan.arguments, os.environ, plan.source):
+        yield Problem(
+            f"{title} reads whole parameters, which {what} spreads over ranks.",
+            'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+        )

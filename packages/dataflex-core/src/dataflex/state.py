@@ -1,14 +1,16 @@
 """What a checkpoint keeps of the engine, in ``checkpoint-N/dataflex/``.
 
-    engine.json             schedule, seed, pool, planner, log counters, versions; sha256 of the files below
     plan.npy                the current stage's rows
     component.safetensors   the component's state: tensors and arrays
     component.json          the component's state: everything else
-    keys.json               the keys the run was made under
-    COMPLETE                sha256 of engine.json; written last, when every rank has written its part of the checkpoint
+    keys.json               the keys the run was made under, if they were recorded
+    files.json              every file of the checkpoint outside this folder: see checkpoint_files
+    engine.json             schedule, seed, pool, planner, log counters, versions; sha256 of the files above
+    COMPLETE                sha256 of engine.json; written last
 
-Files are written to a temporary name, forced to disk and renamed, so a kill leaves the old file or the new one.
-No pickle: JSON, ``.npy`` and safetensors only.
+All of it is written when every rank has written its part of the checkpoint. Files are written to a temporary name,
+forced to disk and renamed, so a kill leaves the old file or the new one. No pickle: JSON, ``.npy`` and safetensors
+only. Version 1 of engine.json, of earlier releases, has neither keys.json nor files.json; it is read as well.
 """
 
 from __future__ import annotations
@@ -26,17 +28,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import records
-from dataflex.errors import ComponentError, ConfigError
+from dataflex import checkpoint_files, component_state, records
+from dataflex.checkpoint_files import FilesRecord
+from dataflex.errors import ConfigError
 from dataflex.schedule import Schedule
 
-VERSION = 1
+VERSION = 2
+READ = (1, 2)
+"""Versions of engine.json that this release reads."""
+
 FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ENGINE, _PLAN, _TENSORS, _VALUES = "engine.json", "plan.npy", "component.safetensors", "component.json"
-_KEYS = "keys.json"
-_HASHED = frozenset({_PLAN, _TENSORS, _VALUES, _KEYS})
+_ENGINE, _PLAN, _KEYS, _FILES = "engine.json", "plan.npy", "keys.json", "files.json"
+_HASHED = frozenset({_PLAN, component_state.TENSORS, component_state.VALUES, _KEYS, _FILES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,13 +101,13 @@ class _Head:
 
 @dataclass(frozen=True)
 class Saved:
-    """Everything read from a checkpoint.
+    """Everything of ours in a checkpoint.
 
     Attributes:
         engine: The engine.
         plan: The plan of its stage.
         component: The component's ``state_dict``.
-        keys: The keys the run was made under, JSON values; empty in checkpoints of dataflex-core 0.1.0.
+        keys: The keys the run was made under, JSON values; empty if they were not recorded.
     """
 
     engine: EngineState
@@ -111,8 +116,21 @@ class Saved:
     keys: Mapping[str, Any] = field(default_factory=dict)
 
 
-def save(checkpoint: Path, saved: Saved) -> None:
-    """Write the engine's part of a checkpoint.
+def begin(checkpoint: Path) -> None:
+    """Begin a checkpoint: call it before anything is written into its folder, which may hold an abandoned one."""
+    folder = checkpoint / FOLDER
+    (folder / COMPLETE).unlink(missing_ok=True)
+    checkpoint_files.clear(checkpoint)
+    folder.mkdir(parents=True, exist_ok=True)  # so that one without engine.json is known to be unfinished
+
+
+def save(checkpoint: Path, saved: Saved, *, ranks: int = 1) -> None:
+    """Write the engine's part of a checkpoint: call it when every rank has written its files.
+
+    Args:
+        checkpoint: The checkpoint.
+        saved: What to keep.
+        ranks: Number of processes that wrote the other files.
 
     Raises:
         ComponentError: if the component's state holds something that is neither a tensor, an array nor JSON.
@@ -122,7 +140,10 @@ def save(checkpoint: Path, saved: Saved) -> None:
     (folder / COMPLETE).unlink(missing_ok=True)
     plan = io.BytesIO()
     np.save(plan, saved.plan, allow_pickle=False)
-    files = {_PLAN: plan.getvalue(), **_component_files(saved.component), **_keys_file(saved.keys)}
+    files = {_PLAN: plan.getvalue(), **component_state.to_files(saved.component)}
+    if saved.keys:
+        files[_KEYS] = json.dumps(dict(saved.keys), indent=1).encode()
+    files[_FILES] = checkpoint_files.take(checkpoint, but=FOLDER, ranks=ranks).to_json()
     for name, data in files.items():
         write_atomically(folder / name, data)
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
@@ -136,11 +157,11 @@ def check_component(state: Mapping[str, Any]) -> None:
     Raises:
         ComponentError: names what cannot.
     """
-    _component_files(state)
+    component_state.to_files(state)
 
 
 def mark_complete(checkpoint: Path) -> None:
-    """Declare a checkpoint whole: call it when every rank has written its files, which are forced to disk first."""
+    """Declare a checkpoint whole, after :func:`save`; its files are forced to disk first."""
     folder = checkpoint / FOLDER
     for file in checkpoint.rglob("*"):
         if file.is_file():
@@ -149,13 +170,17 @@ def mark_complete(checkpoint: Path) -> None:
     write_atomically(folder / COMPLETE, _sha256(folder / _ENGINE).encode())
 
 
-def load(checkpoint: Path) -> Saved:
+def load(checkpoint: Path, *, weights_only: bool = False) -> Saved:
     """Read the engine's part of a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint.
+        weights_only: As for :func:`damage`.
 
     Raises:
         ConfigError: naming the file that is missing, damaged or of a later version.
     """
-    reason = damage(checkpoint)
+    reason = damage(checkpoint, weights_only=weights_only)
     if reason:
         raise ConfigError(f"cannot resume from {checkpoint}: {reason}.")
     folder = checkpoint / FOLDER
@@ -163,7 +188,7 @@ def load(checkpoint: Path) -> Saved:
     state = records.from_fields(EngineState, record)
     files = {name: (folder / name).read_bytes() for name in record["sha256"] if name != _PLAN}
     keys = json.loads(files[_KEYS]) if _KEYS in files else {}
-    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), _read_component(files), keys)
+    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), component_state.from_files(files), keys)
 
 
 def round_trip(component: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -172,45 +197,108 @@ def round_trip(component: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ComponentError: if it holds something that is neither a tensor, an array nor JSON.
     """
-    return _read_component(_component_files(component))
+    return component_state.from_files(component_state.to_files(component))
 
 
-def damage(checkpoint: Path) -> str:
-    """Why a checkpoint cannot be resumed from; ``""`` if it can. Reads and hashes the engine's files."""
+def damage(checkpoint: Path, *, weights_only: bool = False) -> str:
+    """Why a checkpoint is not whole, or not to be read by this release; ``""`` if it is.
+
+    Reads and hashes the engine's files, and looks at the others as ``files.json`` has them. A checkpoint of an earlier
+    release has no such record: of its other files only ``trainer_state.json`` is looked at.
+
+    Args:
+        checkpoint: The checkpoint.
+        weights_only: Whether only its weights are needed: optimizer state and the like may then be gone.
+    """
+    reason, files = _own_damage(checkpoint)
+    if reason:
+        return reason
+    reason = "" if files is None else checkpoint_files.damage(checkpoint, files, weights_only=weights_only)
+    return reason or _damaged_json(checkpoint / "trainer_state.json")
+
+
+def unchecked(checkpoint: Path) -> str:
+    """What a whole checkpoint of an earlier release does not hold and is thus not checked; ``""`` for one of this."""
+    record = json.loads((checkpoint / FOLDER / _ENGINE).read_text(encoding="utf-8"))
+    if record["version"] >= VERSION:
+        return ""
+    return (
+        f"{checkpoint} was written by an earlier dataflex-core: it holds no {_FILES} and no {_KEYS}, so its other "
+        "files and the keys of its run are not checked."
+    )
+
+
+def of_later_core(checkpoint: Path) -> str:
+    """Why this release cannot know whether a checkpoint is whole: a later one wrote it; ``""`` otherwise."""
+    path = checkpoint / FOLDER / _ENGINE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    version = record.get("version") if isinstance(record, dict) else None
+    if not isinstance(version, int) or version <= VERSION or _mark_damage(path):
+        return ""
+    return (
+        f"it was written by a later dataflex-core ({path} has version {version}, this dataflex-core reads "
+        f"{' and '.join(map(str, READ))})"
+    )
+
+
+def _mark_damage(engine: Path) -> str:
+    """What is wrong with the mark beside ``engine.json``, if it is there."""
+    mark = engine.with_name(COMPLETE)
+    if not mark.is_file():
+        return ""
+    promised = mark.read_text(encoding="utf-8", errors="replace")
+    if not _DIGEST.fullmatch(promised):
+        return f"{mark} is damaged (it holds no sha256 of {_ENGINE})"
+    if promised != _sha256(engine):
+        return f"{engine} is damaged (its sha256 differs from the one in {COMPLETE})"
+    return ""
+
+
+def _own_damage(checkpoint: Path) -> tuple[str, FilesRecord | None]:
+    """What is wrong with the engine's files, and the record of the others; ``None`` if an earlier release kept none."""
     folder = checkpoint / FOLDER
     path = folder / _ENGINE
+    if not path.is_file() and folder.is_dir() and not (folder / COMPLETE).is_file():
+        return f"{path} is missing: the run was stopped while it wrote this checkpoint", None
     if not path.is_file():
-        return f"{path} is missing (was it written by DataFlex, under this train_type?)"
-    mark = folder / COMPLETE
-    if mark.is_file():
-        promised = mark.read_text(encoding="utf-8", errors="replace")
-        if not _DIGEST.fullmatch(promised):
-            return f"{mark} is damaged (it holds no sha256 of {_ENGINE})"
-        if promised != _sha256(path):
-            return f"{path} is damaged (its sha256 differs from the one in {COMPLETE})"
+        return f"{path} is missing (was it written by DataFlex, under this train_type?)", None
+    if reason := _mark_damage(path) or of_later_core(checkpoint):
+        return reason, None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         head = records.from_fields(_Head, record)
-        if head.version != VERSION:
-            return f"{path} has version {head.version}, this dataflex-core reads {VERSION}"
+        if head.version not in READ:
+            return f"{path} is damaged (it has version {head.version})", None
+        needed = [_PLAN] if head.version == 1 else [_PLAN, _FILES]
         missing = [name for name in EngineState.__dataclass_fields__ if name not in record]
-        if missing or _PLAN not in head.sha256:
-            return f"{path} is damaged (it lacks {', '.join(missing) or _PLAN})"
+        missing += [name for name in needed if name not in head.sha256]
+        if missing:
+            return f"{path} is damaged (it lacks {', '.join(missing)})", None
         if strange := sorted(set(head.sha256) - _HASHED):
-            return f"{path} is damaged (it names {strange[0]!r}, which is no file of a checkpoint)"
+            return f"{path} is damaged (it names {strange[0]!r}, which is no file of a checkpoint)", None
         records.from_fields(EngineState, record)
     except (ValueError, RecursionError) as error:
-        return f"{path} is damaged ({error})"
-    digests = head.sha256
-    for name, digest in digests.items():
+        return f"{path} is damaged ({error})", None
+    for name, digest in head.sha256.items():
         file = folder / name
         if not file.is_file():
-            return f"{file} is missing"
+            return f"{file} is missing", None
         if _sha256(file) != digest:
-            return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})"
-    if not mark.is_file():
-        return f"{mark} is missing: the run was stopped while it wrote this checkpoint"
-    return _damaged_json(checkpoint / "trainer_state.json")
+            return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})", None
+    if not (folder / COMPLETE).is_file():
+        return f"{folder / COMPLETE} is missing: the run was stopped while it wrote this checkpoint", None
+    return _read_files_record(folder) if _FILES in head.sha256 else ("", None)
+
+
+def _read_files_record(folder: Path) -> tuple[str, FilesRecord | None]:
+    path = folder / _FILES
+    try:
+        return "", FilesRecord.from_json(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        return f"{path} is damaged ({error})", None
 
 
 def _damaged_json(path: Path) -> str:
@@ -239,55 +327,3 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.fsync(directory)
     finally:
         os.close(directory)
-
-
-def _component_files(state: Mapping[str, Any]) -> dict[str, bytes]:
-    if not state:
-        return {}
-    import torch
-    from safetensors.torch import save as save_tensors
-
-    tensors: dict[str, torch.Tensor] = {}
-    values: dict[str, Any] = {}
-    for name, value in state.items():
-        if isinstance(value, (np.ndarray, np.generic)):
-            tensors[name] = torch.from_numpy(np.array(value))
-        elif isinstance(value, torch.Tensor):
-            tensors[name] = value.detach().cpu().contiguous().clone()
-        else:
-            values[name] = value
-    for name, value in values.items():
-        _check_json(name, value)
-    arrays = [name for name, value in state.items() if isinstance(value, (np.ndarray, np.generic))]
-    text = json.dumps({"values": values, "arrays": arrays})
-    return {_TENSORS: save_tensors(tensors), _VALUES: text.encode()}
-
-
-def _keys_file(keys: Mapping[str, Any]) -> dict[str, bytes]:
-    return {_KEYS: json.dumps(keys, indent=1).encode()} if keys else {}
-
-
-def _check_json(name: str, value: Any) -> None:
-    try:
-        back = json.loads(json.dumps(value))
-    except TypeError as error:
-        raise ComponentError(
-            f"its state_dict holds something under {name!r} that is neither tensor, array nor JSON: {error}"
-        ) from error
-    if back != value:
-        raise ComponentError(
-            f"what its state_dict holds under {name!r} does not come back from JSON as it was: use lists for tuples, "
-            "and text for the keys of mappings."
-        )
-
-
-def _read_component(files: Mapping[str, bytes]) -> Mapping[str, Any]:
-    if _VALUES not in files:
-        return {}
-    from safetensors.torch import load as load_tensors
-
-    tensors = load_tensors(files[_TENSORS])
-    record = json.loads(files[_VALUES])
-    arrays = set(record["arrays"])
-    restored = {name: tensor.numpy() if name in arrays else tensor for name, tensor in tensors.items()}
-    return {**record["values"], **restored}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import resource
 import signal
 import threading
@@ -338,3 +339,103 @@ def test_a_row_that_a_worker_cannot_read_is_named_too(make, tmp_path):
     with pytest.raises(OneRankError, match=rf"row {row} of the pool could not be read at step 2: OSError") as error:
         trainer.train()
     assert "checkpoint-2" in str(error.value)
+
+
+def breaks(pool, trainer):
+    """Make a row unreadable that step 4 trains on."""
+    return lambda: setattr(pool, "broken", int(trainer.engine.plan[2 * 3 - 1]))
+
+
+def sigterm(make, tmp_path, monkeypatch):
+    with pytest.raises(Stopped):
+        make(At(4, lambda: os.kill(os.getpid(), signal.SIGTERM)), save_only_model=True).train()
+
+
+def hanging(make, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE.replace("seconds = 0.0", "seconds = 60.0"))
+    make(keys={"component_timeout": 0.3}, save_only_model=True).train()
+
+
+def raising(make, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE.replace("seconds = 0.0", "seconds = property()"))
+    make(save_only_model=True).train()
+
+
+def unreadable(make, tmp_path, monkeypatch):
+    pool = Pool()
+    trainer = make(pool=pool, save_only_model=True)
+    trainer.add_callback(At(3, breaks(pool, trainer)))
+    trainer.train()
+
+
+def no_room_for_a_checkpoint(make, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    full_disk = At(5, lambda: monkeypatch.setattr(Trainer, "save_model", full))
+    make(full_disk, save_only_model=True, save_strategy="steps", save_steps=3).train()
+
+
+def no_room_for_a_plan(make, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    full_disk = At(4, lambda: monkeypatch.setattr(np, "save", full))
+    make(full_disk, save_only_model=True, save_strategy="steps", save_steps=3).train()
+
+
+@pytest.mark.parametrize("fault", [sigterm, hanging, raising, unreadable, no_room_for_a_checkpoint, no_room_for_a_plan])
+def test_no_resume_is_promised_where_checkpoints_keep_no_optimizer_state(make, tmp_path, monkeypatch, caplog, fault):
+    try:
+        fault(make, tmp_path, monkeypatch)
+        told = caplog.records[-1].getMessage()
+    except ComponentError as error:
+        told = str(error)
+    assert "save_only_model: true (from the configuration) keeps no optimizer state" in told
+    assert not re.search("resume|othing is lost|once it is|are whole", told), told
+    assert "a run that is stopped cannot be resumed" in caplog.text  # at its start
+
+    monkeypatch.undo()
+    (tmp_path / "mine.py").write_text(MINE)
+    with pytest.raises(ConfigError, match=r"cannot resume from .* holds no optimizer state.*Start anew"):
+        make().train(resume_from_checkpoint=True)
+
+
+def test_files_that_a_callback_writes_into_a_checkpoint_are_a_part_of_it(make, tmp_path):
+    class Processor(TrainerCallback):
+        """As LlamaFactory saves the processor of a vision model."""
+
+        def on_save(self, args, state, control, **kwargs):
+            folder = tmp_path / "out" / f"checkpoint-{state.global_step}"
+            assert not (folder / "dataflex" / "COMPLETE").exists()
+            (folder / "training_args.bin").write_bytes(b"other")
+            (folder / "processor.json").write_text("{}")
+
+    make(Processor(), save_strategy="steps", save_steps=4, save_total_limit=1).train()
+    (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
+    assert checkpoint.name == "checkpoint-11" and not state.damage(checkpoint)
+    (checkpoint / "processor.json").unlink()
+    assert "processor.json is missing" in state.damage(checkpoint)
+
+
+def test_what_a_component_keeps_is_taken_before_the_trainer_writes(make, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        MINE + "\n    kept = [1]\n\n    def state_dict(self):\n        return {'kept': self.kept}\n"
+    )
+    trainer = make(save_strategy="steps", save_steps=11)
+    save = Trainer.save_model
+    monkeypatch.setattr(
+        Trainer, "save_model", lambda self, *args, **kw: (trainer.component.kept.append(2), save(self, *args, **kw))[1]
+    )
+    trainer.train()
+    assert state.load(tmp_path / "out" / "checkpoint-11").component == {"kept": [1]}
+
+
+def test_a_checkpoint_is_resumed_under_another_name(make, tmp_path):
+    whole = make(name="whole", save_strategy="steps", save_steps=4)
+    whole.train()
+    moved = (tmp_path / "whole" / "checkpoint-4").rename(tmp_path / "kept for later")
+    resumed = make()
+    resumed.train(resume_from_checkpoint=str(moved))
+    assert torch.equal(weights(resumed), weights(whole))
+    assert [record["step"] for record in decisions(tmp_path / "out")] == [5, 8]

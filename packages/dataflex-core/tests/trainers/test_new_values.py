@@ -318,17 +318,18 @@ def test_keys_of_another_version_of_the_libraries_stop_nobody(copy, resume, capl
     assert "a_new_key" not in caplog.text and "optim was" not in caplog.text
 
 
-def test_a_checkpoint_without_keys_is_resumed_with_one_line(copy, resume, caplog):
+def test_a_checkpoint_of_an_earlier_release_is_resumed_with_one_line(copy, resume, caplog):
     folder = copy / "dataflex"
-    edit_keys(copy, lambda keys: None)
     engine = json.loads((folder / "engine.json").read_text())
-    del engine["sha256"]["keys.json"]
-    (folder / "keys.json").unlink()
+    engine["version"] = 1
+    for name in ("keys.json", "files.json"):
+        del engine["sha256"][name]
+        (folder / name).unlink()
     (folder / "engine.json").write_text(json.dumps(engine))
     (folder / "COMPLETE").write_text(hashlib.sha256((folder / "engine.json").read_bytes()).hexdigest())
     assert resume(lr_scheduler_type="linear").state.global_step == END
     lines = said(caplog)
-    assert len(lines) == 1 and "under which keys it was made" in lines[0]
+    assert len(lines) == 1 and "by an earlier dataflex-core" in lines[0] and "the keys of its run" in lines[0]
 
 
 def test_secrets_are_hidden_in_a_checkpoint(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -374,6 +375,41 @@ def test_a_resumed_run_is_the_whole_run(runs, tmp_path, stop) -> None:
         for made in (whole, again)
     ]
     assert logged[0] == logged[1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "accumulation", "drop_last", "total"),
+    [(21, 4, False, 7), (10, 4, False, 6), (21, 4, True, 7), (7, 3, False, 5)],
+)
+def test_a_resume_inside_a_pass_whose_last_step_is_short_leaves_the_plans_of_the_whole_run(
+    runs, tmp_path, rows, accumulation, drop_last, total
+) -> None:
+    keys = {
+        "gradient_accumulation_steps": accumulation, "max_steps": total, "save_strategy": "steps", "save_steps": 1,
+        "rows": runs.pool(rows), "dataloader_drop_last": drop_last,
+    }  # fmt: skip
+    whole = runs.trainer({}, tmp_path, **keys)
+    whole.train()
+    plans = plans_of(tmp_path / "out")
+    assert len(plans) == math.ceil(total / math.ceil((rows - rows % 2 * drop_last) / (2 * accumulation)))
+    for stop in range(1, total):
+        again = runs.trainer({}, tmp_path, **keys)
+        again.train(resume_from_checkpoint=str(tmp_path / "out" / f"checkpoint-{stop}"))
+        assert plans_of(tmp_path / "out") == plans, stop
+        assert difference(runs.parameters(whole), runs.parameters(again)) == 0
+
+
+def plans_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "decisions").iterdir()}
+
+
+def test_a_run_that_ended_inside_a_pass_and_is_extended_is_the_longer_run(runs, tmp_path) -> None:
+    keys = {"gradient_accumulation_steps": 4, "rows": runs.pool(21), "save_strategy": "steps", "save_steps": 5}
+    longer = runs.trained({}, tmp_path / "longer", max_steps=8, **keys)
+    runs.trained({}, tmp_path, max_steps=5, **keys)
+    extended = runs.trainer({}, tmp_path, max_steps=8, **keys)
+    extended.train(resume_from_checkpoint=True)
+    assert difference(longer, runs.parameters(extended)) == 0
 
 
 def test_a_changed_warm_up_is_not_resumed(runs, tmp_path) -> None:

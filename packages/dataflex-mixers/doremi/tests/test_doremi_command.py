@@ -248,6 +248,23 @@ def test_a_phase_that_was_stopped_says_that_it_goes_on(
     assert "ended with exit code 137. The same command goes on from its last checkpoint." in caplog.text
 
 
+@pytest.mark.parametrize("code", [1, 0])
+def test_a_phase_that_cannot_go_on_from_its_checkpoints_promises_nothing(
+    tmp_path: Path,
+    checkpoints: set[Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    code: int,
+) -> None:
+    end_with(code, monkeypatch)
+    phases = plan(output_dir=str(tmp_path), fsdp="full_shard")
+    checkpoints.add(phases[0].output_dir)
+    with pytest.raises(SystemExit), caplog.at_level("WARNING", "dataflex"):
+        run_phases(phases, tmp_path, [])
+    assert f"Delete {phases[0].output_dir} to begin it anew" in caplog.text and "under FSDP" in caplog.text
+    assert "goes on" not in caplog.text
+
+
 def test_a_phase_that_sigterm_has_stopped_is_not_complete_and_no_other_follows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex.cli.train import check_run
+from dataflex.config import checks
 from dataflex.config.run import read_run_file
+from dataflex.console import configure_logging
 from dataflex.errors import ConfigError, DataFlexError
+
+logger = logging.getLogger("dataflex")
 
 
 def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
@@ -20,6 +25,7 @@ def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
     Raises:
         ConfigError: with all that is wrong, one a line, each with the name of its file.
     """
+    configure_logging(0)
     problems: list[str] = []
     for path in run_files:
         try:
@@ -37,5 +43,7 @@ def _check(path: Path, plugin_values: Sequence[str]) -> None:
     run = read_run_file(path)
     _, prepared = check_run(run, plugin_values)
     names = llamafactory.check_dataset_names(run.llamafactory, path.name)
+    for warning in checks.checkpoint_warnings(run):
+        logger.warning("%s: %s", path.name, warning)
     if prepared is not None:
         Session(prepared).check_domain_names(names)

@@ -41,6 +41,8 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         run_lock.require_writable(prepared.plan.output_dir)  # here, since under torchrun every failure is code 1
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
+    for warning in checks.checkpoint_warnings(run):  # here, so that only the ranks say it
+        logger.warning(warning)
     from dataflex import launch
     from dataflex.bridge import llamafactory
 
@@ -55,10 +57,14 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.bridge import llamafactory
     from dataflex.trainers.dynamic import dynamic as make_trainer
+    from dataflex.trainers.final_model import require_model
     from dataflex.trainers.session import Session
 
-    with run_lock.hold(prepared.plan.output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
+    output_dir = prepared.plan.output_dir
+    with run_lock.hold(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         llamafactory.run_dynamic(Session(prepared), make_trainer, run.llamafactory)
+        if rank == 0:
+            require_model(output_dir, output_dir, prepared.plan)
 
 
 def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions, PreparedRun | None]:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dataflex import resuming
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
@@ -74,6 +75,14 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield from _weight_warnings(run)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
+
+
+def checkpoint_warnings(run: RunFile) -> Iterator[str]:
+    """What a run that trains will not get from its checkpoints, or at its end: said at its start, and by check-run."""
+    if run.train_type is TrainType.STATIC:
+        yield from resuming.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
+    else:
+        yield from resuming.warnings(run.llamafactory, os.environ, run.path.name)
 
 
 def _weight_warnings(run: RunFile) -> Iterator[str]:

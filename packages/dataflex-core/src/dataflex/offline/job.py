@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from dataflex import checkpoints, state
+from dataflex import resuming, state
 from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
 from dataflex.config.plan import PreparedRun
@@ -23,6 +26,8 @@ from dataflex.offline.request import ScoreRequest
 from dataflex.offline.scores import PoolScores, read_scores, write_summary
 from dataflex.offline.table import show_kept, show_scores
 from dataflex.trainers.scoring import Scored, ScoringSession, scoring
+
+logger = logging.getLogger("dataflex")
 
 
 class ScoringJob:
@@ -60,9 +65,8 @@ class ScoringJob:
             DataFlexError: as a training run, when the folder holds scores of another pool, and when another command
                 writes to it.
         """
-        checkpoint = self.request.checkpoint
-        if checkpoint is not None and (checkpoint / state.FOLDER).is_dir():
-            checkpoints.require_valid(checkpoint)
+        if self.request.checkpoint is not None:
+            self._check(self.request.checkpoint)
         with self.folder.open(self.asked) if rank == 0 else contextlib.nullcontext():
             try:
                 llamafactory.run_dynamic(self.session, scoring, self.prepared.plan.arguments, self.tracer)
@@ -70,6 +74,18 @@ class ScoringJob:
                 if rank == 0:
                     self._write(scored)
                 leave_group()
+
+    def _check(self, checkpoint: Path) -> None:
+        """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
+        plan = self.prepared.plan
+        if reason := resuming.why_not_loaded(plan.arguments, os.environ, plan.source):
+            raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}.")
+        if not (checkpoint / state.FOLDER).is_dir():
+            return  # of LlamaFactory itself
+        if reason := state.damage(checkpoint, weights_only=True):
+            raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}. Name another one.")
+        if unchecked := state.unchecked(checkpoint):
+            logger.warning(unchecked)
 
     def _look(self, pool: Any) -> None:
         """See the pool before the model loads; the scores may be there already."""

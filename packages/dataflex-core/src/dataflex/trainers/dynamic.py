@@ -7,23 +7,22 @@ loop itself stays the Trainer's.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
 
-from dataflex import checkpoints, errors, state
+from dataflex import state
+from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
-from dataflex.errors import DataFlexError, OneRankError
-from dataflex.resume.compare import Changes, RunKeys
 from dataflex.spec import Kind
 from dataflex.trainers import run_keys
+from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
@@ -54,7 +53,7 @@ PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlan
 _IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
-class DynamicMixin:
+class DynamicMixin(CheckpointingMixin):
     """Trains on what the session's component decides. The class attribute ``session`` is set by :func:`dynamic`."""
 
     session: Session
@@ -72,7 +71,7 @@ class DynamicMixin:
         self.engine = self._make_engine()
         self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
-        state.check_component(_state_dict(self.component))  # now, not at the first checkpoint
+        state.check_component(state_dict(self.component))  # now, not at the first checkpoint
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         self.changes = Changes()
         self.remove_callback(ResumedState)  # of an earlier train()
@@ -84,6 +83,7 @@ class DynamicMixin:
         stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
+        self.seal_after_callbacks()
         with stop.listening(), without_misleading_warning():
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         if stop.stopped and self.state.global_step < self.engine.schedule.total:
@@ -98,12 +98,12 @@ class DynamicMixin:
     def _leave(self: Any) -> None:
         folder = self._checkpoint_folder()
         if self.is_world_process_zero():
-            logger.warning(
-                "stopped by SIGTERM after step %d of %d. Go on with the same command and resume_from_checkpoint=%s",
-                self.state.global_step,
-                self.engine.schedule.total,
-                folder,
-            )
+            step, total = self.state.global_step, self.engine.schedule.total
+            if in_vain := why_not_from_its_own(self.session.run.plan):
+                further = f"The weights so far are in {folder}, but the run cannot go on from there: {in_vain}."
+            else:
+                further = f"Go on with the same command and resume_from_checkpoint={folder}"
+            logger.warning("stopped by SIGTERM after step %d of %d. %s", step, total, further)
         raise Stopped(folder)
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
@@ -149,86 +149,10 @@ class DynamicMixin:
         """The sampler of the Trainer as it would be without a component."""
         return super()._get_train_sampler()  # type: ignore[misc, no-any-return]
 
-    def keep_progress(self: Any) -> Path | None:
-        """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
-
-        Returns:
-            The checkpoint, or ``None`` before the first step.
-        """
-        folder: Path = self._checkpoint_folder()
-        if self.state.global_step == 0:
-            return None
-        if state.damage(folder):
-            self._save_checkpoint(self.model_wrapped, trial=None)
-        return folder
-
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
             return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
         return self.engine.sampler  # type: ignore[no-any-return]
-
-    def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.engine is None:
-            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
-        with self.recorder.checkpointing():
-            try:
-                return self._save_whole_checkpoint(model, trial, *args, **kwargs)
-            except DataFlexError:
-                raise
-            except Exception as error:  # a full disk is told in as many ways as there are libraries that write
-                raise OneRankError(self._unwritten(error)) from error
-
-    def _unwritten(self: Any, error: Exception) -> str:
-        folder: Path = self._checkpoint_folder()
-        whole, _ = checkpoints.latest_valid(folder.parent)
-        after = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
-        free = shutil.disk_usage(folder.parent).free / 2**20
-        return (
-            f"the checkpoint {folder} was not written ({free:,.0f} MiB are free there): {errors.reason(error)}. "
-            f"Make room or mend it; {after}."
-        )
-
-    def _save_whole_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
-        folder: Path = self._checkpoint_folder()
-        engine_state = self.engine.state()
-        if self.args.should_save:
-            component = _state_dict(self.component)
-            keys = replace(self.made_under, paths=run_keys.named_paths(component)).to_json()
-            saved = state.Saved(engine_state, self.engine.plan, component, keys)
-            state.save(folder, saved)
-        limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotated below, once this one is whole
-        try:
-            result = super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
-        finally:
-            self.args.save_total_limit = limit
-        self.accelerator.wait_for_everyone()
-        if self.args.should_save:
-            state.mark_complete(folder)
-            best = self.state.best_model_checkpoint
-            checkpoints.rotate(folder.parent, limit, [Path(best)] if best else [])
-        return result
-
-    def _checkpoint_folder(self: Any) -> Path:
-        return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
-
-    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
-        """The checkpoint to start from: a named one must be whole, an automatic one is the newest that is."""
-        if not given:
-            return None
-        if isinstance(given, str) and self._names_checkpoint(given):
-            checkpoints.require_valid(Path(given))
-            return Path(given)
-        found, skipped = checkpoints.latest_valid(Path(self.args.output_dir))
-        for path, reason in skipped.items():
-            logger.warning("not resuming from %s: %s", path, reason)
-        if found is None:
-            logger.warning("no checkpoint to resume from in %s: starting anew.", self.args.output_dir)
-        else:
-            logger.info("resuming from %s", found)
-        return found
-
-    def _names_checkpoint(self, path: str) -> bool:
-        return self.session.names_checkpoint(path)
 
     def _make_engine(self: Any) -> Engine:
         schedule = self.session.schedule(self.train_dataset, self.args)
@@ -260,6 +184,8 @@ class DynamicMixin:
 
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
+        if unchecked := state.unchecked(checkpoint):
+            logger.warning(unchecked)
         self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
         self.engine.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
         if self.is_world_process_zero():
@@ -287,10 +213,6 @@ class _StepEnds(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._planner.step_end(int(state.global_step))
-
-
-def _state_dict(component: Any) -> dict[str, Any]:
-    return dict(component.state_dict()) if hasattr(component, "state_dict") else {}
 
 
 def dynamic(base: type, session: Session) -> type:

@@ -22,17 +22,18 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader
 
 from dataflex import errors
+from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
 from dataflex.data.unreadable import name_unreadable
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
-from dataflex.resume.compare import Changes
 from dataflex.rng import key_seed, rng_scope
 from dataflex.run_record import hide_secrets
 from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
+from dataflex.trainers.going_on import advice
 
 logger = logging.getLogger("dataflex")
 
@@ -167,7 +168,7 @@ class Engine:
         ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
         culprit = name_unreadable(dataset, ahead)
         kept = self.trainer.keep_progress() if self.trainer.accelerator.num_processes == 1 else None
-        after = f" Once it is mended, resume from {kept}." if kept else ""
+        after = f" {advice(self.trainer.session.run.plan, kept, when='Once it is mended,')}." if kept else ""
         return OneRankError(f"{culprit} could not be read at step {step}: {errors.reason(error)}.{after}")
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
@@ -201,7 +202,7 @@ class Engine:
         if stage != self.stage and step != first:
             raise RuntimeError(f"stage {stage} begins at step {first}, but step {step} has no plan for it")
         # A resumed run may be longer than the saved one: a last stage that was cut short is planned anew from here.
-        if stage != self.stage or len(self.plan) != (end - self.plan_start) * self.global_batch:
+        if stage != self.stage or len(self.plan) != self._samples_between(self.plan_start, end):
             with rng_scope(key_seed(self.trainer.args.seed, "plan", step), devices=True):
                 self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
             self.stage, self.plan_start = stage, step
@@ -210,6 +211,15 @@ class Engine:
         assert self._inner is not None
         with rng_scope():
             self._batches = iter(self._inner)
+
+    def _samples_between(self, start: int, end: int) -> int:
+        """Samples of the optimizer steps from ``start`` to ``end`` of one stage; an epoch may end in a short step."""
+        samples, whole = self.planner.epoch_samples, (end - start) * self.global_batch
+        if samples is None:
+            return whole
+        return min(
+            whole, samples - start % self._steps_per_epoch * self.global_batch
+        )  # an epoch may end in a short step
 
     def _close_stage(self) -> None:
         # accelerate's loader does its book-keeping at its end: exhaust it, then the same loader can be iterated again.

@@ -19,10 +19,10 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
+from dataflex.checkpoint_keys.compare import Change, Changes
+from dataflex.checkpoint_keys.keys import BEST_MODEL
+from dataflex.checkpoint_keys.models import weight_files
 from dataflex.errors import ConfigError
-from dataflex.resume.compare import Change, Changes
-from dataflex.resume.keys import BEST_MODEL
-from dataflex.resume.models import weight_files
 from dataflex.state import Saved
 from dataflex.trainers.run_keys import missing_paths
 
@@ -38,9 +38,6 @@ _HELD_AS: Mapping[str, tuple[str, ...]] = {
 }
 """Names under which optimizers keep a key in their groups of parameters."""
 
-NOT_COMPARED = "does not say under which keys it was made: they are not compared."
-"""What is said of a checkpoint of dataflex-core 0.1.0."""
-
 _OWN_SCHEDULE = ("schedulefree", "prodigyopt", "prodigy_plus", "dadaptation", "lomo_optim", "badam")
 _STEERED = ("reduce_lr_on_plateau", "greedy")
 _TRAINERS_OWN = ("transformers.trainer", "transformers.trainer_utils")
@@ -49,8 +46,6 @@ _MISLEADING = "do not match the ones in the `trainer_state.json`"
 
 def told_of(changes: Changes, saved: Saved, source: Path) -> Iterator[str]:
     """What to say of a resume that goes on under other keys, a line each; those of the optimizer follow when set."""
-    if not saved.keys:
-        yield f"{source} {NOT_COMPARED}"
     for change in changes.noted:
         yield _line(change, source)
     for change in changes.unknown:

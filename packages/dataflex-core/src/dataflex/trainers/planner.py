@@ -17,6 +17,7 @@ from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_a
 from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
+from dataflex.trainers.going_on import advice
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import decision_metrics, log_metrics
 from dataflex.trainers.session import Session
@@ -185,4 +186,6 @@ class ComponentPlanner(abc.ABC):
 def what_is_kept(trainer: Any) -> str:
     """Write a checkpoint because a component has failed, on every rank; the end of its message."""
     kept = trainer.keep_progress()
-    return f". Nothing is lost: once it is mended, resume from {kept}" if kept is not None else "."
+    if kept is None:
+        return "."
+    return f". {advice(trainer.session.run.plan, kept, when='Nothing is lost: once it is mended,')}"

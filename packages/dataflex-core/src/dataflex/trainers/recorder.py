@@ -17,13 +17,13 @@ import importlib_metadata
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import checkpoints
 from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
 from dataflex.decisions import Decision
 from dataflex.errors import OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
 from dataflex.schedule import Schedule
+from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.planner import Outcome
 from dataflex.trainers.samples import pick_samples
 from dataflex.trainers.session import Session
@@ -58,9 +58,8 @@ class Recorder:
             return
         step, entries = 0, 0
         if checkpoint is not None:
-            step = checkpoints.step_of(checkpoint)
             state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
-            entries = len(state["log_history"])
+            step, entries = int(state["global_step"]), len(state["log_history"])  # its folder may have another name
         self.session.log.truncate(step)
         self.files.truncate(entries)
         forget_from(self.files.output_dir, step)
@@ -197,8 +196,12 @@ class Recorder:
         except OSError as error:
             raise OneRankError(
                 f"{what} of step {int(self.trainer.state.global_step)} could not be written to "
-                f"{self.files.output_dir}: {reason(error)}. Make room or mend it; the checkpoints before are whole."
+                f"{self.files.output_dir}: {reason(error)}. Make room or mend it; {self._after_failure()}."
             ) from error
+
+    def _after_failure(self) -> str:
+        in_vain = why_not_from_its_own(self.session.run.plan)
+        return f"the run then starts anew: {in_vain}" if in_vain else "the checkpoints before are whole"
 
     def _info(self) -> RunInfo:
         plan, domains = self.session.run.plan, self.session.sources

@@ -9,11 +9,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import Any
 
+from dataflex.checkpoint_keys import models
+from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
+from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, Group
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
-from dataflex.resume import models
-from dataflex.resume.compare import Changes, ModelFiles, RunKeys, compare
-from dataflex.resume.keys import COMPONENT_PARAMS, MODELS, Group
 from dataflex.run_record import hide_secrets
 from dataflex.state import Saved
 
@@ -104,13 +104,19 @@ def changes_since(
     return compare(before, now, of_interest=of_interest)
 
 
-def named_paths(component: Mapping[str, Any]) -> dict[str, str]:
-    """Files and folders that a component's state names and that are there, by the place where it names them."""
-    return {place: text for place, text in _texts(component, "") if os.sep in text and _exists(text)}
+def to_keep(keys: RunKeys, component: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint keeps of a run's keys: with them, the files and folders that the component's state names.
+
+    Args:
+        keys: Of the run.
+        component: The component's state.
+    """
+    named = {place: text for place, text in _texts(component, "") if os.sep in text and _exists(text)}
+    return dataclasses.replace(keys, paths=named).to_json()
 
 
 def missing_paths(keys: Mapping[str, Any]) -> dict[str, str]:
-    """Those of :func:`named_paths` in a checkpoint's keys that are gone."""
+    """Files and folders that the component's state in a checkpoint named and that are gone, by place."""
     named = keys.get("paths")
     return {str(place): str(text) for place, text in dict(named or {}).items() if not _exists(str(text))}
 

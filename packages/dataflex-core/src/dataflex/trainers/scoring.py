@@ -111,7 +111,7 @@ class ScoringMixin:
         """
         if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
             return 1
-        saved = state.load(Path(checkpoint))
+        saved = state.load(Path(checkpoint), weights_only=True)
         self._refuse_other_model(saved, Path(checkpoint))
         if saved.engine.component != self.session.identity:
             return 1

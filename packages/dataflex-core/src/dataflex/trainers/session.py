@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataflex import __version__, checkpoints
+from dataflex import __version__
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.mixture import INITIAL, Rule
@@ -26,11 +26,11 @@ from dataflex.run_record import hide_secrets
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
+from dataflex.trainers import going_on
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.run_keys import Arguments
 
 logger = logging.getLogger("dataflex")
-_NOT_RESUMABLE = "rm"  # the one stage of ours whose checkpoints LlamaFactory itself cannot go on from
 
 
 @dataclass
@@ -76,11 +76,16 @@ class Session:
         """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
         return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
 
-    def check(self, pool: Sized, args: Any) -> None:
+    def check(self, pool: Sized, args: Any, *, resumes: bool = True) -> None:
         """Check everything that needs the tokenised pool but no model.
 
+        Args:
+            pool: The tokenised training pool.
+            args: The ``transformers.TrainingArguments``.
+            resumes: Whether their ``resume_from_checkpoint`` is what the Trainer will be told.
+
         Raises:
-            ConfigError: as :meth:`schedule` and :meth:`open_mixture`, or when a checkpoint the user named is damaged.
+            ConfigError: as :meth:`schedule`, :meth:`open_mixture` and ``going_on.find_checkpoint``.
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
@@ -88,14 +93,11 @@ class Session:
             mixture = self.open_mixture(samples, int(args.seed))
             if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
                 mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
-        given = args.resume_from_checkpoint
-        if given and self.run.plan.stage == _NOT_RESUMABLE:
-            raise ConfigError(
-                f"cannot resume from {given}: LlamaFactory keeps a reward model's value head in a file of its own, "
-                "which the Trainer cannot load again. Start anew: another output_dir, or overwrite_output_dir: true."
-            )
-        if isinstance(given, str) and self.names_checkpoint(given):
-            checkpoints.require_valid(Path(given))
+        given = args.resume_from_checkpoint if resumes else None
+        named = isinstance(given, str) and self.names_checkpoint(given)
+        checkpoint, _ = going_on.find_checkpoint(given, Path(args.output_dir), named=named)
+        if checkpoint is not None:
+            going_on.require_loadable(self.run.plan, checkpoint)
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.

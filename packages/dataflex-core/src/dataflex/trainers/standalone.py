@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,11 @@ from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
+from dataflex.trainers.final_model import require_model
+from dataflex.trainers.going_on import require_loadable
 from dataflex.trainers.session import Session
+
+logger = logging.getLogger("dataflex")
 
 SOURCE = Path("the configuration")  # what messages name in place of a run file
 
@@ -93,7 +98,10 @@ class StandaloneMixin:
         if self.session.run.mixture is not None or self.domain_rows:
             self.session.check_domain_names(list(self.domain_rows))
             self.session.domains = self._domains()
-        self.session.check(self.train_dataset, self.args)
+        self.session.check(self.train_dataset, self.args, resumes=False)  # train() is told
+        if self.is_world_process_zero():
+            for warning in checks.checkpoint_warnings(run):
+                logger.warning(warning)
 
     def train(self: Any, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``.
@@ -104,6 +112,23 @@ class StandaloneMixin:
         writes = self.is_world_process_zero()
         with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
             return super().train(*args, **kwargs)  # type: ignore[misc]
+
+    def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; same arguments as ``transformers.Trainer.save_model``.
+
+        Raises:
+            ConfigError: when the Trainer wrote none, as under FSDP with SHARDED_STATE_DICT.
+        """
+        super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+        if self.args.should_save and self.is_fsdp_enabled and not _internal_call:
+            plan = self.session.run.plan
+            require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir), plan)
+
+    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+        found: Path | None = super()._checkpoint_to_resume(given)  # type: ignore[misc]
+        if found is not None:
+            require_loadable(self.session.run.plan, found)
+        return found
 
     def _names_checkpoint(self, path: str) -> bool:
         return True  # whoever calls train() with a path has named it
@@ -117,6 +142,7 @@ class StandaloneMixin:
             **arguments,
             "do_train": True,
             "stage": checks.NO_STAGE,
+            "finetuning_type": "lora" if hasattr(self.model, "peft_config") else "full",
             "dataset": list(self.domain_rows) or ["train_dataset"],
             "eval_dataset": named,
             "enable_liger_kernel": arguments.get("use_liger_kernel", False),

@@ -59,7 +59,7 @@ class DoremiMixer(Mixer):
             named = ", ".join(self.context.domain_names[k] for k in unknown)
             raise ComponentError(
                 f"the training loss of {named} is not finite at step {stats.step}, so its excess over the reference is "
-                "unknown. Lower learning_rate or train in bf16, and go on from the last checkpoint."
+                "unknown. Lower learning_rate or train in bf16."
             )
         params = self.params
         self.dro.step(

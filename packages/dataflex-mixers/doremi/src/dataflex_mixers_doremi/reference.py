@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dataflex.checkpoint_keys.models import identity
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
 from dataflex.errors import ComponentError, ConfigError
-from dataflex.resume.models import identity
 
 if TYPE_CHECKING:
     import torch

@@ -19,9 +19,10 @@ from typing import Any
 
 import yaml
 
+from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
-from dataflex.resume.compare import deciding_changes
+from dataflex.resuming import why_no_resume
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase
@@ -104,12 +105,20 @@ def run_phases(phases: Sequence[Phase], root: Path, plugins: Sequence[str]) -> N
             code = _train(phase, plugins, lock)
             if code:
                 further = "goes on from its last" if _has_checkpoint(phase) else "begins it anew: there is no"
-                logger.error("%s ended with exit code %d. The same command %s checkpoint.", phase.title, code, further)
+                said = _in_vain(phase) or f"The same command {further} checkpoint."
+                logger.error("%s ended with exit code %d. %s", phase.title, code, said)
                 raise SystemExit(code)
             if not _has_ended(phase):
-                logger.warning("%s was stopped before its last step. The same command goes on from there.", phase.title)
+                said = _in_vain(phase) or "The same command goes on from there."
+                logger.warning("%s was stopped before its last step. %s", phase.title, said)
                 raise SystemExit(0)
             _record(phase, complete=True)
+
+
+def _in_vain(phase: Phase) -> str:
+    """What to say of a phase that cannot go on from its own checkpoints; ``""`` if it can."""
+    reason = why_no_resume(phase.keys, os.environ, phase.run_file.name) if _has_checkpoint(phase) else ""
+    return reason and f"It cannot go on from its checkpoints: {reason}. Delete {phase.output_dir} to begin it anew."
 
 
 def _train(phase: Phase, plugins: Sequence[str], lock: int) -> int:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
 from dataflex import hookimpl
-from dataflex.run_checks import fills_a_stage, needs_adam, needs_single_answers
+from dataflex.run_checks import fills_a_stage, needs_adam, needs_single_answers, needs_whole_parameters
 from dataflex.runs import Problem, RunPlan
 from dataflex.spec import ComponentSpec, Kind, Need
 
 TARGET = "dataflex_selectors_less.selector:LessSelector"
-_SPREAD = 3  # the ZeRO stage from which on no rank holds whole parameters
 
 
 @hookimpl
@@ -43,7 +39,7 @@ def dataflex_check_run(plan: RunPlan) -> list[Problem]:
     """Refuse runs whose per-sample gradients, Adam moments or subtasks would not be what LESS means."""
     if plan.component.kind is not Kind.SELECTOR or plan.component.target != TARGET:
         return []
-    found = [*needs_single_answers(plan), *fills_a_stage(plan), *_subtasks(plan), *_sharded(plan)]
+    found = [*needs_single_answers(plan), *fills_a_stage(plan), *_subtasks(plan), *needs_whole_parameters(plan)]
     return found if plan.params.get("preconditioner") == "sgd" else [*found, *needs_adam(plan)]
 
 
@@ -63,22 +59,3 @@ def _subtasks(plan: RunPlan) -> Iterator[Problem]:
             f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {plan.source}) does not.",
             "Correct the name, or add it to eval_dataset.",
         )
-
-
-def _sharded(plan: RunPlan) -> Iterator[Problem]:
-    given = plan.arguments.get("deepspeed")
-    kinds = {"fsdp": bool(plan.arguments.get("fsdp")), "deepspeed with ZeRO stage 3": _zero_stage(given) == _SPREAD}
-    for kind, spreads in kinds.items():
-        if spreads:
-            yield Problem(
-                f"LESS reads whole parameters, which {kind} (from {plan.source}) spreads over ranks.",
-                'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
-            )
-
-
-def _zero_stage(given: Any) -> int | None:
-    try:
-        config = given if isinstance(given, Mapping) else json.loads(Path(str(given)).read_text(encoding="utf-8"))
-        return int(config["zero_optimization"]["stage"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # none is given, or LlamaFactory will say what is wrong with it

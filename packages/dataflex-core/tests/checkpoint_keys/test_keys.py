@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 from transformers import TrainingArguments
 
+from dataflex.checkpoint_keys.keys import GROUPS, Effect, group_of, on_no_list
 from dataflex.config.keys import RUN_KEYS
-from dataflex.resume.keys import GROUPS, Effect, group_of, on_no_list
 
 SILENT = [
     "logging_steps", "save_steps", "eval_steps", "save_total_limit", "save_strategy", "eval_strategy", "report_to",

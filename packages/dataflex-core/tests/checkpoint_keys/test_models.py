@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from dataflex.resume.models import identity, is_model, weight_files
+from dataflex.checkpoint_keys.models import identity, is_model, weight_files
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dataflex import records
-from dataflex.resume.keys import (
+from dataflex.checkpoint_keys.keys import (
     COMPONENT_PARAMS,
     FILLED_IN,
     MODELS,
@@ -29,7 +29,7 @@ class ModelFiles:
 
     Attributes:
         path: As the key names it; ``""`` if it names none.
-        identity: What tells its files from any other's (:func:`~dataflex.resume.models.identity`); ``""`` if they are
+        identity: What tells its files from any other's (:func:`~dataflex.checkpoint_keys.models.identity`); ``""`` if they are
             not on this machine.
     """
 

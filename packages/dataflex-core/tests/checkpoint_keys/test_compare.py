@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from dataflex.resume.compare import ModelFiles, RunKeys, compare, deciding_changes
+from dataflex.checkpoint_keys.compare import ModelFiles, RunKeys, compare, deciding_changes
 
 
 def keys(given=None, **arguments):

@@ -1,0 +1,184 @@
+"""Writing a checkpoint that is whole or not one, under any ``transformers.Trainer``.
+
+begin     the mark of an earlier checkpoint of this step goes, and its files; the engine's state is taken
+write     the Trainer's own files, on every rank
+on_save   callbacks may write into it, as LlamaFactory's do
+seal      files.json, engine.json and the mark; older checkpoints are deleted
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback
+
+from dataflex import checkpoints, errors, state
+from dataflex.checkpoint_keys.compare import RunKeys
+from dataflex.errors import DataFlexError, OneRankError
+from dataflex.trainers import run_keys
+from dataflex.trainers.engine import Engine
+from dataflex.trainers.going_on import find_checkpoint, why_not_from_its_own
+from dataflex.trainers.recorder import Recorder
+from dataflex.trainers.session import Session
+from dataflex.trainers.stopping import StopAtSignal
+
+logger = logging.getLogger("dataflex")
+
+
+@dataclass(frozen=True)
+class _Unsealed:
+    """A checkpoint whose files are not all written yet.
+
+    Attributes:
+        folder: The checkpoint.
+        saved: What is to be kept of the engine.
+        limit: ``save_total_limit`` of the run.
+    """
+
+    folder: Path
+    saved: state.Saved
+    limit: int | None
+
+
+class _Seals(TrainerCallback):
+    """Declares a checkpoint whole once the callbacks before this one have written into it."""
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer = trainer
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Seal it."""
+        self._trainer.seal_checkpoint()
+
+
+class CheckpointingMixin:
+    """Writes checkpoints with the engine's part in them, and finds the one to go on from."""
+
+    session: Session
+    engine: Engine | None = None
+    recorder: Recorder
+    component: Any = None
+    made_under: RunKeys
+    _unsealed: _Unsealed | None = None
+
+    def keep_progress(self: Any) -> Path | None:
+        """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
+
+        Returns:
+            The checkpoint, or ``None`` before the first step.
+        """
+        folder: Path = self._checkpoint_folder()
+        if self.state.global_step == 0:
+            return None
+        if state.damage(folder):
+            self._save_checkpoint(self.model_wrapped, trial=None)
+            self.seal_checkpoint()
+        return folder
+
+    def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        if self.engine is None:
+            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        with self._writing_checkpoint():
+            result = self._write_checkpoint(model, trial, *args, **kwargs)
+        if not self._callbacks_write():
+            self.seal_checkpoint()
+        return result
+
+    def _write_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+        """Let the Trainer write its files; what of the engine goes with them is taken before."""
+        folder: Path = self._checkpoint_folder()
+        engine_state, component = self.engine.state(), state.round_trip(state_dict(self.component))
+        keys = run_keys.to_keep(self.made_under, component)
+        self._unsealed = _Unsealed(
+            folder,
+            state.Saved(engine_state, self.engine.plan.copy(), component, keys),
+            self.args.save_total_limit,
+        )
+        if self.args.should_save:
+            state.begin(folder)
+        self.accelerator.wait_for_everyone()
+        self.args.save_total_limit = None  # rotated once this one is whole
+        try:
+            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.args.save_total_limit = self._unsealed.limit
+
+    def seal_checkpoint(self: Any) -> None:
+        """Declare the checkpoint that was just written whole, once every rank has written its files; then rotate."""
+        unsealed, self._unsealed = self._unsealed, None
+        if unsealed is None:
+            return
+        with self._writing_checkpoint():
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                state.save(unsealed.folder, unsealed.saved, ranks=int(self.accelerator.num_processes))
+                state.mark_complete(unsealed.folder)
+                best = self.state.best_model_checkpoint
+                checkpoints.rotate(unsealed.folder.parent, unsealed.limit, [Path(best)] if best else [])
+
+    def _callbacks_write(self: Any) -> bool:
+        """Whether a callback may still write into a checkpoint, as LlamaFactory's write processors and value heads."""
+        ours, stock = (StopAtSignal, _Seals), TrainerCallback.on_save
+        return any(
+            getattr(type(callback), "on_save", stock) is not stock and not isinstance(callback, ours)
+            for callback in self.callback_handler.callbacks
+        )
+
+    @contextlib.contextmanager
+    def _writing_checkpoint(self: Any) -> Iterator[None]:
+        """Count the time, and say in one sentence that a checkpoint could not be written."""
+        with self.recorder.checkpointing():
+            try:
+                yield
+            except DataFlexError:
+                raise
+            except Exception as error:  # a full disk is told in as many ways as there are libraries that write
+                raise OneRankError(self._unwritten(error)) from error
+
+    def _unwritten(self: Any, error: Exception) -> str:
+        folder: Path = self._checkpoint_folder()
+        whole = checkpoints.last_resumable(folder.parent)
+        if in_vain := why_not_from_its_own(self.session.run.plan):
+            after = f"the run then starts anew: {in_vain}"
+        else:
+            after = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
+        free = shutil.disk_usage(folder.parent).free / 2**20
+        return (
+            f"the checkpoint {folder} was not written ({free:,.0f} MiB are free there): {errors.reason(error)}. "
+            f"Make room or mend it; {after}."
+        )
+
+    def _checkpoint_folder(self: Any) -> Path:
+        return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
+
+    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+        """The checkpoint to start from, after saying which newer ones are not taken."""
+        named = isinstance(given, str) and self._names_checkpoint(given)
+        found: Path | None
+        found, skipped = find_checkpoint(given, Path(self.args.output_dir), named=named)
+        for path, reason in skipped.items():
+            logger.warning("not resuming from %s: %s", path, reason)
+        if given and found is None:
+            logger.warning("no checkpoint to resume from in %s: starting anew.", self.args.output_dir)
+        elif found is not None and not named:
+            logger.info("resuming from %s", found)
+        return found
+
+    def seal_after_callbacks(self: Any) -> None:
+        """Let a checkpoint be declared whole after the last callback that may write into it."""
+        self.remove_callback(_Seals)  # of an earlier train()
+        self.add_callback(_Seals(self))
+
+    def _names_checkpoint(self, path: str) -> bool:
+        return self.session.names_checkpoint(path)
+
+
+def state_dict(component: Any) -> dict[str, Any]:
+    """What a component wants to keep; nothing if it has no ``state_dict``."""
+    return dict(component.state_dict()) if hasattr(component, "state_dict") else {}

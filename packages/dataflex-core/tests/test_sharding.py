@@ -1,0 +1,133 @@
+"""What spreads a run over ranks is found by keys and by accelerate's variables, and what cannot be resumed is said."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dataflex import resuming, run_checks
+from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.sharding import find_fsdp, spread_parameters
+from dataflex.spec import ComponentSpec, Kind
+
+USE = {"ACCELERATE_USE_FSDP": "true"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "source", "version", "state_type"),
+    [
+        ({"fsdp": "full_shard auto_wrap"}, {}, "fsdp (from r.yaml)", 1, "FULL_STATE_DICT"),
+        ({"fsdp": True, "fsdp_config": {"fsdp_version": 2}}, {}, "fsdp (from r.yaml)", 2, "SHARDED_STATE_DICT"),
+        ({"fsdp": ["full_shard"], "fsdp_config": {"version": "2"}}, {}, "fsdp (from r.yaml)", 2, "SHARDED_STATE_DICT"),
+        ({"fsdp": "full_shard"}, {"FSDP_STATE_DICT_TYPE": "3"}, "fsdp (from r.yaml)", 1, "SHARDED_STATE_DICT"),
+        ({}, USE, "ACCELERATE_USE_FSDP (of the environment)", 1, "FULL_STATE_DICT"),
+        (
+            {"fsdp": ""},
+            USE | {"FSDP_VERSION": "2"},
+            "ACCELERATE_USE_FSDP (of the environment)",
+            2,
+            "SHARDED_STATE_DICT",
+        ),
+        (
+            {"fsdp": []},
+            {"ACCELERATE_USE_FSDP": "True", "FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "full_state_dict"},
+            "ACCELERATE_USE_FSDP (of the environment)",
+            2,
+            "FULL_STATE_DICT",
+        ),
+    ],
+)
+def test_fsdp_is_found_as_transformers_and_accelerate_find_it(arguments, environ, source, version, state_type):
+    found = find_fsdp(arguments, environ, "r.yaml")
+    assert found is not None
+    assert (found.source, found.version, found.state_type) == (source, version, state_type)
+
+
+@pytest.mark.parametrize("environ", [{}, {"ACCELERATE_USE_FSDP": "false"}, {"FSDP_VERSION": "2"}])
+def test_a_run_without_the_key_and_the_switch_is_not_under_fsdp(environ):
+    assert find_fsdp({"fsdp": None, "fsdp_config": {"fsdp_version": 2}}, environ, "r.yaml") is None
+    assert list(spread_parameters({}, environ, "r.yaml")) == []
+
+
+def test_accelerate_takes_the_state_type_that_is_expected_here(monkeypatch):
+    from accelerate.utils import FullyShardedDataParallelPlugin
+
+    monkeypatch.delenv("FSDP_STATE_DICT_TYPE", raising=False)
+    for version in (1, 2):
+        monkeypatch.setenv("FSDP_VERSION", str(version))
+        found = find_fsdp({}, USE | {"FSDP_VERSION": str(version)}, "r.yaml")
+        assert found.state_type == FullyShardedDataParallelPlugin().state_dict_type.name
+
+
+def test_settings_in_files_are_read(tmp_path):
+    fsdp, zero = tmp_path / "fsdp.json", tmp_path / "zero.json"
+    fsdp.write_text(json.dumps({"fsdp_version": 2}))
+    zero.write_text(json.dumps({"zero_optimization": {"stage": 3}}))
+    assert find_fsdp({"fsdp": "full_shard", "fsdp_config": str(fsdp)}, {}, "r.yaml").version == 2
+    assert list(spread_parameters({"deepspeed": str(zero)}, {}, "r.yaml")) == [
+        "deepspeed with ZeRO stage 3 (from r.yaml)"
+    ]
+    by_variable = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_CONFIG_FILE": str(zero)}
+    assert len(list(spread_parameters({}, by_variable, "r.yaml"))) == 1
+    by_stage = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
+    assert list(spread_parameters({}, by_stage, "r.yaml")) == [
+        "ACCELERATE_USE_DEEPSPEED with ZeRO stage 3 (of the environment)"
+    ]
+    assert list(spread_parameters({}, by_stage | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "r.yaml")) == []
+
+
+PLAN = RunPlan(
+    train_type=TrainType.SELECT,
+    stage="sft",
+    component=ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:M", api=1),
+    dist="d",
+    version="1",
+    params={},
+    steps=Steps(warmup=4, update=3, times=2),
+    output_dir="out",
+    arguments={},
+    source="r.yaml",
+)
+
+
+def test_a_component_that_needs_whole_parameters_is_refused_by_the_variables_too(monkeypatch):
+    monkeypatch.delenv("ACCELERATE_USE_FSDP", raising=False)
+    assert list(run_checks.needs_whole_parameters(PLAN)) == []
+    (by_key,) = run_checks.needs_whole_parameters(replace(PLAN, arguments={"fsdp": "full_shard"}))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    (by_variable,) = run_checks.needs_whole_parameters(PLAN)
+    assert "whole parameters, which fsdp (from r.yaml) spreads" in by_key.message
+    assert "whole parameters, which ACCELERATE_USE_FSDP (of the environment) spreads" in by_variable.message
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "why"),
+    [
+        ({}, {}, ""),
+        ({"save_only_model": False, "finetuning_type": "lora"}, {"FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT"}, ""),
+        ({"save_only_model": True}, {}, "save_only_model: true (from r.yaml) keeps no optimizer state"),
+        ({"stage": "rm"}, {}, "value head"),
+        ({"fsdp": "full_shard", "finetuning_type": "full"}, {}, ""),
+        ({"fsdp": "full_shard"}, {}, "under FSDP (fsdp (from r.yaml))"),  # LoRA is LlamaFactory's default
+        ({"finetuning_type": "lora"}, USE, "under FSDP (ACCELERATE_USE_FSDP (of the environment))"),
+        ({"finetuning_type": "freeze"}, USE, "under FSDP"),
+        ({"finetuning_type": "full"}, USE | {"FSDP_VERSION": "2"}, "of SHARDED_STATE_DICT no optimizer state"),
+        ({"finetuning_type": "full"}, USE | {"FSDP_VERSION": "2", "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT"}, ""),
+    ],
+)
+def test_which_runs_cannot_go_on_from_their_own_checkpoints(arguments, environ, why):
+    said = resuming.why_no_resume(arguments, environ, "r.yaml")
+    assert why in said and bool(why) == bool(said)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("full_state", [True, False])
+@pytest.mark.parametrize("finetuning", ["full", "lora"])
+def test_every_run_under_fsdp_is_warned_of_once_with_what_it_will_lack(dynamic, full_state, finetuning):
+    environ = USE | {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT" if full_state else "SHARDED_STATE_DICT"}
+    (said,) = resuming.fsdp_warning({"finetuning_type": finetuning}, environ, "r.yaml", dynamic=dynamic)
+    assert "ACCELERATE_USE_FSDP" in said
+    assert ("no final model is written" in said) != full_state
+    assert ("cannot be resumed" in said) == (dynamic and not (full_state and finetuning == "full"))
