@@ -128,7 +128,7 @@ def said(caplog):
     """What dataflex has said, but for who provides the component: its file lies elsewhere in each test."""
     warnings = [record for record in caplog.records if record.name == "dataflex" and record.levelno >= logging.WARNING]
     lines = [record.getMessage() for record in warnings]
-    return [text for text in lines if " was written by " not in text]
+    return [text for text in lines if "; this is {" not in text]
 
 
 def numbers(trainer, *names):

@@ -29,8 +29,8 @@ class ModelFiles:
 
     Attributes:
         path: As the key names it; ``""`` if it names none.
-        identity: What tells its files from any other's (:func:`~dataflex.checkpoint_keys.models.identity`); ``""`` if they are
-            not on this machine.
+        identity: What tells its files from any other's (:func:`~dataflex.checkpoint_keys.models.identity`); ``""`` if
+            they are not on this machine.
     """
 
     path: str = ""
