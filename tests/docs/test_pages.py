@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dataflex.checkpoint_keys.keys import GROUPS, Effect
 from dataflex.components.context import RunContext
 from dataflex.config.run import OUR_KEYS
 from dataflex.decisions import Decision
@@ -45,6 +46,15 @@ def test_every_check_of_the_conformance_kit_is_documented_and_no_other() -> None
     documented = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)))
     checks = {check.name for kind in Kind for check in checks_for(kind)}
     assert set(documented) == checks
+
+
+def test_what_may_change_at_a_resume_is_documented_as_the_list_of_keys_has_it() -> None:
+    page = (ROOT / "docs/resume.md").read_text(encoding="utf-8")
+    section = page.partition("## What may change")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([^|]+) \| (`[^|]+) \| ([^|]+) \|$", section, re.MULTILINE)
+    documented = {(title, effect, tuple(re.findall(r"`([^`]+)`", keys))) for title, keys, effect in rows}
+    assert documented == {(group.title, group.effect.value, group.keys) for group in GROUPS}
+    assert [effect.value for effect in Effect if f"**{effect.value}**" not in section] == []
 
 
 def test_every_train_type_is_documented() -> None:

@@ -23,7 +23,7 @@ from dataflex.errors import ConfigError
 
 SCHEMA = 1
 FOLDER = "dataflex"
-_SECRET = re.compile(r"token$|secret|password|api_key", re.IGNORECASE)
+_SECRET = re.compile(r"token$|secret|password|api_key|webhook", re.IGNORECASE)
 _HIDDEN = "(hidden)"
 
 
@@ -211,6 +211,15 @@ class RunRecord:
 
 
 def hide_secrets(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments as JSON values, with what looks like a secret hidden."""
-    hidden = {name: _HIDDEN if value and _SECRET.search(name) else value for name, value in arguments.items()}
-    return dict(json.loads(json.dumps(hidden, default=str)))
+    """Arguments as JSON values, with what looks like a secret hidden, in mappings within them too."""
+    return dict(_hidden(json.loads(json.dumps(dict(arguments), default=str))))
+
+
+def _hidden(value: Any, name: str = "") -> Any:
+    if value and _SECRET.search(name):
+        return _HIDDEN
+    if isinstance(value, dict):
+        return {key: _hidden(inner, key) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_hidden(item) for item in value]
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ from dataflex_mixers_doremi import plugin
 from dataflex_mixers_doremi.cached import CachedReference
 from dataflex_mixers_doremi.live import LiveReference
 from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import check_vocabulary, identities, load_model, model_identity
+from dataflex_mixers_doremi.reference import check_vocabulary, identities, is_same_model, load_model, model_identity
 
 sys.path.insert(0, str(Path(__file__).parent))
 import doremi_runs
@@ -263,6 +264,16 @@ def test_an_adapter_is_loaded_with_its_base_and_told_apart_by_both(tmp_path: Pat
     doremi_runs.model(seed=9).save_pretrained(other)
     (tmp_path / "adapter_config.json").write_text(json.dumps(written | {"base_model_name_or_path": str(other)}))
     assert model_identity(str(tmp_path)) != before
+
+
+def test_a_reference_that_was_recorded_by_all_its_bytes_is_known_again(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    config, weights = (hashlib.sha256(data).hexdigest() for data in (b"{}", b"weights"))
+    recorded = hashlib.sha256(f"config.json:{config};model.safetensors:{weights};".encode()).hexdigest()
+    assert is_same_model(str(tmp_path), recorded) and is_same_model(str(tmp_path), model_identity(str(tmp_path)))
+    (tmp_path / "model.safetensors").write_bytes(b"trained")
+    assert not is_same_model(str(tmp_path), recorded)
 
 
 def checked(reference: str, **arguments: Any) -> list[str]:

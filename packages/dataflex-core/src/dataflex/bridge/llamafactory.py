@@ -42,7 +42,8 @@ _TRAINERS = {
     "kto": "CustomKTOTrainer",
     "rm": "PairwiseTrainer",
 }
-_PARSERS = ("get_ray_args", "get_train_args")
+_TRAIN_PARSER = "get_train_args"
+_PARSERS = ("get_ray_args", _TRAIN_PARSER)
 ORIGINS = "origins of rows"
 """Name of the check that rows can be followed to the data set they come from."""
 
@@ -150,12 +151,14 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
         _run_exp(dict(arguments), source)
 
 
-def _run_exp(arguments: dict[str, Any], source: str) -> None:
+def _run_exp(arguments: dict[str, Any], source: str, parsed: Callable[[Any], None] | None = None) -> None:
     tuner = load_training()
     with contextlib.ExitStack() as stack:
         for parser in _PARSERS:
             if hasattr(tuner, parser):  # without it, a refusal keeps its traceback
                 told = explained(getattr(tuner, parser), arguments, source)
+                if parsed is not None and parser == _TRAIN_PARSER:
+                    told = _reporting(told, parsed)
                 stack.enter_context(rebound(tuner, parser, told))
         tuner.run_exp(arguments)
 
@@ -185,7 +188,26 @@ def run_dynamic(
         rebound(home, name, make_trainer(getattr(home, name), session)),
         rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
     ):
-        _run_exp({key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}, session.run.plan.source)
+        kept = {key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}
+        _run_exp(kept, session.run.plan.source, lambda read: _keep_arguments(session, read, arguments))
+
+
+def _reporting(parse: Callable[..., Any], parsed: Callable[[Any], None]) -> Callable[..., Any]:
+    """The parser, which hands what it has read to ``parsed`` before anybody changes it."""
+
+    @functools.wraps(parse)
+    def reporting(*args: Any, **kwargs: Any) -> Any:
+        read = parse(*args, **kwargs)
+        parsed(read)
+        return read
+
+    return reporting
+
+
+def _keep_arguments(session: Session, read: Any, given: Mapping[str, Any]) -> None:
+    from dataflex.trainers.run_keys import Arguments
+
+    session.arguments = Arguments.read(read, given.keys())
 
 
 def run_command(argv: Sequence[str]) -> None:

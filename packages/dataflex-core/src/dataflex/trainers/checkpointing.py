@@ -19,7 +19,9 @@ from typing import Any
 from transformers import TrainerCallback
 
 from dataflex import checkpoints, errors, state
+from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.errors import DataFlexError, OneRankError
+from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.going_on import find_checkpoint, why_not_from_its_own
 from dataflex.trainers.recorder import Recorder
@@ -62,6 +64,7 @@ class CheckpointingMixin:
     engine: Engine | None = None
     recorder: Recorder
     component: Any = None
+    made_under: RunKeys
     _unsealed: _Unsealed | None = None
 
     def keep_progress(self: Any) -> Path | None:
@@ -90,10 +93,11 @@ class CheckpointingMixin:
     def _write_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Let the Trainer write its files; what of the engine goes with them is taken before."""
         folder: Path = self._checkpoint_folder()
-        engine_state = self.engine.state()
+        engine_state, component = self.engine.state(), state.round_trip(state_dict(self.component))
+        keys = run_keys.to_keep(self.made_under, component)
         self._unsealed = _Unsealed(
             folder,
-            state.Saved(engine_state, self.engine.plan.copy(), state.round_trip(state_dict(self.component))),
+            state.Saved(engine_state, self.engine.plan.copy(), component, keys),
             self.args.save_total_limit,
         )
         if self.args.should_save:

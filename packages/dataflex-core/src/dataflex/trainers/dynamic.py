@@ -15,9 +15,10 @@ from typing import Any
 from torch.utils.data import DataLoader, Sampler
 
 from dataflex import state
+from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.spec import Kind
-from dataflex.trainers import callback_state
+from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
@@ -26,6 +27,13 @@ from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
+from dataflex.trainers.new_values import (
+    ResumedState,
+    in_the_optimizer,
+    refuse_in_advance,
+    told_of,
+    without_misleading_warning,
+)
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resuming import prepare_callbacks
@@ -57,16 +65,22 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     component: Any = None
     loss_seam: LossSeam | WeightSeam | None = None
     weighing: WeightPlanner | None = None
+    made_under: RunKeys
+    changes: Changes = Changes()
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         self.engine = self._make_engine()
+        self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
         state.check_component(state_dict(self.component))  # now, not at the first checkpoint
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.changes = Changes()
+        self.remove_callback(ResumedState)  # of an earlier train()
         if checkpoint is not None:
             self._restore(checkpoint)
+            self.add_callback(ResumedState(checkpoint, self.changes))
         self.recorder = self._make_recorder()
         stop = self._stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
@@ -77,7 +91,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
         self.recorder.begin(checkpoint)
-        with stop.listening(), end.watching(self.callback_handler, stop, kept):
+        with stop.listening(), end.watching(self.callback_handler, stop, kept), without_misleading_warning():
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
@@ -207,11 +221,20 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self.loss_seam is not None:
             self.add_callback(StepEnds(planner))
 
+    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
+        changed = self.changes.optimizer if checkpoint is not None else ()
+        with in_the_optimizer(self, changed, Path(checkpoint or "")):
+            return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
+
     def _restore(self: Any, checkpoint: Path) -> None:
         saved = state.load(checkpoint)
         if unchecked := state.unchecked(checkpoint):
             logger.warning(unchecked)
-        self.engine.restore(saved, str(checkpoint))
+        self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
+        self.engine.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
+        if self.is_world_process_zero():
+            for told in told_of(self.changes, saved, checkpoint):
+                logger.warning("%s", told)
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
 

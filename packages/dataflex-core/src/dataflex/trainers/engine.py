@@ -11,7 +11,6 @@ no batch can be drawn before the decision it depends on.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections import deque
@@ -23,18 +22,22 @@ import numpy.typing as npt
 from torch.utils.data import DataLoader
 
 from dataflex import errors
+from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
 from dataflex.data.unreadable import name_unreadable
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.rng import key_seed, rng_scope
+from dataflex.run_record import hide_secrets
 from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
 from dataflex.trainers.going_on import advice
 
 logger = logging.getLogger("dataflex")
+
+_TOLD_BY_THE_ENGINE = ("seed", "warmup_step", "update_step", "train_type", "component_name")
 
 
 class Planner(Protocol):
@@ -94,7 +97,7 @@ class Engine:
         self.planner = planner
         self.component = component
         self.versions = dict(versions or {})
-        self.params = json.loads(json.dumps(dict(params or {}), default=str))
+        self.params = hide_secrets(params or {})
         self.accumulation = int(trainer.args.gradient_accumulation_steps)
         self.global_batch = int(trainer.get_total_train_batch_size(trainer.args))
         self.stage = -1
@@ -250,8 +253,13 @@ class Engine:
             versions=self.versions,
         )
 
-    def restore(self, saved: Saved, source: str) -> None:
+    def restore(self, saved: Saved, source: str, changes: Changes | None = None) -> None:
         """Continue from a checkpoint.
+
+        Args:
+            saved: The checkpoint.
+            source: What messages call it.
+            changes: The keys that differ between the run that wrote it and this one.
 
         Raises:
             ConfigError: when this run differs from the saved one in something that changes the result.
@@ -263,9 +271,13 @@ class Engine:
             for name in names
             if getattr(then, name) != getattr(now, name)
         ]
+        changes = changes or Changes()
         earlier = Schedule(then.warmup, then.update, then.total)
         if not self.schedule.agrees_up_to(earlier, then.step):
             changed.append(f"its boundaries were {earlier} and are now {self.schedule}")
+        if changed:
+            changed += [str(change) for change in changes.content if change.name not in _TOLD_BY_THE_ENGINE]
+        changed += map(str, changes.refused)
         if changed:
             raise ConfigError(
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
@@ -274,10 +286,6 @@ class Engine:
         self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions:
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
-        for name in sorted({*then.params, *self.params}):
-            old, new = then.params.get(name), self.params.get(name)
-            if old != new:
-                logger.warning("component_params.%s was %r when %s was written and is now %r.", name, old, source, new)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         try:
             self.planner.load_state_dict(then.planner)

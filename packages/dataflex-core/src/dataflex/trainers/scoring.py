@@ -15,9 +15,10 @@ from torch.utils.data import DataLoader
 
 from dataflex import state
 from dataflex.data.ticket_loader import ticket_loader
-from dataflex.errors import ComponentError
+from dataflex.errors import ComponentError, ConfigError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
+from dataflex.trainers import run_keys
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, refuse_data_parallel, run_context
@@ -112,11 +113,24 @@ class ScoringMixin(CheckedLoads):
         if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
             return 1
         saved = state.load(Path(checkpoint), weights_only=True)
+        self._refuse_other_model(saved, Path(checkpoint))
         if saved.engine.component != self.session.identity:
             return 1
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
         return saved.engine.stage + 1
+
+    def _refuse_other_model(self: Any, saved: state.Saved, checkpoint: Path) -> None:
+        """Refuse a run file whose model is not the one that the checkpoint's weights belong to."""
+        if not saved.keys:
+            return
+        now = run_keys.gather(self)
+        changes = run_keys.changes_since(saved, now, checkpoint, of_interest=lambda group: group.model)
+        if changes.refused:
+            raise ConfigError(
+                f"--checkpoint {checkpoint} belongs to another model than this run file has: "
+                f"{'; '.join(map(str, changes.refused))}. Score it with the run file it was trained with."
+            )
 
 
 def scoring(base: type, session: ScoringSession) -> type:

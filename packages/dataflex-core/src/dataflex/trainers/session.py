@@ -23,11 +23,13 @@ from dataflex.data.proportions import check_proportions
 from dataflex.data.stock_order import epoch_samples
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
+from dataflex.run_record import hide_secrets
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import going_on
 from dataflex.trainers.mixture import Mixture, open_mixture
+from dataflex.trainers.run_keys import Arguments
 
 logger = logging.getLogger("dataflex")
 
@@ -40,11 +42,13 @@ class Session:
         run: The checked run.
         domains: The domains of a mix run's pool, set by the front end as soon as the pool is loaded.
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
+        arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
     """
 
     run: PreparedRun
     domains: Domains | None = None
     origins: Origins | None = None
+    arguments: Arguments | None = None
 
     @property
     def sources(self) -> Domains | Origins | None:
@@ -264,7 +268,7 @@ class Session:
             component=plan.component.name,
             dist=plan.dist,
             version=plan.version,
-            params=json.loads(json.dumps(dict(plan.params), default=str)),
+            params=hide_secrets(plan.params),
             seconds=seconds,
             seed=seed,
             **results,

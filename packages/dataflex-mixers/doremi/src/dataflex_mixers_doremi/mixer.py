@@ -15,7 +15,7 @@ from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
 from dataflex.errors import ComponentError, ConfigError
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
 from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
-from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities
+from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities, is_same_model
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME, answer, write_weights
 
 if TYPE_CHECKING:
@@ -115,7 +115,10 @@ class DoremiMixer(Mixer):
         Raises:
             ConfigError: when it was found against another pool or another reference.
         """
-        changed = [name for name, value in self._hashes.items() if state["hashes"][name] != value]
+        kept = state["hashes"]
+        changed = [name for name, value in self._hashes.items() if kept[name] != value]
+        if "reference" in changed and is_same_model(self.params.reference, str(kept["reference"])):
+            changed.remove("reference")
         if changed:
             raise ConfigError(
                 f"the {' and the '.join(changed)} of mixer 'doremi' changed after the checkpoint was written, so its "

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dataflex.checkpoint_keys.models import identity
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
@@ -28,6 +30,8 @@ _WEIGHTS = ("*.safetensors", "pytorch_model*.bin", "adapter_model*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 _NAMED = 8  # rows spelled out in a message
 _CONFIGS = ("config.json", "adapter_config.json")
+_SAMPLED = "sampled:"
+_ALL_BYTES = re.compile("[0-9a-f]{64}")
 
 
 class Reference(Protocol):
@@ -86,14 +90,14 @@ def _load(name: str) -> nn.Module:
 
 
 def model_identity(name: str) -> str:
-    """What tells this model from any other: a hash of its files or, on a hub, its commit.
+    """What tells this model from any other: its files, as core knows models by content, or, on a hub, its commit.
 
     Raises:
         ConfigError: when there is no such model.
     """
     folder = Path(name).expanduser()
     if folder.is_dir():
-        return _hash_folder(folder)
+        return _SAMPLED + _identity_of_folder(folder)
     from transformers import AutoConfig
 
     try:
@@ -105,8 +109,20 @@ def model_identity(name: str) -> str:
     return f"{name}@{commit}"
 
 
+def is_same_model(name: str, recorded: str) -> bool:
+    """Whether a model is the one with a recorded identity; dataflex-mixers-doremi 0.1.0 recorded a hash of all bytes.
+
+    Raises:
+        ConfigError: when there is no such model.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir() and _ALL_BYTES.fullmatch(recorded):
+        return _hash_folder(folder) == recorded
+    return model_identity(name) == recorded
+
+
 def identities(name: str, context: RunContext) -> dict[str, str]:
-    """What tells the pool and the reference of a run from others. Reads the reference's files: seconds per GB.
+    """What tells the pool and the reference of a run from others. Looks at parts of the reference's files.
 
     Raises:
         ConfigError: when there is no such model.
@@ -192,6 +208,14 @@ def _compare_sizes(name: str, needed: int | None, lack: str, context: RunContext
         logger.warning("%s, so the vocabularies are compared by size only: make sure that they are the same.", lack)
 
 
+def _identity_of_folder(folder: Path) -> str:
+    own = identity(folder)
+    if not own:
+        raise ConfigError(f"the reference {folder} holds no model: there is no {' and no '.join(_CONFIGS)} in it.")
+    base = _base_of_adapter(folder)
+    return own if base is None else hashlib.sha256(f"{own};{model_identity(base)}".encode()).hexdigest()
+
+
 def _hash_folder(folder: Path) -> str:
     found: set[Path] = {path for pattern in (*_CONFIGS, *_WEIGHTS) for path in folder.glob(pattern)}
     if not any(path.name in _CONFIGS for path in found):
@@ -202,7 +226,7 @@ def _hash_folder(folder: Path) -> str:
             digest.update(f"{path.name}:{hashlib.file_digest(file, 'sha256').hexdigest()};".encode())
     base = _base_of_adapter(folder)
     if base is not None:
-        digest.update(model_identity(base).encode())
+        digest.update((_hash_folder(Path(base)) if Path(base).is_dir() else model_identity(base)).encode())
     return digest.hexdigest()
 
 

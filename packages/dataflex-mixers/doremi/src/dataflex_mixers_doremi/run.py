@@ -19,20 +19,21 @@ from typing import Any
 
 import yaml
 
+from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
 from dataflex.resuming import why_no_resume
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase, PhaseName
-from dataflex_mixers_doremi.recorded_keys import changed_keys
-from dataflex_mixers_doremi.reference import model_identity
+from dataflex_mixers_doremi.reference import is_same_model, model_identity
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
 logger = logging.getLogger("dataflex")
 
 RECORD_NAME = "phase.json"
 _LOCK_NAME = ".doremi.lock"
+_FREE_PARAMS = ("cache_dir", "token_budget")  # the result does not depend on them
 
 
 class Progress(StrEnum):
@@ -52,7 +53,7 @@ def progress(phase: Phase) -> Progress:
     record = _read(phase)
     if record is None or not (record["complete"] or _has_checkpoint(phase)):
         return Progress.TO_DO
-    changed = changed_keys(record["keys"], json.loads(json.dumps(phase.keys)))
+    changed = deciding_changes(record["keys"], json.loads(json.dumps(phase.keys)), _FREE_PARAMS)
     if changed:
         raise ConfigError(
             f"{phase.title} in {phase.output_dir} was begun with other keys: {'; '.join(changed)}. Put them back, or "
@@ -63,7 +64,7 @@ def progress(phase: Phase) -> Progress:
             f"{phase.title} in {phase.output_dir} was begun with other weights than {phase.weights_read} has now. "
             f"Restore that file, or move {phase.output_dir} away."
         )
-    if record["reference"] is not None and _identity(phase) not in (None, record["reference"]):
+    if record["reference"] is not None and not _has_reference(phase, record["reference"]):
         raise ConfigError(
             f"{phase.title} in {phase.output_dir} was begun with another reference than {phase.reference} is now. "
             f"Restore that model, or move {phase.output_dir} away."
@@ -220,6 +221,13 @@ def _lacks_weights(phase: Phase) -> bool:
 
 def _has_checkpoint(phase: Phase) -> bool:
     return latest_valid(phase.output_dir)[0] is not None
+
+
+def _has_reference(phase: Phase, recorded: str) -> bool:
+    """Whether the reference of a proxy is the recorded one; where it is no folder (any more), that is not known."""
+    if phase.reference is None or not phase.reference.expanduser().is_dir():
+        return True
+    return is_same_model(str(phase.reference), recorded)
 
 
 def _identity(phase: Phase) -> str | None:
