@@ -6,7 +6,7 @@ Only what the parser needs is imported here; each command imports its own module
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -15,12 +15,9 @@ import typer
 from dataflex import __version__
 from dataflex.cli import passthrough
 from dataflex.cli.contributed import CommandsOfPackages
-from dataflex.console import configure_logging, print_error, set_verbosity, stderr, stdout
-from dataflex.errors import ConfigError, DataFlexError, OneRankError
+from dataflex.console import configure_logging, print_error, print_traceback, set_verbosity, stderr, stdout
+from dataflex.errors import ConfigError, OneRankError
 from dataflex.spec import Kind
-
-EXIT_ERROR = 2
-"""Exit code for an error the user can do something about."""
 
 _TAKE_PLUGINS = frozenset(
     {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
@@ -56,16 +53,32 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     Raises:
-        SystemExit: always, with the exit code; 2 after an error, which is printed without a traceback.
+        SystemExit: always, with the exit code; 2 after an error that is told in a sentence, without a traceback unless
+            ``--debug`` asks for it, and 1 after one inside DataFlex.
     """
     configure_logging(int(os.environ.get("RANK", "0")))
     try:
         app(args=None if argv is None else list(argv))
-    except DataFlexError as error:
-        alone = isinstance(error, OneRankError)  # otherwise the ranks of a node fail alike: one of them says why
-        if alone or os.environ.get("LOCAL_RANK", "0") == "0":
-            print_error(f"rank {os.environ.get('RANK', '0')}: {error}" if alone else str(error))
-        raise SystemExit(EXIT_ERROR) from None
+    except Exception as error:
+        raise SystemExit(_print(error, os.environ)) from None
+
+
+def _print(error: Exception, environ: Mapping[str, str]) -> int:
+    """Print an error as far as this rank is the one to say it, and return the exit code."""
+    from dataflex.failures.debugging import debugging
+    from dataflex.failures.telling import formatted, tell
+
+    told = tell(error)
+    if not told.alone and environ.get("LOCAL_RANK", "0") != "0":  # the ranks of a node fail alike: one says why
+        return told.code
+    named = isinstance(error, OneRankError) or (told.alone and environ.get("WORLD_SIZE", "1") != "1")
+    sentence = f"rank {environ.get('RANK', '0')}: {told.sentence}" if named else told.sentence
+    if told.traceback:
+        print_traceback(formatted(error))
+    print_error(sentence)
+    if debugging(environ) and not told.traceback:
+        print_traceback(formatted(error))
+    return told.code
 
 
 def _show_version(wanted: bool) -> None:

@@ -14,6 +14,7 @@ from dataflex.config import checks
 from dataflex.config.plan import PreparedRun, prepare
 from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
+from dataflex.failures import error_log
 from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -44,12 +45,17 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     from dataflex import launch
     from dataflex.bridge import llamafactory
 
-    llamafactory.load_training()
-    if prepared is None:
-        llamafactory.run_static(run.llamafactory, run.path.name)
-    else:
-        _train_dynamic(prepared, run, rank)
+    with error_log.kept_in(_output_dir(run, prepared) / FOLDER):
+        llamafactory.load_training()
+        if prepared is None:
+            llamafactory.run_static(run.llamafactory, run.path.name)
+        else:
+            _train_dynamic(prepared, run, rank)
     launch.end_rank(os.environ)
+
+
+def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:
+    return Path(str(run.llamafactory.get("output_dir"))) if prepared is None else prepared.plan.output_dir
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:

@@ -1,9 +1,10 @@
-"""Which row it was, when a batch cannot be read."""
+"""Which row it was, when a batch cannot be read or collated."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dataflex.errors import ComponentError, DataFlexError, reason
@@ -11,22 +12,43 @@ from dataflex.errors import ComponentError, DataFlexError, reason
 _LISTED = 32  # rows a message names one by one
 
 
-def name_unreadable(dataset: Any, rows: Sequence[int]) -> str:
-    """Name the row of a batch that cannot be read, by reading them one after another.
+@dataclass(frozen=True)
+class Unreadable:
+    """A row that fails alone.
+
+    Attributes:
+        row: Its number in the pool.
+        what: What cannot be done with it: ``read`` or ``collated``.
+    """
+
+    row: int
+    what: str
+
+
+def find_unreadable(
+    dataset: Any, rows: Sequence[int], collate: Callable[[list[Any]], object] | None = None
+) -> Unreadable | None:
+    """Look for the row of a batch that cannot be read or, alone in a batch, not be collated.
 
     Args:
         dataset: Map-style pool.
         rows: Rows of the batch.
+        collate: A list of features to a batch; ``None`` if only reading failed. May draw from global generators.
 
     Returns:
-        The first one that fails, or all of them if each can be read now.
+        The first one that fails; ``None`` if none does, so that nobody is named who did not do it.
     """
     for row in rows:
         try:
-            dataset[row]
+            features = dataset[row]
         except Exception:  # whatever the pool raises
-            return f"row {row} of the pool"
-    return f"a row of the batch {list(rows)}" if len(rows) <= _LISTED else f"one of {len(rows):,} rows of the pool"
+            return Unreadable(row, "read")
+        try:
+            if collate is not None:
+                collate([features])
+        except Exception:  # whatever the collator raises
+            return Unreadable(row, "collated")
+    return None
 
 
 @contextlib.contextmanager
@@ -45,4 +67,12 @@ def naming_unreadable(dataset: Any, rows: Sequence[int]) -> Iterator[None]:
     except (DataFlexError, MemoryError):
         raise
     except Exception as error:
-        raise ComponentError(f"{name_unreadable(dataset, rows)} could not be read: {reason(error)}") from error
+        found = find_unreadable(dataset, rows)
+        who = f"row {found.row} of the pool" if found is not None else _batch(rows)
+        raise ComponentError(f"{who} could not be read: {reason(error)}") from error
+
+
+def _batch(rows: Sequence[int]) -> str:
+    """A batch of which each row can be read."""
+    which = f" {list(rows)}" if len(rows) <= _LISTED else ""
+    return f"a batch of {len(rows):,} rows of the pool{which}, each of which can be read alone,"

@@ -7,7 +7,6 @@ loop itself stays the Trainer's.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,9 +15,12 @@ from typing import Any
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
 
-from dataflex import checkpoints, errors, state
+from dataflex import checkpoints, state
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.errors import DataFlexError, OneRankError
+from dataflex.failures.foreign import foreign, raised_in_core
+from dataflex.failures.room import free_space, is_about_room
+from dataflex.failures.saying import said
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
@@ -68,7 +70,7 @@ class DynamicMixin:
         stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
-        with stop.listening():
+        with stop.listening(), foreign("training failed"):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         if stop.stopped and self.state.global_step < self.engine.schedule.total:
             self._leave()
@@ -93,11 +95,14 @@ class DynamicMixin:
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
         if self.engine is None:
-            return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+            with foreign():
+                return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
         collator = self.data_collator
         self.data_collator = SeededCollator(collator, int(self.args.seed))
         try:
-            return self.engine.bind(super().get_train_dataloader())  # type: ignore[misc, no-any-return]
+            with foreign("the loader of the training data could not be made"):
+                inner = super().get_train_dataloader()  # type: ignore[misc]
+            return self.engine.bind(inner)  # type: ignore[no-any-return]
         finally:
             self.data_collator = collator
 
@@ -106,20 +111,27 @@ class DynamicMixin:
         if self.weighing is not None and self.weighing.own_step is not None:
             return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
-            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        with self.loss_seam.micro_batch(self.engine.fetched.popleft()):
+            with foreign():
+                return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
             return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
-        if self.loss_seam is None or not self.loss_seam.watching:
-            return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         stock = super().compute_loss  # type: ignore[misc]
-        return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
+
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            with foreign():
+                return stock(*args, **kwargs)
+
+        if self.loss_seam is None or not self.loss_seam.watching:
+            return compute(model, inputs, *args, **kwargs)
+        return self.loss_seam.compute_loss(compute, model, inputs, *args, **kwargs)
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
-        batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        with foreign():
+            batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
         return batches, count
@@ -127,7 +139,9 @@ class DynamicMixin:
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
         own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
-        super().log({**logs, **{PREFIX + name: value for name, value in own.items()}}, *args, **kwargs)  # type: ignore[misc]
+        every = {**logs, **{PREFIX + name: value for name, value in own.items()}}
+        with foreign("the Trainer's log failed"):
+            super().log(every, *args, **kwargs)  # type: ignore[misc]
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
@@ -148,29 +162,34 @@ class DynamicMixin:
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
-            return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
+            with foreign():
+                return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
         return self.engine.sampler  # type: ignore[no-any-return]
 
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
-            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+            with foreign():
+                return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         with self.recorder.checkpointing():
             try:
                 return self._save_whole_checkpoint(model, trial, *args, **kwargs)
             except DataFlexError:
                 raise
             except Exception as error:  # a full disk is told in as many ways as there are libraries that write
+                if raised_in_core(error) and not isinstance(error, OSError):
+                    raise
                 raise OneRankError(self._unwritten(error)) from error
 
     def _unwritten(self: Any, error: Exception) -> str:
+        """What to say of a checkpoint that could not be written: advice about room only where room was the cause."""
         folder: Path = self._checkpoint_folder()
         whole, _ = checkpoints.latest_valid(folder.parent)
-        after = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
-        free = shutil.disk_usage(folder.parent).free / 2**20
-        return (
-            f"the checkpoint {folder} was not written ({free:,.0f} MiB are free there): {errors.reason(error)}. "
-            f"Make room or mend it; {after}."
-        )
+        room = is_about_room(error)
+        where = free_space(folder.parent) if room else ""
+        after = f"resume from {whole}, the last whole one" if whole else "there is no whole one yet"
+        advice = "Make room or mend it" + ("; then " if whole else "; ") if room else "Once it is mended, " * bool(whole)
+        sentence = f"{advice}{after}."
+        return f"the checkpoint {folder} was not written{where}: {said(error)}. {sentence[0].upper()}{sentence[1:]}"
 
     def _save_whole_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         folder: Path = self._checkpoint_folder()
@@ -180,7 +199,8 @@ class DynamicMixin:
             state.save(folder, saved)
         limit, self.args.save_total_limit = self.args.save_total_limit, None  # rotated below, once this one is whole
         try:
-            result = super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+            with foreign("the checkpoint could not be written"):
+                result = super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         finally:
             self.args.save_total_limit = limit
         self.accelerator.wait_for_everyone()
