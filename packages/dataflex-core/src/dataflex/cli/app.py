@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,12 @@ from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.console import configure_logging, print_error, print_traceback, set_verbosity, stderr, stdout
 from dataflex.errors import ConfigError, OneRankError
 from dataflex.spec import Kind
+
+if TYPE_CHECKING:
+    from dataflex.failures.telling import Told
+
+EXIT_ERROR = 2
+"""Exit code for an error the user can do something about."""
 
 _TAKE_PLUGINS = frozenset(
     {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
@@ -53,32 +59,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     Raises:
-        SystemExit: always, with the exit code; 2 after an error that is told in a sentence, without a traceback unless
-            ``--debug`` asks for it, and 1 after one inside DataFlex.
+        SystemExit: with the exit code: 2 after an error that is told in a sentence, without a traceback unless
+            ``--debug`` asks for it.
+        Exception: for an error inside DataFlex; it asks for a report.
     """
     configure_logging(int(os.environ.get("RANK", "0")))
     try:
         app(args=None if argv is None else list(argv))
     except Exception as error:
-        raise SystemExit(_print(error, os.environ)) from None
+        from dataflex.failures.telling import tell
+
+        told = tell(error)
+        if told.is_bug:
+            error.add_note(told.sentence)
+            raise
+        _print(error, told, os.environ)
+        raise SystemExit(EXIT_ERROR) from None
 
 
-def _print(error: Exception, environ: Mapping[str, str]) -> int:
-    """Print an error as far as this rank is the one to say it, and return the exit code."""
+def _print(error: Exception, told: Told, environ: Mapping[str, str]) -> None:
+    """Print an error as far as this rank is the one to say it."""
     from dataflex.failures.debugging import debugging
-    from dataflex.failures.telling import formatted, tell
+    from dataflex.failures.telling import formatted
 
-    told = tell(error)
-    if not told.alone and environ.get("LOCAL_RANK", "0") != "0":  # the ranks of a node fail alike: one says why
-        return told.code
+    if not told.alone and environ.get("LOCAL_RANK", "0") != "0":
+        return  # the ranks of a node fail alike: one of them says why
     named = isinstance(error, OneRankError) or (told.alone and environ.get("WORLD_SIZE", "1") != "1")
-    sentence = f"rank {environ.get('RANK', '0')}: {told.sentence}" if named else told.sentence
-    if told.traceback:
+    print_error(f"rank {environ.get('RANK', '0')}: {told.sentence}" if named else told.sentence)
+    if debugging(environ):
         print_traceback(formatted(error))
-    print_error(sentence)
-    if debugging(environ) and not told.traceback:
-        print_traceback(formatted(error))
-    return told.code
 
 
 def _show_version(wanted: bool) -> None:

@@ -115,7 +115,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
 @uncollected()
 def check_keys(run: RunFile) -> None:
-    """Refuse keys LlamaFactory does not know, and words where it wants numbers or other words.
+    """Refuse keys LlamaFactory does not know, words where it wants numbers or other words, and trackers that are not there.
 
     Raises:
         IncompatibleError: for a LlamaFactory that is not known to work here.
@@ -125,8 +125,10 @@ def check_keys(run: RunFile) -> None:
 
     versions.require()
     from dataflex.bridge import llamafactory
+    from dataflex.bridge.reporting import check_report_to
 
     if not llamafactory.allows_extra_keys():
         known = llamafactory.known_keys()
         check_known_keys(run, frozenset(known))
         check_values(run, known)
+    check_report_to(run.llamafactory, run.path.name)

@@ -56,7 +56,7 @@ def _log(error: BaseException) -> str:
     chain = _chain(error)
     for place, link in enumerate(chain):
         follows = "" if place == 0 else "\nwhich led to\n"
-        parts.append(f"{follows}\n{''.join(traceback.format_tb(link.__traceback__)[-FRAMES:])}{said(link)}\n")
+        parts.append(f"{follows}\n{''.join(traceback.format_tb(link.__traceback__, limit=-FRAMES))}{said(link)}\n")
     return "".join(parts)
 
 

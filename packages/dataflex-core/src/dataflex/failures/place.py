@@ -44,7 +44,7 @@ class Place:
 class _Station:
     module: str
     functions: tuple[str, ...]
-    tell: Callable[[Mapping[str, Any]], Place]
+    tell: Callable[[Mapping[str, Any]], Place | None]
     last: bool = False  # nothing further in says more
 
 
@@ -55,6 +55,18 @@ def _plain(what: str, advice: str = "") -> Callable[[Mapping[str, Any]], Place]:
 def _callback(names: Mapping[str, Any]) -> Place:
     event, callback = names.get("event"), names.get("callback")
     return Place(f"the callback {type(callback).__name__} failed in {event}" if event else "a callback failed")
+
+
+def _evaluation(names: Mapping[str, Any]) -> Place:
+    """With the eval set, where each has an evaluation of its own."""
+    evaluated = str(names.get("metric_key_prefix", "eval")).removeprefix("eval").removeprefix("_")
+    return Place(f"the evaluation on {evaluated} failed" if evaluated else "the evaluation failed")
+
+
+def _optimizer(names: Mapping[str, Any]) -> Place | None:
+    optimizer = names.get("self")
+    named = hasattr(optimizer, "param_groups") and hasattr(optimizer, "zero_grad")
+    return Place(f"the step of the optimizer {type(optimizer).__name__} failed") if named else None
 
 
 _STATIONS = (
@@ -77,8 +89,8 @@ _STATIONS = (
     ),
     _Station(_TRAINER, ("get_batch_samples",), _plain("a batch could not be made")),
     _Station(_TRAINER, ("training_step",), _plain("the training step failed")),
-    _Station(r"(torch\.optim|accelerate|bitsandbytes)\.", ("step",), _plain("the optimizer's step failed")),
-    _Station(_TRAINER, ("evaluate", "evaluation_loop"), _plain("the evaluation failed")),
+    _Station(r"", ("step",), _optimizer),
+    _Station(_TRAINER, ("evaluate",), _evaluation),
     _Station(_TRAINER, ("predict",), _plain("the prediction failed")),
     _Station(_TRAINER, ("_load_best_model",), _plain("the best checkpoint could not be loaded")),
     _Station(_TRAINER, ("_save_checkpoint",), _plain("the checkpoint could not be written")),
@@ -103,7 +115,7 @@ def of(error: BaseException, otherwise: str = "the command failed") -> Place:
         frame = traceback.tb_frame
         station = _station(frame)
         if station is not None:
-            place = station.tell(frame.f_locals)
+            place = station.tell(frame.f_locals) or place
             step = _step(frame) or step
             if station.last:
                 break

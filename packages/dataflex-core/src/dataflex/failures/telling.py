@@ -1,4 +1,4 @@
-"""How the command line tells an error: the sentence, the exit code, and whether the traceback is shown."""
+"""How the command line tells an error: the sentence, who says it, and whether the traceback belongs to it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from types import TracebackType
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures import error_log, place
 from dataflex.failures.foreign import foreign_cause, is_foreign, is_ours, said_of
+from dataflex.failures.rows import row_at_fault
 from dataflex.failures.saying import is_out_of_memory, said
-
-EXIT_ERROR = 2
-"""Exit code for an error the user can do something about."""
-
-EXIT_BUG = 1
-"""Exit code for an error inside DataFlex, Python's own for an exception that nobody caught."""
 
 
 @dataclass(frozen=True)
@@ -24,15 +19,13 @@ class Told:
 
     Attributes:
         sentence: For the user.
-        code: The exit code.
-        traceback: Whether the traceback belongs to it, asked for or not.
         alone: Whether other ranks may know nothing of it, so that each one says its own.
+        is_bug: Whether it is an error inside DataFlex: it keeps its traceback, which the sentence follows.
     """
 
     sentence: str
-    code: int = EXIT_ERROR
-    traceback: bool = False
     alone: bool = False
+    is_bug: bool = False
 
 
 def tell(error: Exception) -> Told:
@@ -41,9 +34,11 @@ def tell(error: Exception) -> Told:
         return Told(str(error) + _calls(error), alone=isinstance(error, OneRankError))
     if is_foreign(error) or is_out_of_memory(error):
         where = place.of(error, said_of(error) or "the command failed")
+        row = row_at_fault(error)
+        what = f"{where.what}: row {row.row} could not be {row.what}" if row is not None else where.what
         advice = f" {where.advice}." if where.advice else ""
-        return Told(f"{where.what}: {said(error)}.{advice}{_calls(error)}", alone=True)
-    return Told(_bug(error), EXIT_BUG, traceback=True, alone=True)
+        return Told(f"{what}: {said(error)}.{advice}{_calls(error)}", alone=True)
+    return Told(_bug(error), alone=True, is_bug=True)
 
 
 def formatted(error: BaseException) -> str:

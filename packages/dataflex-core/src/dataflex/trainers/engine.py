@@ -25,10 +25,10 @@ from torch.utils.data import DataLoader
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
-from dataflex.data.unreadable import find_unreadable
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
+from dataflex.failures.rows import find_unreadable
 from dataflex.failures.saying import is_out_of_memory, said
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
