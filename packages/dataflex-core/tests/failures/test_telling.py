@@ -51,7 +51,9 @@ def test_what_our_code_raises_when_a_library_calls_it_back_is_not(callback):
 
 def test_what_a_library_raises_that_our_callback_has_called_is_marked_where_the_callback_says_so():
     plain = module("dataflex.plain", "def called(): return run()", run=LIBRARY.run)
-    under = module("dataflex.under", "def called():\n    with foreign(): return run()", run=LIBRARY.run, foreign=foreign)
+    under = module(
+        "dataflex.under", "def called():\n    with foreign(): return run()", run=LIBRARY.run, foreign=foreign
+    )
     assert not is_foreign(caught(LIBRARY.run, plain.called))
     assert is_foreign(caught(LIBRARY.run, under.called))
 
@@ -74,8 +76,8 @@ def test_a_foreign_error_is_a_sentence():
 def test_an_error_of_ours_keeps_its_traceback_and_asks_for_a_report():
     told = tell(caught(LIBRARY.run, OURS.called))
     assert told.is_bug
-    assert told.sentence.startswith("unexpected KeyError: None. This is an error inside DataFlex (dataflex.some.callback)")
-    assert "report it" in told.sentence
+    assert told.sentence.startswith("unexpected KeyError: None. This is an error inside DataFlex (")
+    assert "dataflex.some.callback" in told.sentence and "report it" in told.sentence
 
 
 def test_an_error_of_somebody_that_our_code_had_called_names_both():
@@ -97,10 +99,12 @@ def test_an_error_that_is_a_sentence_already_stays_it():
         (KeyError("instruction"), "KeyError: 'instruction'"),
         (KeyError("no such key: x"), "KeyError: no such key: x"),
         (RuntimeError("columns ['text', '_dataflex_origin']."), "RuntimeError: columns ['text']"),
-        (ValueError("{'_audios': Value('null'), '_dataflex_origin': Value('int64')}"), "ValueError: {'_audios': Value('null')}"),
+        (ValueError("{'a': Value('null'), '_dataflex_origin': Value('int64')}"), "ValueError: {'a': Value('null')}"),
         (
-            ValueError("Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
-                       '  File "x.py", line 1, in f\n    g()\nValueError: deep\nindeed'),
+            ValueError(
+                "Caught ValueError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+                '  File "x.py", line 1, in f\n    g()\nValueError: deep\nindeed'
+            ),
             "ValueError: deep indeed",
         ),
     ],

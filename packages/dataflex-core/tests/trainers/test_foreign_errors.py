@@ -1,8 +1,10 @@
-"""What a Trainer, its loader, callbacks and checkpoint raise: types stay, marks tell whose it was, nobody is named in vain."""
+"""What a Trainer, its loader, callbacks and checkpoint raise keeps its type; nobody is named in vain."""
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
 
 import pytest
 import torch
@@ -14,7 +16,8 @@ from dataflex.failures.foreign import is_foreign
 from dataflex.failures.telling import tell
 from dataflex.trainers import dynamic_trainer
 
-KEYS = {"train_type": "dynamic_select", "component_name": "random", "warmup_step": 2, "update_step": 3, "update_times": 3}
+STEPS = {"warmup_step": 2, "update_step": 3, "update_times": 1}
+KEYS = {"train_type": "dynamic_select", "component_name": "random", **STEPS}
 
 
 class Line(torch.nn.Module):
@@ -65,7 +68,7 @@ class Collator:
 
 def test_a_row_that_the_collator_fails_at_is_named(make):
     trainer = make(collator=Collator(7))
-    with pytest.raises(OneRankError, match=r"^row 7 of the pool could not be collated at step \d+: TypeError: cannot be padded"):
+    with pytest.raises(OneRankError, match=r"^row 7 of the pool could not be collated at step \d+: TypeError: cannot"):
         trainer.train()
 
 
@@ -88,20 +91,22 @@ def test_workers_that_cannot_be_started_are_told_and_no_row(make):
         multiprocessing.set_start_method(before, force=True)
     message = str(error.value)
     assert message.startswith("the loader's worker processes could not be started at step 0: ")
-    assert "dataloader_num_workers: 0" in message and "set_start_method('fork')" in message and "row" not in message
+    assert "dataloader_num_workers: 0" in message and "set_start_method('fork')" in message
+    assert "could not be read" not in message and "[" not in message
 
 
 def test_a_worker_that_was_killed_is_told_and_no_row(make):
     class Deadly(Collator):
         def __call__(self, features):
             if torch.utils.data.get_worker_info() is not None:
-                torch.multiprocessing.current_process().kill()
+                os.kill(os.getpid(), signal.SIGKILL)
             return super().__call__(features)
 
     with pytest.raises(OneRankError) as error:
         make(collator=Deadly(-1), dataloader_num_workers=1).train()
-    assert str(error.value).startswith("a worker process of the loader was lost at step 0: RuntimeError: DataLoader worker")
-    assert "Lower dataloader_num_workers" in str(error.value)
+    message = str(error.value)
+    assert message.startswith("a worker process of the loader was lost at step 0: RuntimeError: DataLoader worker")
+    assert "Lower dataloader_num_workers" in message
 
 
 class Fails(TrainerCallback):
@@ -120,7 +125,7 @@ def test_an_error_of_a_callback_keeps_its_type_and_names_the_callback(make, even
     with pytest.raises(LookupError, match="no such service") as error:
         trainer.train()
     step = 0 if event == "on_train_begin" else 4
-    assert tell(error.value).sentence.startswith(f"the callback Fails failed in {event} at step {step}: LookupError: no such")
+    assert tell(error.value).sentence.startswith(f"the callback Fails failed in {event} at step {step}: LookupError: ")
 
 
 def test_a_row_of_an_eval_set_that_the_collator_fails_at_is_named(make):
@@ -132,7 +137,9 @@ def test_a_row_of_an_eval_set_that_the_collator_fails_at_is_named(make):
     with pytest.raises(TypeError) as error:
         trainer.train()
     sentence = tell(error.value).sentence
-    assert sentence == "the evaluation on val failed at step 4: row 3 could not be collated: TypeError: cannot be padded."
+    assert sentence == (
+        "the evaluation on val failed at step 4: row 3 could not be collated: TypeError: cannot be padded."
+    )
 
 
 def test_an_optimizer_that_fails_is_named(make):

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import importlib.util
 import inspect
 import logging
 import os
@@ -149,14 +148,12 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
     Raises:
         ConfigError: when LlamaFactory refuses the keys, or cannot load the data sets.
     """
-    name = f"llamafactory.train.{arguments.get('stage', 'sft')}.workflow"
-    workflow = importlib.import_module(name) if importlib.util.find_spec(name) else None
+    load_training()
+    workflow = sys.modules.get(f"llamafactory.train.{arguments.get('stage', 'sft')}.workflow")
     with contextlib.ExitStack() as stack:
-        if workflow is not None and hasattr(workflow, "get_dataset"):
+        if hasattr(workflow, "get_dataset"):
             loader = importlib.import_module(_LOADER)
-            stack.enter_context(
-                rebound(workflow, "get_dataset", told(_marked(workflow.get_dataset), loader, source))
-            )
+            stack.enter_context(rebound(workflow, "get_dataset", told(_marked(workflow.get_dataset), loader, source)))
         _run_exp(dict(arguments), source)
 
 
@@ -235,7 +232,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
         if "train_dataset" not in module:
             raise ConfigError(
                 f"LlamaFactory found no training rows for dataset: {session.run.plan.arguments.get('dataset')} (from "
-                f"{source}): the folder of tokenized_path: {data_args.tokenized_path} holds {', '.join(module) or 'none'}."
+                f"{source}): tokenized_path: {data_args.tokenized_path} holds {', '.join(module) or 'nothing'}."
             )
         session.check(module["train_dataset"], training_args)
         return module

@@ -3,7 +3,7 @@
     _get_merged_dataset ──> _load_single_dataset ──> align_dataset ──> merge ──> _get_preprocessed_dataset
        which sets             which one now            raw, aligned                 who tokenises
 
-LlamaFactory's functions are called as they were: rows, files and caches stay the same, so ``static`` is watched as well.
+LlamaFactory's functions are called as they were: rows, files and caches stay the same, so ``static`` is watched too.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class Watch:
                     return merge(dataset_names, *args, **kwargs)
             except Exception:
                 if self.doing is Doing.NOTHING:
-                    whole = len(group.loaded) == len(group.names) and all(one.aligned is not None for one in group.loaded)
+                    aligned = [one for one in group.loaded if one.aligned is not None]
+                    whole = len(aligned) == len(group.names)
                     self.doing, self.group = (Doing.MERGING if whole else Doing.LOOKING_UP), group
                 raise
 
@@ -193,7 +194,8 @@ class Watch:
             return
         if dropped <= 0 or data_args.packing or type(self.processor).__name__.startswith("Pretrain"):
             return
-        for name, left, rows in self._left(group, len(before), len(after)):
+        alone = [one for one in group.loaded if one.aligned is before]  # eval sets that are kept apart
+        for name, left, rows in self._left(Group(group.names, alone) if alone else group, len(before), len(after)):
             if left < rows:
                 logger.warning(
                     "LlamaFactory dropped %s of the %d rows of %s: their turns or answers do not fit the data set's "

@@ -11,6 +11,7 @@ from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.run_record import hide_secrets
 
+
 def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str) -> Callable[[Any], Any]:
     """A function that parses as ``parse`` does and says of an error which keys it is about.
 

@@ -43,7 +43,14 @@ def told(get_dataset: Callable[..., Any], loader: ModuleType, source: str) -> Ca
         except Exception as error:
             if not is_foreign(error):
                 raise
-            raise ConfigError(_sentence(watch, error, data_args, loader, source)) from error
+            try:
+                sentence = _sentence(watch, error, data_args, loader, source)
+            except Exception:  # a search that fails must not hide what it was about
+                every = [*(data_args.dataset or ()), *(data_args.eval_dataset or ())]
+                sentence = (
+                    f"LlamaFactory cannot load dataset: {', '.join(every)} (from {source}): {said(error)}. {_FIX}"
+                )
+            raise ConfigError(sentence) from error
 
     return load
 
@@ -128,7 +135,7 @@ def _usable(watch: Watch, data_args: Any) -> str:
 
 
 def _unknown(watch: Watch, data_args: Any, loader: ModuleType) -> str:
-    """The data set that LlamaFactory cannot look up, or that does not fit the stage; ``""`` if that is not one alone."""
+    """The data set that LlamaFactory cannot look up, or that does not fit the stage; ``""`` if it is not one alone."""
     assert watch.group is not None
     names, refused = list(watch.group.names), []
     for name in names:
@@ -155,7 +162,8 @@ def _broken_line(one: DataSet, data_args: Any) -> str:
             if file.suffix == ".jsonl":
                 for number, line in _lines(file, end):
                     if not _is_json(line):
-                        return f"line {number} of {file.name}, which is not JSON ({_cut(line.decode(errors='replace'))})"
+                        text = _cut(line.decode(errors="replace"))
+                        return f"line {number} of {file.name}, which is not JSON ({text})"
     return ""
 
 

@@ -115,7 +115,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
 @uncollected()
 def check_keys(run: RunFile) -> None:
-    """Refuse keys LlamaFactory does not know, words where it wants numbers or other words, and trackers that are not there.
+    """Refuse keys LlamaFactory does not know, words where it wants numbers or other words, and missing trackers.
 
     Raises:
         IncompatibleError: for a LlamaFactory that is not known to work here.

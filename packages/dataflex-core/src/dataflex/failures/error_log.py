@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from dataflex import __version__, files
+from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures.debugging import debugging
 from dataflex.failures.foreign import foreign_cause
 from dataflex.failures.saying import is_out_of_memory, said
@@ -35,7 +36,7 @@ def kept_in(folder: Path) -> Iterator[None]:
         yield
     except Exception as error:
         cause = foreign_cause(error) or (error if is_out_of_memory(error) else None)
-        if cause is not None and not debugging(os.environ):
+        if cause is not None and _is_mine(error, os.environ) and not debugging(os.environ):
             rank = os.environ.get("RANK", "0")
             path = folder / (NAME if rank == "0" else f"error.rank{rank}.log")
             with contextlib.suppress(OSError):
@@ -48,6 +49,12 @@ def path_of(error: BaseException) -> Path | None:
     """Where the calls of an error were written; ``None`` if they were not."""
     path = getattr(error, _PATH, None)
     return path if isinstance(path, Path) else None
+
+
+def _is_mine(error: Exception, environ: Mapping[str, str]) -> bool:
+    """Whether this rank is one that says the error: of those that fail alike, the first of a node does."""
+    alike = isinstance(error, DataFlexError) and not isinstance(error, OneRankError)
+    return not alike or environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _log(error: BaseException) -> str:

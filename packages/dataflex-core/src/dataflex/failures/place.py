@@ -95,7 +95,7 @@ _STATIONS = (
     _Station(_TRAINER, ("_load_best_model",), _plain("the best checkpoint could not be loaded")),
     _Station(_TRAINER, ("_save_checkpoint",), _plain("the checkpoint could not be written")),
     _Station(_TRAINER, ("save_model",), _plain("the model could not be saved")),
-    _Station(_TRAINER, ("push_to_hub", "init_hf_repo", "create_model_card"), _plain("the model could not be published")),
+    _Station(_TRAINER, ("push_to_hub", "init_hf_repo"), _plain("the model could not be published")),
     _Station(r"transformers\.trainer_callback$", ("call_event",), _callback, last=True),
     _Station(r"llamafactory\.extras\.", ("plot_loss",), _plain("the curves of the losses could not be drawn")),
     _Station(_WORKERS, ("start",), _plain("worker processes could not be started", START_WORKERS), last=True),

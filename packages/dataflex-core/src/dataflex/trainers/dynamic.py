@@ -184,12 +184,12 @@ class DynamicMixin:
         """What to say of a checkpoint that could not be written: advice about room only where room was the cause."""
         folder: Path = self._checkpoint_folder()
         whole, _ = checkpoints.latest_valid(folder.parent)
-        room = is_about_room(error)
-        where = free_space(folder.parent) if room else ""
-        after = f"resume from {whole}, the last whole one" if whole else "there is no whole one yet"
-        advice = "Make room or mend it" + ("; then " if whole else "; ") if room else "Once it is mended, " * bool(whole)
-        sentence = f"{advice}{after}."
-        return f"the checkpoint {folder} was not written{where}: {said(error)}. {sentence[0].upper()}{sentence[1:]}"
+        last = f"resume from {whole}, the last whole one" if whole else "there is no whole one yet"
+        what = f"the checkpoint {folder} was not written"
+        if is_about_room(error):
+            then = "then " if whole else ""
+            return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or mend it; {then}{last}."
+        return f"{what}: {said(error)}. " + (f"Once that is fixed, {last}." if whole else "There is no whole one yet.")
 
     def _save_whole_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         folder: Path = self._checkpoint_folder()
