@@ -42,7 +42,8 @@ def cli() -> str:
     rows = [(f"`dataflex {name}`", summary) for name, summary in passthrough.COMMANDS.items()]
     return _page(
         "Command line",
-        "`dataflex`, `dataflex-cli` and `python -m dataflex` are the same program. Every command takes `--help`.",
+        "`dataflex`, `dataflex-cli` and `python -m dataflex` are the same program. Every command takes `--help` "
+        "and, but for those of LlamaFactory, `--debug`.",
         _table(("option", "meaning"), [_option(item) for item in program.params if item.name != "help"]),
         *(_command(name, command) for name, command in commands.items()),
         "## Commands of LlamaFactory\n\nHanded on with every argument untouched.",

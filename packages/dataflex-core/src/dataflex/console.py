@@ -56,6 +56,11 @@ def print_error(message: str) -> None:
     stderr.print(Text.assemble(("Error: ", "bold red"), (message, "red")), soft_wrap=True)
 
 
+def print_traceback(text: str) -> None:
+    """Print a formatted traceback as it is."""
+    stderr.print(Text(text.rstrip()), soft_wrap=True)
+
+
 def print_table(table: Table) -> None:
     """Print a table without cutting a cell.
 

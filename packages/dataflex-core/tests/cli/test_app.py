@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from dataflex.cli.app import main
 from dataflex.errors import ConfigError
+from dataflex.failures.foreign import foreign
 
 OWN = [
     *(
@@ -166,13 +169,59 @@ def test_our_errors_are_printed_whole_and_without_traceback(run, started, monkey
     assert outcome.out == ""
 
 
-def test_other_exceptions_keep_their_traceback(site, started, monkeypatch):
+def failing_with(monkeypatch, error):
     def fail(*_):
-        raise ZeroDivisionError("a bug")
+        raise error
 
     monkeypatch.setattr(sys.modules["dataflex.cli.train"], "run_train", fail)
-    with pytest.raises(ZeroDivisionError, match="a bug"):
+
+
+def test_other_exceptions_keep_their_traceback(site, started, monkeypatch):
+    failing_with(monkeypatch, ZeroDivisionError("a bug"))
+    with pytest.raises(ZeroDivisionError, match="a bug") as error:
         main(["train", "run.yaml"])
+    (note,) = error.value.__notes__
+    assert note.startswith("unexpected ZeroDivisionError: a bug.") and "please report it" in note
+
+
+def test_an_error_of_another_library_is_a_sentence_with_exit_code_2(run, started, monkeypatch):
+    error = ZeroDivisionError("theirs")
+    with contextlib.suppress(ZeroDivisionError), foreign("the model could not be loaded"):
+        raise error
+    failing_with(monkeypatch, error)
+    outcome = run("train", "run.yaml")
+    assert (outcome.code, outcome.err) == (2, "Error: the model could not be loaded: ZeroDivisionError: theirs.\n")
+
+
+WITH_DEBUG = [*WITH_PLUGINS, "report x", "demo", "new-component selector x", "version"]
+
+
+@pytest.mark.parametrize("asked", [["--debug", "train", "run.yaml"], ["train", "run.yaml", "--debug"], "variable"])
+def test_with_debug_the_traceback_follows_the_sentence(run, started, monkeypatch, asked):
+    monkeypatch.setenv("DATAFLEX_DEBUG", "1" if asked == "variable" else "0")
+    failing_with(monkeypatch, ConfigError("x is wrong."))
+    outcome = run(*(["train", "run.yaml"] if asked == "variable" else asked))
+    assert outcome.code == 2
+    sentence, _, traceback = outcome.err.partition("Traceback (most recent call last)")
+    assert sentence == "Error: x is wrong.\n" and "ConfigError: x is wrong." in traceback
+
+
+@pytest.mark.parametrize("command", WITH_DEBUG)
+def test_every_command_of_ours_takes_debug_and_hands_it_on_to_what_it_starts(run, started, monkeypatch, command):
+    monkeypatch.setenv("DATAFLEX_DEBUG", "0")
+    assert "--debug" in run(command.split()[0], "--help").out
+    run("--debug", command.split()[0], "--help")
+    assert os.environ["DATAFLEX_DEBUG"] == "1"
+
+
+def test_ranks_that_fail_alike_say_a_sentence_once_and_an_error_of_one_rank_says_which(run, started, monkeypatch):
+    for name, value in (("RANK", "1"), ("LOCAL_RANK", "1"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    failing_with(monkeypatch, ConfigError("x is wrong."))
+    assert run("train", "run.yaml").err == ""
+    failing_with(monkeypatch, MemoryError("no more"))
+    outcome = run("train", "run.yaml")
+    assert outcome.code == 2 and outcome.err.startswith("Error: rank 1: the command failed: MemoryError: no more")
 
 
 def test_an_exit_code_of_a_command_is_kept(run, started, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from types import SimpleNamespace
 
@@ -69,3 +70,19 @@ def test_a_command_of_a_package_that_is_opted_in_runs(run, brought, monkeypatch)
 
 def test_an_unknown_command_is_a_usage_error(run, brought):
     assert run("stirr").code == 2
+
+
+def test_debug_is_taken_off_the_arguments_of_a_packages_command(run, brought, monkeypatch):
+    monkeypatch.setenv("DATAFLEX_DEBUG", "0")
+    assert run("stir", "run.yaml", "--debug", "-x", "--", "--debug").code == 0
+    assert brought == [["run.yaml", "-x", "--", "--debug"]] and os.environ["DATAFLEX_DEBUG"] == "1"
+
+
+def test_an_error_of_a_packages_command_is_a_sentence_that_names_who_brought_it(run, brought, monkeypatch):
+    def fail(arguments):
+        raise LookupError("no spoon")
+
+    monkeypatch.setattr(sys.modules["stirrer"], "main", fail)
+    outcome = run("stir")
+    assert outcome.code == 2
+    assert outcome.err == "Error: command 'stir' of dataflex-stirrer failed: LookupError: no spoon.\n"

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from dataflex.bridge.unloadable import unlike
 from dataflex.data.domains import Domains, domain_of
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
+from dataflex.failures.saying import said
 
 GetDataset = Callable[..., dict[str, Any]]
 
@@ -63,18 +65,26 @@ def load_by_domain(
     def folder(name: str) -> str | None:
         return None if data_args.tokenized_path is None else os.path.join(data_args.tokenized_path, name)
 
+    def rows_of(name: str) -> Any:
+        part = load(dataset=[name], eval_dataset=None, tokenized_path=folder(f"train-{name}"))
+        if "train_dataset" not in part:
+            raise ConfigError(f"tokenized_path: {folder(f'train-{name}')} holds no training rows. Delete that folder.")
+        return part["train_dataset"]
+
     if data_args.tokenized_path is not None and os.path.exists(os.path.join(data_args.tokenized_path, _MERGED)):
         raise ConfigError(
             f"tokenized_path: {data_args.tokenized_path} holds data sets that were merged when they were tokenised, so "
             "their domains are lost. Name an empty folder: each domain is then kept in a folder of its own."
         )
     names = tuple(data_args.dataset)
-    parts = [
-        load(dataset=[name], eval_dataset=None, tokenized_path=folder(f"train-{name}"))["train_dataset"]
-        for name in names
-    ]
+    parts = [rows_of(name) for name in names]
     sizes = [len(part) for part in parts]
-    module: dict[str, Any] = {"train_dataset": concatenate_datasets(parts)}
+    try:
+        module: dict[str, Any] = {"train_dataset": concatenate_datasets(parts)}
+    except Exception as error:  # rows whose fields differ
+        odd = unlike([(name, part.features) for name, part in zip(names, parts, strict=True)])
+        culprit = f"{odd[0]}, since {odd[1]}" if odd else ", ".join(names)
+        raise ConfigError(f"the domains cannot be joined because of dataset: {culprit}: {said(error)}.") from error
     if data_args.eval_dataset is not None:
         module |= load(dataset=None, tokenized_path=folder("eval"))
     if data_args.val_size > _NO_SPLIT and "eval_dataset" not in module:

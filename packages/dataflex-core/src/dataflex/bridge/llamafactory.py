@@ -24,9 +24,12 @@ from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
 from dataflex.bridge.rebound import rebound
 from dataflex.bridge.refusals import explained
+from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
+from dataflex.failures.foreign import foreign
+from dataflex.failures.saying import said
 from dataflex.importing import uncollected
 from dataflex.trainers.repeated import leave_if_ended
 
@@ -42,6 +45,7 @@ _TRAINERS = {
     "kto": "CustomKTOTrainer",
     "rm": "PairwiseTrainer",
 }
+_LOADER = "llamafactory.data.loader"
 _TRAIN_PARSER = "get_train_args"
 _PARSERS = ("get_ray_args", _TRAIN_PARSER)
 ORIGINS = "origins of rows"
@@ -87,8 +91,8 @@ def known_keys() -> dict[str, Any]:
     """
     try:
         from llamafactory.hparams import parser
-    except ImportError as error:
-        raise IncompatibleError(f"{describe()} cannot be imported ({error}). {advice()}") from error
+    except Exception as error:  # whatever modules of other versions do when they are imported
+        raise IncompatibleError(f"{describe()} cannot be imported ({said(error)}). {advice()}") from error
 
     keys: dict[str, Any] = {}
     for group in parser._TRAIN_ARGS:
@@ -117,9 +121,10 @@ def check_dataset_names(arguments: Mapping[str, Any], source: str) -> list[str]:
     for key, names in named.items():
         try:
             get_dataset_list(names, folder)
-        except (ValueError, OSError, KeyError) as error:
+        except Exception as error:  # whatever an entry of that file makes it raise
             raise ConfigError(
-                f"LlamaFactory cannot find {key}: {', '.join(names)} (from {source}) in dataset_dir: {folder}: {error}"
+                f"LlamaFactory cannot find {key}: {', '.join(names)} (from {source}) in dataset_dir: {folder}: "
+                f"{said(error)}"
             ) from error
     return named["dataset"]
 
@@ -131,23 +136,29 @@ def _names(given: Any) -> list[str]:
 @uncollected()
 def load_training() -> ModuleType:
     """Import what every training run needs, ``llamafactory.train.tuner``, and return it. Takes seconds."""
-    return importlib.import_module("llamafactory.train.tuner")
+    with foreign(f"{describe()} could not be imported"):
+        return importlib.import_module("llamafactory.train.tuner")
 
 
 def run_static(arguments: Mapping[str, Any], source: str) -> None:
-    """Train with LlamaFactory itself.
+    """Train with LlamaFactory itself; only its errors while it loads data are told in other words.
 
     Args:
         arguments: LlamaFactory's own keys.
         source: The run file, for messages.
 
     Raises:
-        ConfigError: when LlamaFactory refuses the keys.
+        ConfigError: when LlamaFactory refuses the keys, or cannot load the data sets.
     """
     load_training()
     from dataflex.bridge import stock_loads  # loads transformers' Trainer
 
-    with stock_loads.warned_of():
+    workflow = sys.modules.get(f"llamafactory.train.{arguments.get('stage', 'sft')}.workflow")
+    with contextlib.ExitStack() as stack:
+        if hasattr(workflow, "get_dataset"):
+            loader = importlib.import_module(_LOADER)
+            stack.enter_context(rebound(workflow, "get_dataset", told(_marked(workflow.get_dataset), loader, source)))
+        stack.enter_context(stock_loads.warned_of())
         _run_exp(dict(arguments), source)
 
 
@@ -156,11 +167,12 @@ def _run_exp(arguments: dict[str, Any], source: str, parsed: Callable[[Any], Non
     with contextlib.ExitStack() as stack:
         for parser in _PARSERS:
             if hasattr(tuner, parser):  # without it, a refusal keeps its traceback
-                told = explained(getattr(tuner, parser), arguments, source)
+                parse = explained(getattr(tuner, parser), arguments, source)
                 if parsed is not None and parser == _TRAIN_PARSER:
-                    told = _reporting(told, parsed)
-                stack.enter_context(rebound(tuner, parser, told))
-        tuner.run_exp(arguments)
+                    parse = _reporting(parse, parsed)
+                stack.enter_context(rebound(tuner, parser, parse))
+        with foreign("LlamaFactory's run failed"):
+            tuner.run_exp(arguments)
 
 
 def run_dynamic(
@@ -215,7 +227,8 @@ def run_command(argv: Sequence[str]) -> None:
     from llamafactory import cli
 
     sys.argv = ["llamafactory-cli", *argv]
-    cli.main()
+    with foreign(f"LlamaFactory's {argv[0]} failed"):
+        cli.main()
 
 
 def device_count() -> int:
@@ -230,23 +243,23 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
 
     A mix run keeps its data sets apart; in another run's pool, rows are followed to the data set they come from.
     """
+    source, loader = session.run.plan.source, importlib.import_module(_LOADER)
 
     def checked(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         given = (template, model_args, data_args, training_args)
-        try:
-            if session.run.mixture is None:
-                module: dict[str, Any] = traced(data_args)(*given, *args, **kwargs)
-            else:
-                session.check_domain_names(data_args.dataset)
-                module, session.domains = load_by_domain(get_dataset, *given, *args, **kwargs)
-        except (ValueError, OSError, KeyError) as error:
-            plan = session.run.plan
+        if session.run.mixture is None:
+            module: dict[str, Any] = told(traced(data_args), loader, source)(*given, *args, **kwargs)
+        else:
+            session.check_domain_names(data_args.dataset)
+            one_by_one = told(_marked(get_dataset), loader, source)
+            module, session.domains = load_by_domain(one_by_one, *given, *args, **kwargs)
+        if "train_dataset" not in module:
             raise ConfigError(
-                f"LlamaFactory cannot load dataset: {plan.arguments.get('dataset')} (from {plan.source}): "
-                f"{type(error).__name__}: {error}"
-            ) from error
+                f"LlamaFactory found no training rows for dataset: {session.run.plan.arguments.get('dataset')} (from "
+                f"{source}): tokenized_path: {data_args.tokenized_path} holds {', '.join(module) or 'nothing'}."
+            )
         schedule = session.check(module["train_dataset"], training_args)
         if schedule is not None:
             leave_if_ended(session, schedule, module["train_dataset"], training_args)
@@ -255,20 +268,23 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
     def traced(data_args: Any) -> Callable[..., Any]:
         names = tuple(data_args.dataset or ())
         follower = tracer or (Tracer(names) if len(names) > 1 else None)
+        stock = _marked(get_dataset)
         if follower is None:
-            return get_dataset
+            return stock
         follower.names, follower.eval_names = names, tuple(data_args.eval_dataset or ())
 
         def load(*args: Any, **kwargs: Any) -> dict[str, Any]:
+            seam = None
             try:
-                loader = _origins_seam()
+                seam = _origins_seam()
             except IncompatibleError as error:
                 if tracer is not None:
                     raise
                 logger.warning("the share of each data set in a selection will not be known: %s", error)
-                return dict(get_dataset(*args, **kwargs))
-            with following(loader, follower):
-                module: dict[str, Any] = get_dataset(*args, **kwargs)
+            if seam is None:
+                return dict(stock(*args, **kwargs))
+            with following(seam, follower):
+                module: dict[str, Any] = stock(*args, **kwargs)
             session.origins = follower.origins
             return module
 
@@ -277,15 +293,28 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
     return checked
 
 
+def _marked(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
+    """LlamaFactory's ``get_dataset``, whose own errors are marked as such."""
+
+    @functools.wraps(get_dataset)
+    def load(*args: Any, **kwargs: Any) -> Any:
+        with foreign():
+            return get_dataset(*args, **kwargs)
+
+    return load
+
+
 def _origins_seam() -> ModuleType:
     """LlamaFactory's loader of data sets, after checking that its functions call each other by the names rebound."""
-    loader = importlib.import_module("llamafactory.data.loader")
+    loader = importlib.import_module(_LOADER)
     for caller, name in (
         ("_load_single_dataset", "align_dataset"),
         ("get_dataset", "_get_preprocessed_dataset"),
         ("_get_preprocessed_dataset", "_get_dataset_processor"),
     ):
-        if name not in getattr(getattr(loader, caller, None), "__code__", _NO_CODE).co_names:
+        function = getattr(loader, caller, None)
+        stock = function if function is None else inspect.unwrap(function)  # it may be watched
+        if name not in getattr(stock, "__code__", _NO_CODE).co_names:
             raise _incompatible(f"{caller} in {loader.__file__} no longer uses {name}")
     return loader
 

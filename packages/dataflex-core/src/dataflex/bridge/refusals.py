@@ -8,10 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dataflex.errors import ConfigError
+from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.run_record import hide_secrets
-
-_REFUSALS = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, ImportError, OSError)
-"""What values of a run file make LlamaFactory's parser raise; its libraries tell a broken machine otherwise."""
 
 
 def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str) -> Callable[[Any], Any]:
@@ -29,8 +27,11 @@ def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str)
     @functools.wraps(parse)
     def parsed(*args: Any, **kwargs: Any) -> Any:
         try:
-            return parse(*args, **kwargs)
-        except _REFUSALS as error:
+            with foreign():
+                return parse(*args, **kwargs)
+        except Exception as error:  # whatever values of a run file make it and its libraries raise
+            if not is_foreign(error):
+                raise
             said = " ".join(str(error).split()).rstrip(".")
             kind = "" if type(error) in (ValueError, AssertionError) else f"{type(error).__name__}: "
             meant = ", ".join(f"{key}: {value!r}" for key, value in hide_secrets(_named(said, keys)).items())

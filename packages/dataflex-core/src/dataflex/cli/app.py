@@ -6,18 +6,29 @@ Only what the parser needs is imported here; each command imports its own module
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dataflex import __version__
 from dataflex.cli import passthrough
 from dataflex.cli.contributed import CommandsOfPackages
-from dataflex.console import configure_logging, print_error, replace_unencodable, set_verbosity, stderr, stdout
-from dataflex.errors import ConfigError, DataFlexError, OneRankError
+from dataflex.console import (
+    configure_logging,
+    print_error,
+    print_traceback,
+    replace_unencodable,
+    set_verbosity,
+    stderr,
+    stdout,
+)
+from dataflex.errors import ConfigError, OneRankError
 from dataflex.spec import Kind
+
+if TYPE_CHECKING:
+    from dataflex.failures.telling import Told
 
 EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
@@ -56,16 +67,22 @@ def main(argv: Sequence[str] | None = None) -> None:
         argv: Arguments without the program's name; ``sys.argv`` by default.
 
     Raises:
-        SystemExit: always, with the exit code; 2 after an error, which is printed without a traceback.
+        SystemExit: with the exit code: 2 after an error that is told in a sentence, without a traceback unless
+            ``--debug`` asks for it.
+        Exception: for an error inside DataFlex; it asks for a report.
     """
     replace_unencodable()
     configure_logging(int(os.environ.get("RANK", "0")))
     try:
         app(args=None if argv is None else list(argv))
-    except DataFlexError as error:
-        alone = isinstance(error, OneRankError)  # otherwise the ranks of a node fail alike: one of them says why
-        if alone or os.environ.get("LOCAL_RANK", "0") == "0":
-            print_error(f"rank {os.environ.get('RANK', '0')}: {error}" if alone else str(error))
+    except Exception as error:
+        from dataflex.failures.telling import tell
+
+        told = tell(error)
+        if told.is_bug:
+            error.add_note(told.sentence)
+            raise
+        _print(error, told, os.environ)
         _end(EXIT_ERROR)
         raise SystemExit(EXIT_ERROR) from None
     except SystemExit as ending:  # the application always raises it; SIGTERM does so in a training run
@@ -80,6 +97,19 @@ def _end(code: int) -> None:
         from dataflex.distributed import end_rank
 
         end_rank(code)
+
+
+def _print(error: Exception, told: Told, environ: Mapping[str, str]) -> None:
+    """Print an error as far as this rank is the one to say it."""
+    from dataflex.failures.debugging import debugging
+    from dataflex.failures.telling import formatted
+
+    if not told.alone and environ.get("LOCAL_RANK", "0") != "0":
+        return  # the ranks of a node fail alike: one of them says why
+    named = isinstance(error, OneRankError) or (told.alone and environ.get("WORLD_SIZE", "1") != "1")
+    print_error(f"rank {environ.get('RANK', '0')}: {told.sentence}" if named else told.sentence)
+    if debugging(environ):
+        print_traceback(formatted(error))
 
 
 def _show_version(wanted: bool) -> None:

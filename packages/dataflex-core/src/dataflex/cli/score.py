@@ -14,8 +14,9 @@ from dataflex.config import checks
 from dataflex.config.plan import PreparedRun, prepare
 from dataflex.console import configure_logging
 from dataflex.errors import ConfigError
+from dataflex.failures import error_log
 from dataflex.offline.folder import ScoreFolder
-from dataflex.offline.request import identity, read_request
+from dataflex.offline.request import WORK, identity, read_request
 from dataflex.offline.table import show_scores
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -86,10 +87,11 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     if not restarts_under_torchrun(command, plugins):
         from dataflex.bridge import llamafactory
 
-        llamafactory.load_training()
-        from dataflex.offline.job import ScoringJob
+        with error_log.kept_in(options.out / WORK):
+            llamafactory.load_training()
+            from dataflex.offline.job import ScoringJob
 
-        ScoringJob(request, prepared, asked, folder, keep).run(rank)
+            ScoringJob(request, prepared, asked, folder, keep).run(rank)
 
 
 def _keep(options: ScoreOptions) -> Keep | None:

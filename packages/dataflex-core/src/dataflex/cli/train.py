@@ -14,6 +14,7 @@ from dataflex.config import checks, evaluation
 from dataflex.config.plan import PreparedRun, prepare, refuse
 from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
 from dataflex.console import configure_logging
+from dataflex.failures import error_log
 from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -45,11 +46,16 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         logger.warning(warning)
     from dataflex.bridge import llamafactory
 
-    llamafactory.load_training()
-    if prepared is None:
-        llamafactory.run_static(run.llamafactory, run.path.name)
-    else:
-        _train_dynamic(prepared, run, rank)
+    with error_log.kept_in(_output_dir(run, prepared) / FOLDER):
+        llamafactory.load_training()
+        if prepared is None:
+            llamafactory.run_static(run.llamafactory, run.path.name)
+        else:
+            _train_dynamic(prepared, run, rank)
+
+
+def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:
+    return Path(str(run.llamafactory.get("output_dir"))) if prepared is None else prepared.plan.output_dir
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
@@ -119,7 +125,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
 @uncollected()
 def check_keys(run: RunFile) -> None:
-    """Refuse keys LlamaFactory does not know, and words where it wants numbers or other words.
+    """Refuse keys LlamaFactory does not know, words where it wants numbers or other words, and missing trackers.
 
     Raises:
         IncompatibleError: for a LlamaFactory that is not known to work here.
@@ -129,8 +135,10 @@ def check_keys(run: RunFile) -> None:
 
     versions.require()
     from dataflex.bridge import llamafactory
+    from dataflex.bridge.reporting import check_report_to
 
     if not llamafactory.allows_extra_keys():
         known = llamafactory.known_keys()
         check_known_keys(run, frozenset(known))
         check_values(run, known)
+    check_report_to(run.llamafactory, run.path.name)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from dataflex.failures.foreign import foreign
 from dataflex.rng import key_seed, rng_scope
 
 
@@ -26,7 +27,7 @@ class SeededCollator:
 
     def __call__(self, rows: Sequence[Any]) -> Any:
         """Collate ``rows``."""
-        with rng_scope(key_seed(self._seed, [_content(row) for row in rows])):
+        with rng_scope(key_seed(self._seed, [_content(row) for row in rows])), foreign():
             return self._collator(rows)
 
     def __getattr__(self, name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which row it was, when a batch cannot be read."""
+"""Which row it was, when rows cannot be read."""
 
 from __future__ import annotations
 
@@ -7,26 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from dataflex.errors import ComponentError, DataFlexError, reason
+from dataflex.failures.rows import find_unreadable
 
 _LISTED = 32  # rows a message names one by one
-
-
-def name_unreadable(dataset: Any, rows: Sequence[int]) -> str:
-    """Name the row of a batch that cannot be read, by reading them one after another.
-
-    Args:
-        dataset: Map-style pool.
-        rows: Rows of the batch.
-
-    Returns:
-        The first one that fails, or all of them if each can be read now.
-    """
-    for row in rows:
-        try:
-            dataset[row]
-        except Exception:  # whatever the pool raises
-            return f"row {row} of the pool"
-    return f"a row of the batch {list(rows)}" if len(rows) <= _LISTED else f"one of {len(rows):,} rows of the pool"
 
 
 @contextlib.contextmanager
@@ -45,4 +28,12 @@ def naming_unreadable(dataset: Any, rows: Sequence[int]) -> Iterator[None]:
     except (DataFlexError, MemoryError):
         raise
     except Exception as error:
-        raise ComponentError(f"{name_unreadable(dataset, rows)} could not be read: {reason(error)}") from error
+        found = find_unreadable(dataset, rows)
+        who = f"row {found.row} of the pool" if found is not None else _batch(rows)
+        raise ComponentError(f"{who} could not be read: {reason(error)}") from error
+
+
+def _batch(rows: Sequence[int]) -> str:
+    """A batch of which each row can be read."""
+    which = f" {list(rows)}" if len(rows) <= _LISTED else ""
+    return f"a batch of {len(rows):,} rows of the pool{which}, each of which can be read alone,"

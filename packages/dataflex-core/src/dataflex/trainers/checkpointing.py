@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,12 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dataflex import checkpoints, errors, state
+from dataflex import checkpoints, state
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.errors import DataFlexError, OneRankError
+from dataflex.failures.foreign import foreign, raised_in_core
+from dataflex.failures.room import free_space, is_about_room
+from dataflex.failures.saying import said
 from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.going_on import find_checkpoint, why_not_from_its_own
@@ -83,7 +85,8 @@ class CheckpointingMixin:
 
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
-            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+            with foreign():
+                return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         with self._writing_checkpoint():
             result = self._write_checkpoint(model, trial, *args, **kwargs)
         if not self._callbacks_write():
@@ -105,7 +108,8 @@ class CheckpointingMixin:
         self.accelerator.wait_for_everyone()
         self.args.save_total_limit = None  # rotated once this one is whole
         try:
-            return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+            with foreign("the checkpoint could not be written"):
+                return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
         finally:
             self.args.save_total_limit = self._unsealed.limit
 
@@ -139,20 +143,22 @@ class CheckpointingMixin:
             except DataFlexError:
                 raise
             except Exception as error:  # a full disk is told in as many ways as there are libraries that write
+                if raised_in_core(error) and not isinstance(error, OSError):
+                    raise
                 raise OneRankError(self._unwritten(error)) from error
 
     def _unwritten(self: Any, error: Exception) -> str:
+        """What to say of a checkpoint that could not be written: advice about room only where room was the cause."""
         folder: Path = self._checkpoint_folder()
         whole = checkpoints.last_resumable(folder.parent)
         if in_vain := why_not_from_its_own(self.session.run.plan):
-            after = f"the run then starts anew: {in_vain}"
+            last = f"the run then starts anew: {in_vain}"
         else:
-            after = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
-        free = shutil.disk_usage(folder.parent).free / 2**20
-        return (
-            f"the checkpoint {folder} was not written ({free:,.0f} MiB are free there): {errors.reason(error)}. "
-            f"Make room or mend it; {after}."
-        )
+            last = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
+        what = f"the checkpoint {folder} was not written"
+        if is_about_room(error):
+            return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or mend it; {last}."
+        return f"{what}: {said(error)}. Fix that; {last}."
 
     def _checkpoint_folder(self: Any) -> Path:
         return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Sampler
 from dataflex import state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
+from dataflex.failures.foreign import foreign
 from dataflex.spec import Kind
 from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
@@ -91,7 +92,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
         self.recorder.begin(checkpoint)
-        with stop.listening(), end.watching(self.callback_handler, stop, kept), without_misleading_warning():
+        watched = end.watching(self.callback_handler, stop, kept)
+        with stop.listening(), watched, without_misleading_warning(), foreign("training failed"):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
@@ -129,11 +131,14 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
         if self.engine is None:
-            return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+            with foreign():
+                return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
         collator = self.data_collator
         self.data_collator = SeededCollator(collator, int(self.args.seed))
         try:
-            return self.engine.bind(super().get_train_dataloader())  # type: ignore[misc, no-any-return]
+            with foreign("the loader of the training data could not be made"):
+                inner = super().get_train_dataloader()  # type: ignore[misc]
+            return self.engine.bind(inner)  # type: ignore[no-any-return]
         finally:
             self.data_collator = collator
 
@@ -142,20 +147,27 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self.weighing is not None and self.weighing.own_step is not None:
             return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
-            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
-        with self.loss_seam.micro_batch(self.engine.fetched.popleft()):
+            with foreign():
+                return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
             return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
-        if self.loss_seam is None or not self.loss_seam.watching:
-            return super().compute_loss(model, inputs, *args, **kwargs)  # type: ignore[misc]
         stock = super().compute_loss  # type: ignore[misc]
-        return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
+
+        def compute(*args: Any, **kwargs: Any) -> Any:
+            with foreign():
+                return stock(*args, **kwargs)
+
+        if self.loss_seam is None or not self.loss_seam.watching:
+            return compute(model, inputs, *args, **kwargs)
+        return self.loss_seam.compute_loss(compute, model, inputs, *args, **kwargs)
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
-        batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+        with foreign():
+            batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
         return batches, count
@@ -165,7 +177,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
         named = {PREFIX + name: value for name, value in own.items()}
         both = {**logs, **named}
-        super().log(both, *args, **kwargs)  # type: ignore[misc]
+        with foreign("the Trainer's log failed"):
+            super().log(both, *args, **kwargs)  # type: ignore[misc]
         # What the Trainer adds to what it logs (DPO's rewards, SFTTrainer's accuracy) may be the metric that counts.
         logs.update({name: value for name, value in both.items() if name not in named})
 
@@ -175,7 +188,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
-            return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
+            with foreign():
+                return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
         return self.engine.sampler  # type: ignore[no-any-return]
 
     def _load_callback_state(self: Any) -> None:
@@ -185,7 +199,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         have no effect, and without it has no place for a callback that the checkpoint does not know.
         """
         if self.engine is None:
-            super()._load_callback_state()  # type: ignore[misc]
+            with foreign():
+                super()._load_callback_state()  # type: ignore[misc]
             return
         callbacks, states = self.callback_handler.callbacks, dict(self.state.stateful_callbacks or {})
         callback_state.give_back(states, callbacks)
@@ -195,7 +210,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def _determine_best_metric(self: Any, *args: Any, **kwargs: Any) -> bool:
         """Whether an evaluation found a new best model; under ``save_strategy: best`` that decides what is saved."""
-        better = super()._determine_best_metric(*args, **kwargs)  # type: ignore[misc]
+        with foreign():
+            better = super()._determine_best_metric(*args, **kwargs)  # type: ignore[misc]
         return bool(better or (self.engine is not None and self._stop.stopped))
 
     def _make_engine(self: Any) -> Engine:
@@ -223,7 +239,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
         changed = self.changes.optimizer if checkpoint is not None else ()
-        with in_the_optimizer(self, changed, Path(checkpoint or "")):
+        with in_the_optimizer(self, changed, Path(checkpoint or "")), foreign():
             return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
 
     def _restore(self: Any, checkpoint: Path) -> None:

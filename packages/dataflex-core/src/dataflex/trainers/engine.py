@@ -21,13 +21,15 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader
 
-from dataflex import errors
 from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
-from dataflex.data.unreadable import name_unreadable
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
+from dataflex.failures.foreign import foreign, is_foreign
+from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
+from dataflex.failures.rows import find_unreadable
+from dataflex.failures.saying import is_out_of_memory, said
 from dataflex.rng import key_seed, rng_scope
 from dataflex.run_record import hide_secrets
 from dataflex.schedule import Schedule
@@ -36,6 +38,7 @@ from dataflex.trainers import log_counters
 from dataflex.trainers.going_on import advice
 
 logger = logging.getLogger("dataflex")
+_LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended
 
 _TOLD_BY_THE_ENGINE = ("seed", "warmup_step", "update_step", "train_type", "component_name")
 
@@ -154,11 +157,13 @@ class Engine:
             self._open_stage(step)
         assert self._batches is not None
         try:
-            with rng_scope():  # the loader cannot move the training run's generators
+            with rng_scope(), foreign():  # the loader cannot move the training run's generators
                 batch = next(self._batches)
         except StopIteration:
             raise
         except Exception as error:
+            if not (is_foreign(error) or isinstance(error, DataFlexError)):
+                raise
             raise self._unreadable(self._position, error) from error
         self.fetched.append(self._rows_at(self._position))
         self._position += 1
@@ -166,12 +171,33 @@ class Engine:
 
     def _unreadable(self, position: int, error: Exception) -> DataFlexError:
         """What to say when the loader fails at a micro-batch; it reads one ahead."""
-        step, dataset = int(self.trainer.state.global_step), self.trainer.train_dataset
-        ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
-        culprit = name_unreadable(dataset, ahead)
+        step = int(self.trainer.state.global_step)
+        what, todo = self._what_failed(position, error)
         kept = self.trainer.keep_progress() if self.trainer.accelerator.num_processes == 1 else None
         after = f" {advice(self.trainer.session.run.plan, kept, when='Once it is mended,')}." if kept else ""
-        return OneRankError(f"{culprit} could not be read at step {step}: {errors.reason(error)}.{after}")
+        return OneRankError(f"{what} at step {step}: {said(error)}.{todo}{after}")
+
+    def _what_failed(self, position: int, error: Exception) -> tuple[str, str]:
+        """What failed, naming a row only if it fails alone, and what to do."""
+        if starts_workers(error):
+            return "the loader's worker processes could not be started", f" {START_WORKERS}."
+        if is_out_of_memory(error):
+            return "there was no memory for a batch", f" {MORE_MEMORY}."
+        ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
+        assert self._inner is not None
+        with rng_scope():
+            found = find_unreadable(self._inner.dataset, ahead, self._inner.collate_fn)
+        if found is not None:
+            return f"row {found.row} of the pool{self._source(found.row)} could not be {found.what}", ""
+        if _LOST_WORKER in str(error):
+            return "a worker process of the loader was lost", " Lower dataloader_num_workers, or give it more memory."
+        return "a batch could not be made, though each of its rows can be", ""
+
+    def _source(self, row: int) -> str:
+        """Which data set a row is of, where that is known."""
+        session = getattr(self.trainer, "session", None)
+        sources = session.sources if session is not None else None
+        return "" if sources is None else f" (data set {sources.names[int(sources.of(np.array([row]))[0])]})"
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
         """Rows of one micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
@@ -211,7 +237,7 @@ class Engine:
         self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
         self._stage_end = self._first_position(end)
         assert self._inner is not None
-        with rng_scope():
+        with rng_scope(), foreign("the loader of a stage could not be started"):
             self._batches = iter(self._inner)
 
     def _samples_between(self, start: int, end: int) -> int:
@@ -227,7 +253,9 @@ class Engine:
         # accelerate's loader does its book-keeping at its end: exhaust it, then the same loader can be iterated again.
         if self._batches is not None and self._position == self._stage_end:
             with rng_scope():
-                if next(self._batches, None) is not None:
+                with foreign("the loader of a stage could not be ended"):
+                    left = next(self._batches, None)
+                if left is not None:
                     raise RuntimeError("the loader of a stage holds more batches than the stage has micro-batches")
         self._batches = None
 

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from dataflex import state
 from dataflex.data.ticket_loader import ticket_loader
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.failures.foreign import foreign
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.trainers import run_keys
@@ -81,7 +82,8 @@ class ScoringMixin(CheckedLoads):
         self._stage = self._restore_component(resume_from_checkpoint)
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
-        super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+        with foreign("scoring failed"):
+            super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
         raise RuntimeError("the training loop ended without asking for a batch; please report it")
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:

@@ -122,5 +122,3 @@ def _same(theirs: torch.Tensor, ours: torch.Tensor, *, rounded: bool) -> bool:
         return True
     both_nan = theirs.isnan() & ours.isnan() if theirs.is_floating_point() else torch.zeros_like(theirs).bool()
     return bool(((theirs == ours) | both_nan).all())
-
-
