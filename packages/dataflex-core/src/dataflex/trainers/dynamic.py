@@ -118,10 +118,12 @@ class DynamicMixin:
         return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
+        """The micro-batches of an optimizer step; weights of domains or samples in its loss may depend on all of them."""
         batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
+        elif isinstance(self.loss_seam, WeightSeam):
+            self.loss_seam.begin_step(batches)
         return batches, count
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -132,6 +134,10 @@ class DynamicMixin:
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
         return super()._get_train_sampler()  # type: ignore[misc, no-any-return]
+
+    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+        """The loader of the Trainer as it would be without a component."""
+        return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
 
     def keep_progress(self: Any) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.

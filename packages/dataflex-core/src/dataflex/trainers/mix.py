@@ -47,8 +47,7 @@ class MixPlanner(ComponentPlanner):
         self.view = MixtureView(domains.names, domains.sizes, mixture.proportions, tokens=domains.tokens)
         known = {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
         component = session.component(MixContext(**known, mixture=self.view, evaluator=self._evaluate))
-        self.context = context
-        super().__init__(trainer, session, schedule, component)
+        super().__init__(trainer, session, schedule, context, component)
         self.domains = domains.names
         self._settings = session.mixture_settings()
         self._drawn_from = 0  # optimizer step at which the current plan begins

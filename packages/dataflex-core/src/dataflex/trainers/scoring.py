@@ -89,6 +89,10 @@ class ScoringMixin:
             self._score, pool_size=len(self.train_dataset), batch_size=1, tickets_per_epoch=accumulation
         )
 
+    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+        """The loader of the Trainer as it would be if it trained."""
+        return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+
     def keep_progress(self) -> None:
         """There is none that a checkpoint could keep."""
 

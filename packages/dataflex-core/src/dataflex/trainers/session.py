@@ -25,6 +25,7 @@ from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
+from dataflex.trainers.batches import handed_out
 from dataflex.trainers.mixture import Mixture, open_mixture
 
 logger = logging.getLogger("dataflex")
@@ -289,20 +290,18 @@ def refuse_data_parallel(args: Any) -> None:
 
 def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
     """Collect what a component may see of a Trainer."""
-    plan = session.run.plan
-    evals = trainer.eval_dataset
-    named = evals if isinstance(evals, dict) else ({"eval": evals} if evals is not None else {})
+    plan, handed = session.run.plan, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
     return RunContext(
-        dataset=trainer.train_dataset,
-        data_collator=trainer.data_collator,
+        dataset=handed.dataset,
+        data_collator=handed.collator,
         accelerator=trainer.accelerator,
         output_dir=output_dir,
         cache_dir=output_dir / "cache" / plan.component.name,
         seed=int(trainer.args.seed),
         global_batch=global_batch,
         stage=plan.stage,
-        eval_datasets=named,
+        eval_datasets=handed.eval_datasets,
         tokenizer=getattr(trainer, "processing_class", None),
         vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
         optimizer=lambda: trainer.optimizer,
