@@ -92,7 +92,7 @@ def _between_samples(changes_BT: torch.Tensor, real_BT: torch.Tensor) -> torch.T
 
 
 def _not_padding(positions_BT: torch.Tensor, mask: Any, labels: Any) -> torch.Tensor:
-    """Where a token is no padding. Without a mask, zeros that end a row are: nothing is learnt there, or they repeat."""
+    """Where a token is no padding. Without a mask, zeros that end a row count as such: not learnt, or several."""
     if isinstance(mask, torch.Tensor) and mask.shape == positions_BT.shape:
         return mask.to(positions_BT.device) != 0
     last_BT = (positions_BT != 0).long().flip(1).cumsum(dim=1).flip(1) == 0  # the run of zeros that ends the row

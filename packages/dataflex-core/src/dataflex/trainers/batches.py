@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from transformers import Trainer
+from transformers.trainer_utils import RemoveColumnsCollator
 
+from dataflex.data.collator_settings import collator_settings
 from dataflex.rng import rng_scope
 
 Collator = Callable[[Sequence[Any]], Any]
@@ -79,7 +81,7 @@ class HandedCollator:
     """
 
     def __init__(self, make: Callable[[], Collator], shown: Collator) -> None:
-        self._make, self._shown = make, shown
+        self._make, self.shown = make, shown
         self._made: Collator | None = None
 
     def __call__(self, rows: Sequence[Any]) -> Any:
@@ -91,9 +93,15 @@ class HandedCollator:
         return self._made(rows)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name in ("_make", "_shown", "_made"):
+        if name.startswith("__") or name in ("_make", "shown", "_made"):
             raise AttributeError(name)
-        return getattr(self._shown, name)
+        return getattr(self.shown, name)
+
+    def settings(self) -> str:
+        """What it does, for a fingerprint."""
+        kept = getattr(self._made, "signature_columns", None)
+        used = self.shown if isinstance(self._made, RemoveColumnsCollator) else self._made
+        return f"{collator_settings(used)} {collator_settings(kept)}"
 
 
 class EvalSets(Mapping[str, Any]):

@@ -29,6 +29,7 @@ from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
+from dataflex.trainers.token_counts import Counting
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
 
@@ -57,10 +58,11 @@ class DynamicMixin:
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
+        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.session.count_tokens(self, _counting(checkpoint))
         self.engine = self._make_engine()
         self.args.max_steps = self.engine.schedule.total
         state.check_component(_state_dict(self.component))  # now, not at the first checkpoint
-        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         if checkpoint is not None:
             self._restore(checkpoint)
         self.recorder = self._make_recorder()
@@ -118,7 +120,7 @@ class DynamicMixin:
         return self.loss_seam.compute_loss(stock, model, inputs, *args, **kwargs)
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """The micro-batches of an optimizer step; weights of domains or samples in its loss may depend on all of them."""
+        """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
@@ -266,6 +268,13 @@ class _StepEnds(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._planner.step_end(int(state.global_step))
+
+
+def _counting(checkpoint: Path | None) -> Counting | None:
+    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns."""
+    if checkpoint is None:
+        return None
+    return Counting(state.load(checkpoint).engine.planner.get("counting", Counting.COLUMNS))
 
 
 def _state_dict(component: Any) -> dict[str, Any]:

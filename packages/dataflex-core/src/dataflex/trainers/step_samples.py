@@ -105,7 +105,7 @@ def weigh_step(
 
 
 class AheadOfStep:
-    """Keeps the micro-batches of a step until their samples have been weighed, and then the weights until they are used.
+    """Keeps the micro-batches of a step until their samples have been weighed, and then their weights until used.
 
     Args:
         accelerator: The run's accelerator.

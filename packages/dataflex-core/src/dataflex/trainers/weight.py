@@ -166,9 +166,10 @@ class WeightPlanner:
             )
 
     def _advice(self) -> str:
+        steps = self.warmup + math.ceil(self._needed / self._global_batch)
         return (
-            f"Train more than {self.warmup + math.ceil(self._needed / self._global_batch)} steps, lower warmup_step, or "
-            f"lower the weighter's window (component_params.window, if it has it) below {self._needed}."
+            f"Train more than {steps} steps, lower warmup_step, or lower the weighter's window "
+            f"(component_params.window, if it has it) below {self._needed}."
         )
 
     def _say_idle(self, taken: TakenStep) -> None:

@@ -48,7 +48,7 @@ class LossWeighterParams:
     statistics: Statistics = param(
         Statistics.WINDOW,
         "window: losses are compared with those of earlier steps; batch: with all those of their own optimizer step, "
-        "over all ranks and micro-batches, as in the paper (with accumulation, a forward pass more for each micro-batch).",
+        "over all ranks and micro-batches, as in the paper (with accumulation: one more forward a micro-batch).",
     )
     window: int = param(
         256, "Samples that statistics and normaliser look back on, in whole optimizer steps over all ranks."
