@@ -30,7 +30,8 @@ from dataflex import Mixer, Selector, register_mixer, register_selector
 class OwnBatches(Selector):
     \"\"\"Collates rows of the pool and of the eval sets by itself, in every way a component gets at them.\"\"\"
     def select(self, model, step_id, num_samples, dataset=None, data_collator=None, **kwargs):
-        sets = [(self.dataset, self.data_collator), (dataset, data_collator), (self.context.dataset, self.data_collator)]
+        sets = [(self.dataset, self.data_collator), (dataset, data_collator)]
+        sets += [(self.context.dataset, self.context.data_collator)]
         sets += [(rows, self.context.data_collator) for rows in self.context.eval_datasets.values()]
         self.seen = [sorted(collate([rows[0], rows[1]])) for rows, collate in sets]
         return np.arange(num_samples)

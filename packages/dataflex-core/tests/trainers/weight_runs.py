@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from gloo import joined
 from safetensors.torch import load_file, save_file
@@ -68,6 +69,10 @@ class Centred(Steep):
         self.low, self.high = losses.losses.min(), losses.losses.max()
     def weights(self, losses_B, context):
         return (losses_B - self.low) / (self.high - self.low) + 0.1
+
+@register_weighter("equal_steps")
+class EqualSteps(Ones):
+    statistics = "batch"
 
 @register_weighter("hardest")
 class Hardest(Weighter):
@@ -307,7 +312,10 @@ def train_rank(rank: int, world_size: int, folder: str) -> None:
             )
             assert made.args.world_size == world_size
             made.train()
+            told = gather_object([getattr(getattr(made, "component", None), "told", None)])
             if rank == 0:
+                if told[0] is not None:
+                    Path(folder, f"{name}-told.json").write_text(json.dumps(told))
                 keep(parameters(made), Path(folder, name))
                 Path(folder, f"{name}.json").write_text(json.dumps(made.state.log_history))
 

@@ -28,9 +28,9 @@ def collator_settings(value: Any, depth: int = _DEPTH) -> str:
     if isinstance(value, functools.partial):
         return f"partial({collator_settings([value.func, value.args, value.keywords], depth - 1)})"
     if inspect.isfunction(value) or inspect.ismethod(value):
-        code = value.__code__
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        held = [code.co_code, value.__defaults__, value.__kwdefaults__, cells, getattr(value, "__self__", None)]
+        function: Any = getattr(value, "__func__", value)
+        code, cells = function.__code__, [cell.cell_contents for cell in function.__closure__ or ()]
+        held = [code.co_code, function.__defaults__, function.__kwdefaults__, cells, getattr(value, "__self__", None)]
         constants = [constant for constant in code.co_consts if isinstance(constant, _PLAIN)]
         return f"{value.__module__}.{value.__qualname__}({collator_settings([*held, constants], depth - 1)})"
     if hasattr(value, "convert_tokens_to_ids") and hasattr(value, "__len__"):

@@ -4,16 +4,18 @@
     several                    forwards without gradient over all of them ── losses of all ranks ── weights of all
                                each training forward ── its weights ── backward
 
-The forwards without gradient run in training mode from the random state that the first training forward starts from,
-and put it back: dropout draws the same masks in both, so the losses are those of the training forwards themselves.
+The forwards without gradient run in training mode from the random state that the first training forward starts from:
+dropout draws the same masks in both, so the losses are those of the training forwards themselves. Random state and
+buffers (running means, RoPE frequencies that follow the length) are put back.
 
 Shapes: U samples of this rank, N samples of all ranks, R numbers of each.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +29,7 @@ from dataflex.math.weighting import token_mean_weight
 from dataflex.rng import rng_scope
 from dataflex.scoring.inputs import without_labels
 
+_SMALL = 1 << 16  # numbers of a buffer; those of quantised weights have more, and no forward changes them
 _PADDING = -1.0  # no sample has so many target tokens
 _TOKENS = 1  # the row of a table of samples that holds their target tokens
 
@@ -135,11 +138,11 @@ class AheadOfStep:
             model: As the Trainer calls it, in training mode.
             prepare: The Trainer's ``_prepare_inputs``.
         """
-        parts = []
-        with rng_scope(devices=True), torch.no_grad():
+        parts, bare = [], self._accelerator.unwrap_model(model)
+        with rng_scope(devices=True), torch.no_grad(), _buffers_put_back(bare):
             for batch in self._batches:
                 inputs = dict(prepare(batch))
-                outputs = model(**without_labels(self._accelerator.unwrap_model(model), inputs))
+                outputs = model(**without_labels(bare, inputs))
                 parts.append((self._losses(model, outputs, inputs), inputs))
         return parts
 
@@ -156,3 +159,30 @@ class AheadOfStep:
     def take(self) -> torch.Tensor:
         """Weights of the next micro-batch that has samples."""
         return self._weights.popleft()
+
+
+@contextlib.contextmanager
+def _buffers_put_back(model: torch.nn.Module) -> Iterator[None]:
+    """Undo what forwards do to buffers, and to the numbers beside them in a module."""
+    kept = []
+    for module in model.modules():
+        buffers = {name: buffer for name, buffer in module._buffers.items() if buffer is not None}
+        if not buffers:
+            continue
+        values = {name: buffer.clone() for name, buffer in buffers.items() if buffer.numel() <= _SMALL}
+        kept.append((module, dict(module._buffers), values, _numbers(module)))
+    try:
+        yield
+    finally:
+        for module, buffers, values, numbers in kept:
+            module._buffers.clear()
+            module._buffers.update(buffers)
+            for name, value in values.items():
+                buffers[name].copy_(value)
+            for name in _numbers(module).keys() - numbers.keys():
+                del module.__dict__[name]
+            module.__dict__.update(numbers)
+
+
+def _numbers(module: torch.nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if isinstance(value, (int, float, torch.Tensor))}
