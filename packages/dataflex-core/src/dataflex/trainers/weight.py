@@ -64,7 +64,7 @@ class WeightPlanner:
         self._global_batch = context.global_batch
         self._epoch_steps = math.ceil(samples / context.global_batch)
         self.log = WeightLog()
-        self._native = overrides_weights(self.component)
+        self._native, self._total = overrides_weights(self.component), schedule.total
         self._title, self._idle_said = session.title, False
         _check(self.component, session.title, native=self._native)
         self._window = StepWindow(_window(self.component), columns=2)
@@ -75,7 +75,7 @@ class WeightPlanner:
                 trainer, self.component, native=self._native, warmup=self.warmup, title=session.title
             )
             self._normalise(self.loss_seam)
-            self._say_when(schedule.total)
+            self.loss_seam.announce = self._say_when
 
     @property
     def own_step(self) -> Callable[..., Any] | None:
@@ -149,20 +149,21 @@ class WeightPlanner:
             weights, tokens = self._window.values.T
             seam.normaliser, seam.acts = token_mean_weight(weights, tokens), len(self._window) >= self._needed
 
-    def _say_when(self, total: int) -> None:
-        """Say before the first step that the first weighted steps fill the window; and if they never will."""
+    def _say_when(self) -> None:
+        """Say before the first step that weighted steps fill the window first; and if they never will."""
         if self.loss_seam is None or self.loss_seam.acts or not self._trainer.is_world_process_zero():
             return
-        steps = math.ceil(self._needed / self._global_batch)
+        missing, begins = self._needed - len(self._window), max(self.warmup, int(self._trainer.state.global_step))
+        steps = math.ceil(missing / self._global_batch)
         logger.info(
             "%s: until its window holds %d samples with targets, weights are computed and the loss is the plain one: "
-            "the first %d steps past the warm-up of %d, if each row is one sample.",
-            *(self._title, self._needed, steps, self.warmup),
+            "%d steps past step %d, if each row is one sample.",
+            *(self._title, self._needed, steps, begins),
         )
-        if self.warmup + steps >= total:
+        if begins + steps >= self._total:
             logger.warning(
                 "%s: the run ends after %d steps, so its weights will not act, unless rows are packed. %s",
-                *(self._title, total, self._advice()),
+                *(self._title, self._total, self._advice()),
             )
 
     def _advice(self) -> str:

@@ -68,12 +68,14 @@ class WeightSeam:
         normaliser: Mean weight that those of the current step are divided by.
         acts: Whether the weights of the current step count in its loss; if not, they are computed and the loss is the
             plain one.
+        announce: Called once, before the first step.
     """
 
     def __init__(self, trainer: Any, component: Any, *, native: bool, warmup: int, title: str) -> None:
         self._trainer, self._component, self._native = trainer, component, native
         self._warmup, self._title = warmup, title
         self.normaliser, self.acts = 1.0, True
+        self.announce: Callable[[], None] | None = None
         whole = native and sees_whole_steps(component)
         self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
         self._watching = self._probed = False
@@ -93,6 +95,9 @@ class WeightSeam:
 
     def begin_step(self, batches: Sequence[Mapping[str, Any]]) -> None:
         """Take this rank's micro-batches of the next step, before its first forward. Called on every rank."""
+        if self.announce is not None:
+            self.announce()
+            self.announce = None
         if self._ahead is not None:
             self._ahead.begin(batches)
 
