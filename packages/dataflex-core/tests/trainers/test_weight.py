@@ -232,7 +232,7 @@ def test_forwards_ahead_leave_the_run_as_it_was(runs, tmp_path) -> None:
 
 
 def test_a_row_without_targets_changes_nothing(runs, tmp_path) -> None:
-    keys = {"per_device_train_batch_size": 3, "max_steps": 1, "train_sampling_strategy": "sequential"}
+    keys = {"per_device_train_batch_size": 3, "max_steps": 1, "train_sampling_strategy": "sequential", "double": True}
     with_it = runs.pool(3, masked=[1])
     without = [with_it[0], with_it[2]]
     config = {"component_name": "steep"}
@@ -267,7 +267,8 @@ def test_the_warm_up_is_stock_and_logs_no_weights(runs, tmp_path) -> None:
     assert difference(at_warmup, snapshots[3]) == 0
     with_weights = [entry["step"] for entry in made.state.log_history if "dataflex/weight_ess" in entry]
     assert with_weights == [4, 5, 6]
-    entry = made.state.log_history[4]
+    plain, entry = made.state.log_history[4:6]  # the window of 4 samples is full after two weighted steps
+    assert plain["dataflex/weight_ess"] == 1 and plain["dataflex/weighted_loss"] == plain["dataflex/unweighted_loss"]
     assert (
         entry["dataflex/weight_min"] < entry["dataflex/weight_mean"] < entry["dataflex/weight_max"]
         and 0 < entry["dataflex/weight_ess"] < 1
