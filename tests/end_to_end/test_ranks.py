@@ -30,7 +30,8 @@ KEYS = {
 """Boundaries at steps 3 and 7 of 11; four samples a step on two ranks."""
 
 MIX = NOTE_MIX | {"component_name": "watchful"}
-WEIGHT = NOTE_WEIGHT | {"component_name": "loss", "component_params": {"strategy": "linupper"}, "train_step": 11}
+LINUPPER = {"strategy": "linupper", "window": 8}
+WEIGHT = NOTE_WEIGHT | {"component_name": "loss", "component_params": LINUPPER, "train_step": 11}
 RUNS = {"select": SELECT | KEYS, "mix": MIX | KEYS, "weight": KEYS | WEIGHT | {"warmup_step": 3}}
 
 

@@ -37,13 +37,13 @@ def adapter(folder: Path) -> torch.Tensor:
 
 
 def test_the_notes_yaml_trains_and_logs_its_weights_past_the_warm_up(workshop):
-    run = workshop.run_file(**NOTE_WEIGHT)
+    run = workshop.run_file(**NOTE_WEIGHT, component_params={"window": 4})
     assert call(script("dataflex-cli"), "train", str(run)).returncode == 0
     steps = [entry for entry in history(workshop.out / "run") if "loss" in entry]
     assert [entry["step"] for entry in steps] == [1, 2, 3]
     assert [[name in entry for name in METRICS] for entry in steps] == [[False] * 6, [True] * 6, [True] * 6]
-    # The warm-up has filled the window: the first weighted step tells its samples apart.
-    assert all(0 < entry["dataflex/weight_ess"] < 1 for entry in steps[1:])
+    # The first weighted step fills the normaliser's window of 4 samples; the second one tells its samples apart.
+    assert steps[1]["dataflex/weight_ess"] == 1 and 0 < steps[2]["dataflex/weight_ess"] < 1
     assert not (workshop.out / "run" / "decisions.jsonl").exists()
 
 

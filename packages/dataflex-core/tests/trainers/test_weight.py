@@ -113,6 +113,7 @@ def test_the_update_is_the_same_on_two_ranks(runs, tmp_path) -> None:
         "ones": {"config": {}, "arguments": singly},
         "pointwise": {"config": pointwise, "arguments": ranks},
         "smooth": {"config": {}, "arguments": ranks | smooth},
+        "centred": {"config": {"component_name": "centred"}, "arguments": ranks},
         "uneven-stock": {"config": None, "arguments": uneven, "rows": 21},
         "uneven": {"config": {}, "arguments": uneven, "rows": 21},
     }
@@ -135,15 +136,107 @@ def test_the_update_is_the_same_on_two_ranks(runs, tmp_path) -> None:
     )
     logged = json.loads((tmp_path / "pointwise.json").read_text())
     assert [key for key in names if key in logged[0]] == []  # the warm-up
+    alone = runs.trained({"component_name": "centred"}, tmp_path / "c", **single)
+    assert difference(result["centred"], alone) <= TOLERANCE
+    told = json.loads((tmp_path / "centred-told.json").read_text())
+    assert told[0] == told[1] and [len(losses) for _, losses, _ in told[0]] == [8] * 4
     for here, there in zip(alone.state.log_history[1:4], logged[1:4], strict=True):
         assert {key: here[key] for key in names} == pytest.approx({key: there[key] for key in names}, rel=1e-5)
 
 
+def test_until_the_window_holds_64_samples_the_loss_is_the_plain_one(runs, tmp_path, caplog) -> None:
+    # 8 samples a step, one of which never has a target: 63 after nine weighted steps, 70 after ten
+    keys = {
+        "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": 13, "learning_rate": 0.05,
+        "rows": runs.pool(8, masked=[3]), "save_strategy": "steps", "save_steps": 1,
+    }  # fmt: skip
+    config, taken = {"component_name": "patient", "warmup_step": 1}, {}
+    with caplog.at_level("INFO", "dataflex"):
+        whole = runs.trainer(config, tmp_path, **keys)
+        whole.add_callback(_Snapshots(runs, whole, taken))
+        whole.train()
+    stock_taken: dict[int, torch.Tensor] = {}
+    stock = runs.trainer(None, tmp_path / "stock", **keys)
+    stock.add_callback(_Snapshots(runs, stock, stock_taken))
+    stock.train()
+    assert difference(taken[11], stock_taken[11]) == 0 < difference(taken[12], stock_taken[12])
+    assert "the weights act from step 12 on; their window holds 70 samples" in caplog.text
+    assert "until its window holds 64 samples with targets" in caplog.text and "never acted" not in caplog.text
+    entries = [entry for entry in whole.state.log_history if "dataflex/weight_ess" in entry]
+    assert [entry["step"] for entry in entries if entry["dataflex/weight_ess"] == 1] == list(range(2, 12))
+
+    for step in (4, 11):  # inside that phase, and where it ends
+        again = runs.trainer(config, tmp_path, **keys)
+        again.train(str(tmp_path / "out" / f"checkpoint-{step}"))
+        assert difference(runs.parameters(whole), runs.parameters(again)) == 0
+
+
+def test_weights_that_can_never_act_are_announced_before_the_first_step_and_at_the_end(runs, tmp_path, caplog) -> None:
+    runs.trained({"component_name": "patient", "warmup_step": 1}, tmp_path, max_steps=4)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "the run ends after 4 steps, so its weights will not act, unless rows are packed" in said[0]
+    assert "its window holds 6 samples with targets after step 4, fewer than 64, so the weights never acted" in said[1]
+    assert "Train more than 33 steps" in said[1]
+
+
+def test_a_class_that_reduces_acts_from_the_first_step(runs, tmp_path) -> None:
+    # mean over samples of their mean losses: not the stock token mean, and nothing is normalised that has to fill first
+    keys = {"max_steps": 1, "per_device_train_batch_size": 4}
+    reduced = runs.trained({"component_name": "reducing"}, tmp_path / "ours", **keys)
+    assert difference(reduced, runs.trained(None, tmp_path / "stock", **keys)) > 1e-3
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_a_weighter_of_whole_steps_is_told_all_samples_before_any_is_weighed(runs, tmp_path, dropout) -> None:
+    # With dropout, the losses are those of the training forwards all the same: the same masks are drawn in both.
+    model = runs.model(torch.float64)
+    model.config.attention_dropout = dropout
+    for layer in model.model.layers:
+        layer.self_attn.attention_dropout = dropout
+    model.config._attn_implementation = "eager"
+    keys = {"gradient_accumulation_steps": 4, "max_steps": 3, "rows": runs.pool(21), "model": model}
+    made = runs.trainer({"component_name": "steep"}, tmp_path / str(dropout), **keys)
+    made.train()
+    told, ended = made.component.told, made.component.ended
+    assert [len(losses) for _, losses, _ in told] == [8, 8, 5]  # the last step of an epoch of 21 rows is a short one
+    for (step, losses, tokens), stats in zip(told, ended, strict=True):
+        assert stats.step == step + 1 and losses == stats.losses.tolist() and tokens == stats.tokens.tolist()
+        asked = (stats.losses.astype("float32") - 3) ** 2
+        mean = float(asked @ stats.tokens / stats.tokens.sum())
+        assert stats.weights.tolist() == pytest.approx((asked / mean).tolist(), rel=1e-5)
+        assert float(stats.weights @ stats.tokens / stats.tokens.sum()) == pytest.approx(1.0)
+
+
+def test_statistics_of_a_step_do_not_depend_on_how_it_is_cut(runs, tmp_path) -> None:
+    whole = {"per_device_train_batch_size": 8, "max_steps": 3, "double": True}
+    found = [
+        runs.trained({"component_name": "centred"}, tmp_path / str(size), **whole | cut)
+        for size in (8, 2, 1)
+        for cut in [{"per_device_train_batch_size": size, "gradient_accumulation_steps": 8 // size}]
+    ]
+    assert difference(found[0], found[1]) <= TOLERANCE and difference(found[0], found[2]) <= TOLERANCE
+
+
+def test_forwards_ahead_leave_the_run_as_it_was(runs, tmp_path) -> None:
+    # Equal weights: with dropout and accumulation, bit for bit the stock run, though each micro-batch ran twice.
+    def with_dropout() -> Any:
+        model = runs.model()
+        for layer in model.model.layers:
+            layer.self_attn.attention_dropout = 0.3
+        model.config._attn_implementation = "eager"
+        return model
+
+    keys = {"gradient_accumulation_steps": 4, "max_steps": 3}
+    stock = runs.trained(None, tmp_path / "stock", model=with_dropout(), **keys)
+    equal = runs.trained({"component_name": "equal_steps"}, tmp_path / "ours", model=with_dropout(), **keys)
+    assert difference(stock, equal) == 0
+
+
 def test_a_row_without_targets_changes_nothing(runs, tmp_path) -> None:
-    keys = {"per_device_train_batch_size": 3, "max_steps": 1, "train_sampling_strategy": "sequential"}
+    keys = {"per_device_train_batch_size": 3, "max_steps": 1, "train_sampling_strategy": "sequential", "double": True}
     with_it = runs.pool(3, masked=[1])
     without = [with_it[0], with_it[2]]
-    config = {"component_name": "pointwise"}
+    config = {"component_name": "steep"}
     first = runs.trained(config, tmp_path / "with", rows=with_it, **keys)
     second = runs.trained(config, tmp_path / "without", rows=without, **keys)
     assert difference(first, second) <= TOLERANCE
@@ -175,7 +268,8 @@ def test_the_warm_up_is_stock_and_logs_no_weights(runs, tmp_path) -> None:
     assert difference(at_warmup, snapshots[3]) == 0
     with_weights = [entry["step"] for entry in made.state.log_history if "dataflex/weight_ess" in entry]
     assert with_weights == [4, 5, 6]
-    entry = made.state.log_history[4]
+    plain, entry = made.state.log_history[4:6]  # the window of 4 samples is full after two weighted steps
+    assert plain["dataflex/weight_ess"] == 1 and plain["dataflex/weighted_loss"] == plain["dataflex/unweighted_loss"]
     assert (
         entry["dataflex/weight_min"] < entry["dataflex/weight_mean"] < entry["dataflex/weight_max"]
         and 0 < entry["dataflex/weight_ess"] < 1
@@ -318,7 +412,7 @@ def test_the_samples_of_a_packed_row_weigh_what_they_weigh_alone(runs, tmp_path)
     packed = {name: [number for row in apart for number in row[name]] for name in ("input_ids", "labels")}
     packed["position_ids"] = [place for row in apart for place in range(len(row["input_ids"]))]
     keys = {"max_steps": 3, "double": True}
-    config = {"component_name": "pointwise"}
+    config = {"component_name": "pointwise"}  # its window of 4 samples is full after the first step
     alone = runs.trained(config, tmp_path / "alone", rows=apart, per_device_train_batch_size=4, **keys)
     together = runs.trained(config, tmp_path / "packed", rows=[packed], per_device_train_batch_size=1, **keys)
     assert difference(alone, together) <= TOLERANCE

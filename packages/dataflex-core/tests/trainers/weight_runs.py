@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from gloo import joined
 from safetensors.torch import load_file, save_file
@@ -42,11 +43,40 @@ class Chunked(Ones):
 @register_weighter("pointwise")
 class Pointwise(Weighter):
     """A function of the loss alone; the normaliser has something to do."""
+    window = 4
     def weights(self, losses_B, context):
         return (losses_B - 3).square()
 
+@register_weighter("patient")
+class Patient(Pointwise):
+    """With the framework's own window."""
+    window = Weighter.window
+
+@register_weighter("steep")
+class Steep(Pointwise):
+    """Knows the samples of its step, and writes down what it was told."""
+    statistics = "batch"
+    def on_losses(self, losses):
+        self.told = [*getattr(self, "told", ()), (losses.step, losses.losses.tolist(), losses.tokens.tolist())]
+    def on_step(self, stats):
+        self.ended = [*getattr(self, "ended", ()), stats]
+
+@register_weighter("centred")
+class Centred(Steep):
+    """A weight that depends on all samples of the step."""
+    def on_losses(self, losses):
+        super().on_losses(losses)
+        self.low, self.high = losses.losses.min(), losses.losses.max()
+    def weights(self, losses_B, context):
+        return (losses_B - self.low) / (self.high - self.low) + 0.1
+
+@register_weighter("equal_steps")
+class EqualSteps(Ones):
+    statistics = "batch"
+
 @register_weighter("hardest")
 class Hardest(Weighter):
+    statistics = "batch"
     def weights(self, losses_B, context):
         return (context.tokens_B >= 6).float()
 
@@ -82,11 +112,13 @@ class FailingLater(Ones):
 
 @register_weighter("idle")
 class Idle(Weighter):
+    statistics = "batch"
     def weights(self, losses_B, context):
         return torch.zeros_like(losses_B)
 
 @register_weighter("overflowing")
 class Overflowing(Weighter):
+    window = 1
     def weights(self, losses_B, context):
         return torch.full_like(losses_B, 1e-38 if context.step == 0 else 3e38)
 
@@ -108,6 +140,7 @@ class Both(Ones):
 @register_weighter("baseless")
 class Baseless:
     """Native, but of no base class."""
+    window = 4
     def weights(self, losses_B, context):
         return (losses_B - 3).square()
 
@@ -279,7 +312,10 @@ def train_rank(rank: int, world_size: int, folder: str) -> None:
             )
             assert made.args.world_size == world_size
             made.train()
+            told = gather_object([getattr(getattr(made, "component", None), "told", None)])
             if rank == 0:
+                if told[0] is not None:
+                    Path(folder, f"{name}-told.json").write_text(json.dumps(told))
                 keep(parameters(made), Path(folder, name))
                 Path(folder, f"{name}.json").write_text(json.dumps(made.state.log_history))
 

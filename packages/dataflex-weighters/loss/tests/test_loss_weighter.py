@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from dataflex.components.context import RunContext
-from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.spec import Kind, Need
-from dataflex_weighters_loss.params import LossWeighterParams, Strategy
+from dataflex_weighters_loss.params import LossWeighterParams, Statistics, Strategy
 from dataflex_weighters_loss.plugin import dataflex_components
 from dataflex_weighters_loss.weighter import LossWeighter
 
@@ -32,6 +32,54 @@ def test_the_first_step_is_uniform_and_the_next_one_knows_its_losses() -> None:
     assert subject.weights(losses, NOW).tolist() == [1, 1, 1, 1]
     subject.on_step(step(1, [1.0, 2.0, 3.0, 4.0]))
     assert subject.weights(losses, NOW).tolist() == pytest.approx([0.1305, 0.6907, 1.5894, 1.5894], abs=1e-4)
+
+
+def whole(number: int, losses: list[float]) -> StepLosses:
+    return StepLosses(step=number, losses=np.array(losses), tokens=np.ones(len(losses)))
+
+
+# By hand, for losses 1, 2, 3, 4 at r = .4, delta = 1: h = -1, -1/3, 1/3, 1; softmax of f(h)/r, times 4.
+BATCH = {
+    Strategy.LINUPPER: [0.1305, 0.6907, 1.5894, 1.5894],
+    Strategy.QUADRATIC: [0.1955, 1.8045, 1.8045, 0.1955],
+    Strategy.EXTREMES: [1.6823, 0.3177, 0.3177, 1.6823],
+}
+# The mistake: the statistics of micro-batches 1, 2 and 3, 4 (h = -1, 1 in each; softmax of 0, 2.5 times 2).
+MICRO_BATCHES = {
+    Strategy.LINUPPER: [0.1517, 1.8483, 0.1517, 1.8483],
+    Strategy.QUADRATIC: [1.0, 1.0, 1.0, 1.0],
+    Strategy.EXTREMES: [1.0, 1.0, 1.0, 1.0],
+}
+
+
+@pytest.mark.parametrize("strategy", list(BATCH))
+def test_statistics_of_the_batch_are_those_of_the_whole_step(strategy: Strategy) -> None:
+    subject = weighter(strategy=strategy, statistics=Statistics.BATCH)
+    assert (subject.statistics, subject.watches_warmup) == ("batch", False)
+    subject.on_step(step(1, [7.0, 8.0]))  # what was before does not matter
+    subject.on_losses(whole(1, [1.0, 2.0, 3.0, 4.0]))
+    parts = [subject.weights(torch.tensor(losses), NOW) for losses in ([1.0, 2.0], [3.0, 4.0])]
+    assert torch.cat(parts).tolist() == pytest.approx(BATCH[strategy], abs=1e-4)
+    wrong = []
+    for losses in ([1.0, 2.0], [3.0, 4.0]):
+        subject.on_losses(whole(1, losses))
+        wrong += subject.weights(torch.tensor(losses), NOW).tolist()
+    assert wrong == pytest.approx(MICRO_BATCHES[strategy], abs=1e-4)
+
+
+def test_a_loss_of_the_batch_that_is_not_finite_weighs_one_and_moves_no_other() -> None:
+    subject = weighter(statistics=Statistics.BATCH)
+    subject.on_losses(whole(0, [1.0, 2.0, float("nan"), 3.0, 4.0]))
+    found = subject.weights(torch.tensor([1.0, 2.0, float("nan"), 3.0, 4.0]), NOW).tolist()
+    assert found == pytest.approx([0.1305, 0.6907, 1.0, 1.5894, 1.5894], abs=1e-4)
+
+
+def test_a_checkpoint_of_one_kind_of_statistics_is_taken_back_by_the_other() -> None:
+    first, second = weighter(), weighter(statistics=Statistics.BATCH)
+    first.on_step(step(1, [1.0, 2.0, 3.0, 4.0]))
+    second.load_state_dict(first.state_dict())
+    first.load_state_dict(weighter(statistics=Statistics.BATCH).state_dict())
+    assert first.weights(torch.tensor([1.0, 2.0]), NOW).tolist() == [1, 1]
 
 
 def test_weights_do_not_change_between_the_micro_batches_of_a_step() -> None:

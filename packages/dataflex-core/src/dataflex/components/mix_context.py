@@ -175,10 +175,13 @@ class MixContext(RunContext):
     Attributes:
         mixture: The domains and what holds for them now.
         evaluator: What :meth:`evaluate` calls.
+        row_tokens: Trained tokens of each row, as the collator makes them, or ``None`` where rows have not been
+            measured; shape ``[pool]``.
     """
 
     mixture: MixtureView
     evaluator: Callable[[str, int | None], float] = _no_evaluation
+    row_tokens: Whole | None = None
 
     @property
     def domain_names(self) -> tuple[str, ...]:

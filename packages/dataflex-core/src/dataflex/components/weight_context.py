@@ -31,6 +31,21 @@ class WeightContext:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StepLosses:
+    """All samples of the optimizer step to weigh next, of every rank and micro-batch; the same on every rank.
+
+    Attributes:
+        step: Optimizer steps done so far.
+        losses: Mean loss per target token of each sample, fp64, shape ``[N]``. Samples without a target are left out.
+        tokens: Their target tokens, fp64, shape ``[N]``.
+    """
+
+    step: int
+    losses: npt.NDArray[np.float64]
+    tokens: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
 class WeightedStep:
     """All samples of one optimizer step, of every rank and micro-batch; the same on every rank.
 
@@ -38,7 +53,8 @@ class WeightedStep:
         step: Optimizer steps done, this one included.
         losses: Mean loss per target token of each sample, fp64, shape ``[N]``. Samples without a target are left out.
         tokens: Their target tokens, fp64, shape ``[N]``.
-        weights: The weights they had in the loss, after normalisation, fp64, shape ``[N]``.
+        weights: The weights they had in the loss, after normalisation, fp64, shape ``[N]``; 1 where the loss was the
+            plain one.
     """
 
     step: int

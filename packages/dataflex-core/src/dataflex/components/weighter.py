@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from dataflex.components.context import RunContext, logger
 from dataflex.components.old_weighter import OldWeighterMethods
 from dataflex.components.stateful import Stateful
-from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["WeightContext", "WeightedStep", "Weighter", "logger"]
+__all__ = ["StepLosses", "WeightContext", "WeightedStep", "Weighter", "logger"]
 
 
 class Weighter(OldWeighterMethods, Stateful):
@@ -27,7 +27,11 @@ class Weighter(OldWeighterMethods, Stateful):
     Attributes:
         params: Its parameters; ``None`` for a class that has a constructor of its own.
         context: The run, likewise.
-        window: Samples that the normaliser of the weights looks back on, in whole optimizer steps.
+        window: Samples that the normaliser of the weights looks back on, in whole optimizer steps. While it holds fewer
+            than 64 of them (or than ``window``, if that is less), weights are computed but the loss is the plain one.
+        statistics: ``"window"``; or ``"batch"``, if the weights depend on all samples of the optimizer step they are
+            for: :meth:`on_losses` is told of them first, the normaliser is the mean weight of that very step, and
+            weights act from the first step on. With accumulation, each step costs forward passes without gradient.
         chunk_tokens: Target tokens whose logits are held in fp32 at one time; ``None`` for the framework's default.
         watches_warmup: Whether :meth:`on_step` is called in the warm-up, too, where all weights are 1.
     """
@@ -35,6 +39,7 @@ class Weighter(OldWeighterMethods, Stateful):
     params: Any = None
     context: RunContext | None = None
     window: int = 256
+    statistics: str = "window"
     chunk_tokens: int | None = None
     watches_warmup: bool = False
 
@@ -46,9 +51,9 @@ class Weighter(OldWeighterMethods, Stateful):
         """Weigh the samples of one micro-batch of this rank.
 
         Called past the warm-up, for each micro-batch with a target token. Weights are relative: the framework divides
-        them by their token-weighted mean over the latest steps. For results that do not depend on batch size,
-        accumulation and ranks, the weight of a sample must not depend on the others in ``losses_B``: statistics
-        belong into :meth:`on_step`.
+        them by their token-weighted mean over the latest steps (or over this one, under ``statistics: batch``). For
+        results that do not depend on batch size, accumulation and ranks, the weight of a sample must not depend on the
+        others in ``losses_B``: statistics belong into :meth:`on_step`, or into :meth:`on_losses`.
 
         Args:
             losses_B: Mean loss per target token of each sample, detached, fp32, shape ``[B]``. A packed row has one
@@ -59,6 +64,9 @@ class Weighter(OldWeighterMethods, Stateful):
             Weights, shape ``[B]``: finite and not negative. A gradient they may carry is not followed.
         """
         raise NotImplementedError(f"{type(self).__name__} must define weights()")
+
+    def on_losses(self, losses: StepLosses) -> None:
+        """See all samples of a step before any is weighed, on every rank. Only called under ``statistics: batch``."""
 
     def on_step(self, stats: WeightedStep) -> None:
         """Observe an optimizer step, on every rank: past the warm-up, unless :attr:`watches_warmup` is set."""

@@ -9,6 +9,7 @@ number of ranks: two ranks compute exactly what one computes.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -100,7 +101,9 @@ class ScoringLoader:
         wanted = rows.tolist()
         with naming_unreadable(self.dataset, wanted):
             features = fetch(wanted) if fetch is not None else [self.dataset[row] for row in wanted]
-        batch = dict(self.collator([dict(feature) for feature in features]))  # copies: collators pop keys
+        # Copies: collators pop keys. Of their own class: a row may know how it is collated.
+        copies = [copy(feature) if isinstance(feature, dict) else dict(feature) for feature in features]
+        batch = dict(self.collator(copies))
         if self.device is None:
             return batch
         from accelerate.utils import send_to_device

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from dataflex.math.losses import SampleLosses
+from dataflex.math.losses import IGNORE_INDEX, SampleLosses
 
 _MASKED_OUT = -1.0  # an additive attention mask is 0 where a token is seen and hugely negative where it is not
 
@@ -25,8 +25,8 @@ def segment_ids(inputs: Mapping[str, Any]) -> torch.Tensor | None:
         inputs: The batch as the model gets it.
 
     Returns:
-        Ids from 0 that never fall within a row, int64, shape [B, T]; padding shares an id with a neighbour or has one
-        of its own. ``None`` where no row holds more than one sample, or nothing tells.
+        Ids from 0 that never fall within a row, int64, shape [B, T]; padding shares the id of what it follows or leads
+        to. ``None`` where no row holds more than one sample, or nothing tells.
     """
     starts = _starts(inputs)
     if starts is None or not bool(starts.any()):
@@ -58,18 +58,51 @@ def unit_losses(losses_BT: torch.Tensor, mask_BT: torch.Tensor, segments_BT: tor
 
 
 def _starts(inputs: Mapping[str, Any]) -> torch.Tensor | None:
-    """Where a token begins another sample than the one before it, bool, shape [B, T]; ``None`` if nothing tells."""
+    """Where a token begins another sample than the one before it, bool, shape [B, T]; ``None`` if nothing tells.
+
+    Padding begins nothing, before, between or after samples.
+    """
     mask, positions = inputs.get("attention_mask"), inputs.get("position_ids")
     if isinstance(mask, torch.Tensor) and mask.ndim == 2 and bool((mask > 1).any()):
-        return _first_false(mask[:, 1:] != mask[:, :-1])
+        return _between_samples(mask[:, 1:] != mask[:, :-1], mask != 0)
     if isinstance(mask, torch.Tensor) and mask.ndim == 4:
-        before = torch.diagonal(mask[:, 0], offset=-1, dim1=1, dim2=2)  # whether token t + 1 sees token t
-        return _first_false(~before if before.dtype == torch.bool else before < _MASKED_OUT)
+        before, itself = (_seen(torch.diagonal(mask[:, 0], offset=back, dim1=1, dim2=2)) for back in (-1, 0))
+        return _between_samples(~before, itself)  # whether token t + 1 sees token t; padding does not see itself
     if isinstance(positions, torch.Tensor) and positions.ndim == 3:  # one plane per axis of multimodal rotary positions
         positions = positions[0]
     if isinstance(positions, torch.Tensor) and positions.ndim == 2:
-        return _first_false((positions[:, 1:] == 0) & (positions[:, :-1] != 0))
+        real = _not_padding(positions, mask, inputs.get("labels"))
+        return _between_samples((positions[:, 1:] == 0) & ((positions[:, :-1] != 0) | ~real[:, :-1]), real)
     return None
+
+
+def _seen(diagonal_BT: torch.Tensor) -> torch.Tensor:
+    return diagonal_BT if diagonal_BT.dtype == torch.bool else diagonal_BT >= _MASKED_OUT
+
+
+def _between_samples(changes_BT: torch.Tensor, real_BT: torch.Tensor) -> torch.Tensor:
+    """Changes from one sample to the next: at the first token of a sample, if another came before it in the row.
+
+    Args:
+        changes_BT: Where a token does not go on with the one before, shape [B, T-1].
+        real_BT: Where a token is no padding, shape [B, T].
+    """
+    later_BT = real_BT.long().cumsum(dim=1)[:, :-1] > 0
+    return _first_false(changes_BT & real_BT[:, 1:] & later_BT)
+
+
+def _not_padding(positions_BT: torch.Tensor, mask: Any, labels: Any) -> torch.Tensor:
+    """Where a token is no padding. Without a mask, zeros that end a row count as such: not learnt, or several."""
+    if isinstance(mask, torch.Tensor) and mask.shape == positions_BT.shape:
+        return mask.to(positions_BT.device) != 0
+    last_BT = (positions_BT != 0).long().flip(1).cumsum(dim=1).flip(1) == 0  # the run of zeros that ends the row
+    last_BT &= (positions_BT != 0).any(
+        dim=1, keepdim=True
+    )  # a row of zeros holds samples of one token, or tells nothing
+    if isinstance(labels, torch.Tensor) and labels.shape == positions_BT.shape:
+        learnt_BT = (labels.to(positions_BT.device) != IGNORE_INDEX) & last_BT
+        return ~(last_BT & ~learnt_BT.any(dim=1, keepdim=True))
+    return ~(last_BT & (last_BT.sum(dim=1, keepdim=True) > 1))
 
 
 def _first_false(starts: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,6 @@ from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
 from dataflex.config.plan import PreparedRun
 from dataflex.data.fingerprint import fingerprint
-from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import leave_group
 from dataflex.errors import ConfigError
 from dataflex.offline.folder import ScoreFolder
@@ -100,7 +99,8 @@ class ScoringJob:
                 f"--out {self.folder.path} holds scores of another pool: the data has changed since. Name another "
                 "folder, or delete this one."
             )
-        raise Scored(read_scores(self.folder.scores), summary["metrics"], summary["seconds"])
+        scores, tokens = read_scores(self.folder.scores)
+        raise Scored(scores, summary["metrics"], summary["seconds"], tokens)
 
     def _write(self, scored: Scored) -> None:
         result = self._result(scored)
@@ -128,4 +128,4 @@ class ScoringJob:
         else:  # packed rows of a single data set are still its own
             names = self.tracer.names
             domains = np.full(size, 0 if len(names) == 1 else -1, np.int64)
-        return PoolScores(scored.scores, trained_tokens(self._pool), names, domains)
+        return PoolScores(scored.scores, scored.tokens, names, domains)

@@ -71,11 +71,12 @@ class PoolScores:
         }
 
 
-def read_scores(path: Path) -> npt.NDArray[np.float64]:
-    """The scores that :meth:`PoolScores.write` wrote, shape ``[pool]``."""
+def read_scores(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """The scores and the trained tokens that :meth:`PoolScores.write` wrote, each of shape ``[pool]``."""
     from pyarrow import parquet
 
-    return np.asarray(parquet.read_table(path, columns=["score"])["score"].to_numpy(), np.float64)
+    table = parquet.read_table(path, columns=["score", "tokens"])
+    return np.asarray(table["score"].to_numpy(), np.float64), np.asarray(table["tokens"].to_numpy(), np.int64)
 
 
 def write_summary(

@@ -39,10 +39,7 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
 
     A batch that is padded on the left gets position ids that count from each row's first token, as for the row alone.
     """
-    inputs = {name: value for name, value in batch.items() if name != "labels"}
-    accepted = _arguments(model)
-    if "use_cache" in accepted:
-        inputs["use_cache"] = False
+    inputs, accepted = without_labels(model, batch), _arguments(model)
     mask = inputs.get("attention_mask")
     if (
         "position_ids" in accepted
@@ -52,6 +49,14 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
         and bool(mask[:, 0].eq(0).any())
     ):
         inputs["position_ids"] = (mask.ne(0).long().cumsum(dim=-1) - 1).clamp(min=0)
+    return inputs
+
+
+def without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch without labels and, where the model could keep a cache of keys and values, without that."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    if "use_cache" in _arguments(model):
+        inputs["use_cache"] = False
     return inputs
 
 

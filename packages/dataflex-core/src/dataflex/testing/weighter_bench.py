@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from dataflex.components.build import call_by_name
-from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.rng import rng_scope
 from dataflex.scoring.inputs import model_inputs
@@ -25,7 +25,7 @@ from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.trainers.weight import overrides_weights
-from dataflex.trainers.weight_seam import valid_weights
+from dataflex.trainers.weight_seam import sees_whole_steps, valid_weights
 
 SAMPLES = 6
 ACCUMULATED = 2
@@ -96,6 +96,8 @@ class WeighterBench(Bench):
             if overrides_weights(component) and hasattr(component, "on_step"):
                 component.on_step(_observed(before + 1))
         if overrides_weights(component):
+            if sees_whole_steps(component) and hasattr(component, "on_losses"):
+                component.on_losses(_whole_step(step, batch))
             context = WeightContext(
                 step=step, tokens_B=batch.tokens_B, model=self.trainee.model, inputs=dict(batch.inputs)
             )
@@ -186,6 +188,12 @@ class WeighterBench(Bench):
     def validate(self, answer: Any, samples: int = SAMPLES) -> None:
         """Type, shape and values, as the Weight Trainer checks them."""
         valid_weights(answer, torch.zeros(samples))
+
+
+def _whole_step(step: int, batch: MicroBatch) -> StepLosses:
+    """The micro-batch as a step of its own."""
+    losses, tokens = (values_B.double().cpu().numpy() for values_B in (batch.losses_B, batch.tokens_B))
+    return StepLosses(step=step, losses=losses, tokens=tokens)
 
 
 def _observed(step: int) -> WeightedStep:

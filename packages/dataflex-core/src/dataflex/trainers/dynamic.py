@@ -41,6 +41,7 @@ from dataflex.trainers.resuming import prepare_callbacks
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
+from dataflex.trainers.token_counts import Counting
 from dataflex.trainers.watchers import Logs, StepEnds
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
@@ -72,11 +73,12 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
+        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.session.count_tokens(self, _counting(checkpoint))
         self.engine = self._make_engine()
         self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
         state.check_component(state_dict(self.component))  # now, not at the first checkpoint
-        checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         self.changes = Changes()
         self.remove_callback(ResumedState)  # of an earlier train()
         if checkpoint is not None:
@@ -165,11 +167,13 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         return self.loss_seam.compute_loss(compute, model, inputs, *args, **kwargs)
 
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
-        """The micro-batches of an optimizer step; the domains' weights in its loss depend on all of them."""
+        """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         with foreign():
             batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
+        elif isinstance(self.loss_seam, WeightSeam):
+            self.loss_seam.begin_step(batches)
         return batches, count
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -185,6 +189,11 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
         return super()._get_train_sampler()  # type: ignore[misc, no-any-return]
+
+    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+        """The loader of the Trainer as it would be without a component."""
+        with foreign():
+            return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
@@ -253,6 +262,13 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
                 logger.warning("%s", told)
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
+
+
+def _counting(checkpoint: Path | None) -> Counting | None:
+    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns."""
+    if checkpoint is None:
+        return None
+    return Counting(state.load(checkpoint).engine.planner.get("counting", Counting.COLUMNS))
 
 
 def dynamic(base: type, session: Session) -> type:

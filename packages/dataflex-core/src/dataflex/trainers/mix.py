@@ -46,9 +46,9 @@ class MixPlanner(ComponentPlanner):
         domains = mixture.domains
         self.view = MixtureView(domains.names, domains.sizes, mixture.proportions, tokens=domains.tokens)
         known = {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
-        component = session.component(MixContext(**known, mixture=self.view, evaluator=self._evaluate))
-        self.context = context
-        super().__init__(trainer, session, schedule, component)
+        seen = MixContext(**known, mixture=self.view, evaluator=self._evaluate, row_tokens=domains.lengths)
+        component = session.component(seen)
+        super().__init__(trainer, session, schedule, context, component)
         self.domains = domains.names
         self._settings = session.mixture_settings()
         self._drawn_from = 0  # optimizer step at which the current plan begins
@@ -136,6 +136,7 @@ class MixPlanner(ComponentPlanner):
         losses = self.view.losses
         return {
             "settings": self._settings,
+            "counting": self.session.counting.value,
             "sampler": dataclasses.asdict(self.sampler.state()),
             "drawn_from": self._drawn_from,
             "before": dataclasses.asdict(self._before),

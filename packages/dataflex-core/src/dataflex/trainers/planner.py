@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.build import call_by_name
+from dataflex.components.context import RunContext
 from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_all_ranks, first_failure
 from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.schedule import Schedule
@@ -51,6 +52,7 @@ class ComponentPlanner(abc.ABC):
         trainer: The ``transformers.Trainer``.
         session: The run.
         schedule: Its stages.
+        context: What a component may see of the run.
         component: The selector or mixer.
 
     Attributes:
@@ -63,8 +65,9 @@ class ComponentPlanner(abc.ABC):
     epoch_samples: int | None = None
     loss_seam: LossSeam | None = None
 
-    def __init__(self, trainer: Any, session: Session, schedule: Schedule, component: Any) -> None:
-        self.trainer, self.session, self.schedule, self.component = trainer, session, schedule, component
+    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext, component: Any) -> None:
+        self.trainer, self.session, self.schedule = trainer, session, schedule
+        self.context, self.component = context, component
         self._asked_seconds = 0.0
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -168,8 +171,8 @@ class ComponentPlanner(abc.ABC):
             "scheduler_state": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler is not None else None,
             "current_update_times": stage,
             "update_times": len(self.schedule.boundaries),
-            "dataset": trainer.train_dataset,
-            "data_collator": trainer.data_collator,
+            "dataset": self.context.dataset,
+            "data_collator": self.context.data_collator,
             "tokenizer": getattr(trainer, "processing_class", None),
         }
 

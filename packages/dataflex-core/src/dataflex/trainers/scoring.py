@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from dataflex import state
 from dataflex.data.ticket_loader import ticket_loader
+from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.failures.foreign import foreign
 from dataflex.rng import key_seed, rng_scope
@@ -23,6 +24,7 @@ from dataflex.trainers import run_keys
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, refuse_data_parallel, run_context
+from dataflex.trainers.token_counts import count_tokens
 
 logger = logging.getLogger("dataflex")
 
@@ -34,13 +36,18 @@ class Scored(Exception):
         scores: Score of every row, fp64, shape ``[pool]``, NaN where a row was not scored; the same on every rank.
         metrics: Numbers that the component reports with them.
         seconds: Wall-clock seconds inside the component.
+        tokens: Trained tokens of every row, shape ``[pool]``.
     """
 
     def __init__(
-        self, scores: npt.NDArray[np.float64], metrics: Mapping[str, float | list[float]], seconds: float
+        self,
+        scores: npt.NDArray[np.float64],
+        metrics: Mapping[str, float | list[float]],
+        seconds: float,
+        tokens: npt.NDArray[np.int64],
     ) -> None:
         super().__init__("the pool has been scored")
-        self.scores, self.metrics, self.seconds = scores, metrics, seconds
+        self.scores, self.metrics, self.seconds, self.tokens = scores, metrics, seconds, tokens
 
 
 @dataclass
@@ -93,10 +100,15 @@ class ScoringMixin(CheckedLoads):
             self._score, pool_size=len(self.train_dataset), batch_size=1, tickets_per_epoch=accumulation
         )
 
+    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+        """The loader of the Trainer as it would be if it trained."""
+        return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+
     def keep_progress(self) -> None:
         """There is none that a checkpoint could keep."""
 
     def _score(self: Any, ticket: int) -> Any:
+        tokens = self._tokens()
         step, began = int(self.state.global_step), time.perf_counter()
         with rng_scope(key_seed(self.args.seed, "plan", step), devices=True):
             outcome = self._planner.outcome(self._stage, step, 1)
@@ -104,7 +116,12 @@ class ScoringMixin(CheckedLoads):
             raise ComponentError(
                 f"{self.session.title} gives no scores: its select() returned rows without Selection.scores."
             )
-        raise Scored(outcome.scores, outcome.metrics, time.perf_counter() - began)
+        raise Scored(outcome.scores, outcome.metrics, time.perf_counter() - began, tokens)
+
+    def _tokens(self: Any) -> npt.NDArray[np.int64]:
+        """Trained tokens of each row. Called on every rank."""
+        columns, workers = trained_tokens(self.train_dataset), int(self.args.dataloader_num_workers)
+        return count_tokens(self._planner.context, columns, (len(columns),), workers=workers).counts
 
     def _restore_component(self: Any, checkpoint: str | None) -> int:
         """Give the component its state, if the checkpoint is of a run with it.

@@ -27,7 +27,7 @@ class SelectPlanner(ComponentPlanner):
     """
 
     def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext) -> None:
-        super().__init__(trainer, session, schedule, session.component(context))
+        super().__init__(trainer, session, schedule, context, session.component(context))
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""

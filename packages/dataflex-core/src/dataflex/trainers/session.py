@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from dataflex.data.domains import Domains
 from dataflex.data.origins import Origins
 from dataflex.data.proportions import check_proportions
 from dataflex.data.stock_order import epoch_samples
+from dataflex.data.trained_tokens import trained_tokens
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
 from dataflex.run_record import hide_secrets
@@ -28,8 +29,10 @@ from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import going_on
+from dataflex.trainers.batches import handed_out
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.run_keys import Arguments
+from dataflex.trainers.token_counts import Counting, count_tokens
 
 logger = logging.getLogger("dataflex")
 
@@ -43,12 +46,14 @@ class Session:
         domains: The domains of a mix run's pool, set by the front end as soon as the pool is loaded.
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
         arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
+        counting: Where the tokens of ``domains`` come from.
     """
 
     run: PreparedRun
     domains: Domains | None = None
     origins: Origins | None = None
     arguments: Arguments | None = None
+    counting: Counting = Counting.COLUMNS
 
     @property
     def sources(self) -> Domains | Origins | None:
@@ -117,6 +122,31 @@ class Session:
         settings = self.run.mixture
         if settings is not None and settings.rule is Rule.MIXTURE:
             check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
+
+    def count_tokens(self, trainer: Any, began_with: Counting | None) -> None:
+        """Count the tokens of a mix run's rows as its collator makes them. Called on every rank, before the planner.
+
+        Args:
+            trainer: The ``transformers.Trainer``.
+            began_with: What a resumed run counted by when it began; ``None`` for a new one.
+
+        Raises:
+            ComponentError: naming a row that cannot be read or collated.
+        """
+        domains = self.domains
+        if self.run.mixture is None or domains is None:
+            return
+        if self.counting is not Counting.COLUMNS:  # of an earlier train()
+            domains = replace(domains, lengths=trained_tokens(trainer.train_dataset))
+        context = run_context(trainer, self, self.global_batch(trainer.args))
+        counted = count_tokens(
+            context,
+            domains.lengths,
+            domains.sizes,
+            workers=int(trainer.args.dataloader_num_workers),
+            began_with=began_with,
+        )
+        self.domains, self.counting = replace(domains, lengths=counted.counts), counted.counting
 
     def open_mixture(self, samples: int, seed: int) -> Mixture:
         """Set up the sampling of a mix run.
@@ -305,20 +335,19 @@ def refuse_data_parallel(args: Any) -> None:
 
 def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
     """Collect what a component may see of a Trainer."""
-    plan = session.run.plan
-    evals = trainer.eval_dataset
-    named = evals if isinstance(evals, dict) else ({"eval": evals} if evals is not None else {})
+    plan, handed = session.run.plan, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
+    cache_dir = session.run.bound.run_values.get("cache_dir", output_dir / "cache" / plan.component.name)
     return RunContext(
-        dataset=trainer.train_dataset,
-        data_collator=trainer.data_collator,
+        dataset=handed.dataset,
+        data_collator=handed.collator,
         accelerator=trainer.accelerator,
         output_dir=output_dir,
-        cache_dir=output_dir / "cache" / plan.component.name,
+        cache_dir=Path(cache_dir),
         seed=int(trainer.args.seed),
         global_batch=global_batch,
         stage=plan.stage,
-        eval_datasets=named,
+        eval_datasets=handed.eval_datasets,
         tokenizer=getattr(trainer, "processing_class", None),
         vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
         optimizer=lambda: trainer.optimizer,

@@ -14,7 +14,6 @@ import torch
 
 from dataflex.components.build import call_by_name
 from dataflex.components.context import RunContext
-from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.data.stock_order import StockOrder
 from dataflex.errors import ComponentError, ConfigError, reason
@@ -23,9 +22,12 @@ from dataflex.math.window import StepWindow
 from dataflex.schedule import Schedule
 from dataflex.trainers.session import Session
 from dataflex.trainers.weight_log import WeightLog
-from dataflex.trainers.weight_seam import WeightSeam
+from dataflex.trainers.weight_seam import TakenStep, WeightSeam
 
 logger = logging.getLogger("dataflex")
+
+LEAST_SAMPLES = 64
+"""Samples with targets that the window must hold before weights act: the mean of a handful swings the step size."""
 
 
 class WeightPlanner:
@@ -62,15 +64,18 @@ class WeightPlanner:
         self._global_batch = context.global_batch
         self._epoch_steps = math.ceil(samples / context.global_batch)
         self.log = WeightLog()
-        self._native = overrides_weights(self.component)
+        self._native, self._total = overrides_weights(self.component), schedule.total
         self._title, self._idle_said = session.title, False
         _check(self.component, session.title, native=self._native)
         self._window = StepWindow(_window(self.component), columns=2)
+        self._needed = min(LEAST_SAMPLES, self._window.samples)
         self.loss_seam: WeightSeam | None = None
         if self.own_step is None:
             self.loss_seam = WeightSeam(
                 trainer, self.component, native=self._native, warmup=self.warmup, title=session.title
             )
+            self._normalise(self.loss_seam)
+            self.loss_seam.announce = self._say_when
 
     @property
     def own_step(self) -> Callable[..., Any] | None:
@@ -112,27 +117,65 @@ class WeightPlanner:
             step: Optimizer steps done.
         """
         seam = self.loss_seam
-        stats = seam.take() if seam is not None else None
-        if seam is None or stats is None:
+        taken = seam.take() if seam is not None else None
+        if seam is None or taken is None:
             return
         if step > self.warmup:
-            self._count(stats, seam)
+            self._count(taken, seam)
         if self._native and hasattr(self.component, "on_step"):
             try:
-                self.component.on_step(stats)
+                self.component.on_step(taken.stats)
             except Exception as error:
                 raise ComponentError(f"{self._title} failed in on_step() after step {step}: {reason(error)}") from error
 
-    def _count(self, stats: WeightedStep, seam: WeightSeam) -> None:
+    def _count(self, taken: TakenStep, seam: WeightSeam) -> None:
         """Let a weighted step into the log and the normaliser."""
-        self.log.add(stats)
-        self._say_idle(stats)
-        if self._native:
-            self._window.add_step(np.stack([stats.weights * seam.normaliser, stats.tokens], axis=1))
-            seam.normaliser = self._mean_weight()
+        self.log.add(taken.stats)
+        self._say_idle(taken)
+        if not self._native or seam.whole_steps:
+            return
+        self._window.add_step(np.stack([taken.asked, taken.stats.tokens], axis=1))
+        acted = seam.acts
+        self._normalise(seam)
+        if seam.acts and not acted and self._trainer.is_world_process_zero():
+            logger.info(
+                "%s: the weights act from step %d on; their window holds %d samples.",
+                *(self._title, taken.stats.step + 1, len(self._window)),
+            )
 
-    def _say_idle(self, stats: WeightedStep) -> None:
-        if self._idle_said or not len(stats.weights) or stats.weights.any():
+    def _normalise(self, seam: WeightSeam) -> None:
+        """Set what the weights of the next step are divided by, and whether they act, from the window."""
+        if self._native and not seam.whole_steps:
+            weights, tokens = self._window.values.T
+            seam.normaliser, seam.acts = token_mean_weight(weights, tokens), len(self._window) >= self._needed
+
+    def _say_when(self) -> None:
+        """Say before the first step that weighted steps fill the window first; and if they never will."""
+        if self.loss_seam is None or self.loss_seam.acts or not self._trainer.is_world_process_zero():
+            return
+        missing, begins = self._needed - len(self._window), max(self.warmup, int(self._trainer.state.global_step))
+        steps = math.ceil(missing / self._global_batch)
+        logger.info(
+            "%s: until its window holds %d samples with targets, weights are computed and the loss is the plain one: "
+            "%d steps past step %d, if each row is one sample.",
+            *(self._title, self._needed, steps, begins),
+        )
+        if begins + steps >= self._total:
+            logger.warning(
+                "%s: the run ends after %d steps, so its weights will not act, unless rows are packed. %s",
+                *(self._title, self._total, self._advice()),
+            )
+
+    def _advice(self) -> str:
+        steps = self.warmup + math.ceil(self._needed / self._global_batch)
+        return (
+            f"Train more than {steps} steps, lower warmup_step, or lower the weighter's window "
+            f"(component_params.window, if it has it) below {self._needed}."
+        )
+
+    def _say_idle(self, taken: TakenStep) -> None:
+        stats = taken.stats
+        if self._idle_said or not len(taken.asked) or taken.asked.any():
             return
         self._idle_said = True
         logger.warning(
@@ -161,10 +204,16 @@ class WeightPlanner:
         self._window.load_state_dict(state["window"])
         self.log.load_state_dict(state["log"])
         if self.loss_seam is not None:
-            self.loss_seam.normaliser = self._mean_weight()
+            self._normalise(self.loss_seam)
 
     def finish(self, step: int) -> None:
-        """Nothing is left to do after the last step."""
+        """Say so if the weights never acted."""
+        if self.loss_seam is not None and not self.loss_seam.acts and self._trainer.is_world_process_zero():
+            logger.warning(
+                "%s: its window holds %d samples with targets after step %d, fewer than %d, so the weights never acted "
+                "and the loss was the plain one throughout. %s",
+                *(self._title, len(self._window), step, self._needed, self._advice()),
+            )
 
     def log_values(self) -> dict[str, float]:
         """What the weights of the steps since the last log were."""
@@ -174,10 +223,6 @@ class WeightPlanner:
         """The weights of those steps."""
         counts = self.log.take_histogram()
         return {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts} if counts else {}
-
-    def _mean_weight(self) -> float:
-        weights, tokens = self._window.values.T
-        return token_mean_weight(weights, tokens)
 
 
 def overrides_weights(component: Any) -> bool:

@@ -5,6 +5,9 @@
                                                token losses ── per sample ── weights ── sum w/c S / N
                   <── stock code: scales for ranks and accumulation, as for any loss function
 
+Under ``statistics: batch`` the samples of the whole step are gathered before any is weighed
+(:mod:`dataflex.trainers.step_samples`).
+
 ``compute_loss_func`` is set for the time of one ``compute_loss`` only: the rest of the Trainer asks whether there is
 one and would count and scale differently. Warm-up steps and evaluation go through stock code.
 """
@@ -14,14 +17,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from dataflex.components.weight_context import WeightContext, WeightedStep
+from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.errors import ComponentError, OneRankError, reason
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
@@ -29,10 +33,25 @@ from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.loss_seam import loss_function
 from dataflex.trainers.planner import what_is_kept
 from dataflex.trainers.router_loss import with_router_loss
+from dataflex.trainers.step_samples import AheadOfStep, gathered_table, weigh_step
 
 logger = logging.getLogger("dataflex")
 
-_PADDING = -1.0  # no sample has so many target tokens
+BATCH = "batch"
+"""The value of a weighter's ``statistics`` under which it sees all samples of a step before it weighs them."""
+
+
+@dataclass(frozen=True, eq=False)
+class TakenStep:
+    """A step that has ended.
+
+    Attributes:
+        stats: What the component is told of it.
+        asked: The weights the component gave, before they were normalised, fp64, shape ``[N]``.
+    """
+
+    stats: WeightedStep
+    asked: npt.NDArray[np.float64]
 
 
 class WeightSeam:
@@ -44,12 +63,21 @@ class WeightSeam:
         native: Whether it is ``weights``.
         warmup: Optimizer steps before it acts.
         title: The component, for messages.
+
+    Attributes:
+        normaliser: Mean weight that those of the current step are divided by.
+        acts: Whether the weights of the current step count in its loss; if not, they are computed and the loss is the
+            plain one.
+        announce: Called once, before the first step.
     """
 
     def __init__(self, trainer: Any, component: Any, *, native: bool, warmup: int, title: str) -> None:
         self._trainer, self._component, self._native = trainer, component, native
         self._warmup, self._title = warmup, title
-        self.normaliser = 1.0  # of the current step
+        self.normaliser, self.acts = 1.0, True
+        self.announce: Callable[[], None] | None = None
+        whole = native and sees_whole_steps(component)
+        self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
         self._watching = self._probed = False
         self._watches_warmup = native and bool(getattr(component, "watches_warmup", False))
         self._units_said: set[bool] = set()
@@ -59,6 +87,19 @@ class WeightSeam:
     def watching(self) -> bool:
         """Whether a training step is under way."""
         return self._watching
+
+    @property
+    def whole_steps(self) -> bool:
+        """Whether the weights depend on all samples of the step they are for."""
+        return self._ahead is not None
+
+    def begin_step(self, batches: Sequence[Mapping[str, Any]]) -> None:
+        """Take this rank's micro-batches of the next step, before its first forward. Called on every rank."""
+        if self.announce is not None:
+            self.announce()
+            self.announce = None
+        if self._ahead is not None:
+            self._ahead.begin(batches)
 
     @contextlib.contextmanager
     def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
@@ -74,11 +115,13 @@ class WeightSeam:
         trainer = self._trainer
         if trainer.state.global_step < self._warmup:
             return self._plain(stock, model, inputs, *args, **kwargs)
+        if self._ahead is not None and self._ahead.looks_ahead:
+            self._weigh_step(self._ahead.look_ahead(model, trainer._prepare_inputs), model)
         weighted = functools.partial(self._weighted, model, dict(inputs))  # stock code pops the labels
         with loss_function(trainer, weighted):
             return stock(model, inputs, *args, **kwargs)
 
-    def take(self) -> WeightedStep | None:
+    def take(self) -> TakenStep | None:
         """The step's samples over all ranks; begins the next step. Called on every rank.
 
         Returns:
@@ -88,14 +131,11 @@ class WeightSeam:
         step = int(self._trainer.state.global_step)
         if step <= self._warmup and not self._watches_warmup:
             return None
-        accelerator = self._trainer.accelerator
-        dtype = torch.float32 if accelerator.device.type == "mps" else torch.float64
-        parts_3U = [torch.zeros(3, 0, dtype=dtype, device=accelerator.device), *self._parts_3U]
-        local_3U = torch.cat([part.to(dtype) for part in parts_3U], dim=1)
+        losses, tokens, asked = gathered_table(self._parts_3U, 3, self._trainer.accelerator)
         self._parts_3U = []
-        losses, tokens, weights = _of_all_ranks(local_3U, accelerator).cpu().double().numpy()
-        normaliser = self.normaliser if step > self._warmup else 1.0
-        return WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights / normaliser)
+        plain = step <= self._warmup or not self.acts
+        weights = np.ones_like(asked) if plain else asked / self.normaliser
+        return TakenStep(WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights), asked)
 
     def _plain(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; the first outputs are looked at, so that a model without logits is found at once."""
@@ -110,6 +150,10 @@ class WeightSeam:
                 units = self._units(logits_BTV, batch["labels"], batch)
             self._parts_3U.append(torch.stack([units.means, units.counts_B, torch.ones_like(units.means)]))
         return (loss, outputs) if kwargs.get("return_outputs") else loss
+
+    def _sample_losses(self, model: Any, outputs: Any, inputs: Mapping[str, Any]) -> SampleLosses:
+        labels_BT = _require_labels(inputs.get("labels"))
+        return self._units(output_logits(outputs, labels_BT, model), labels_BT, inputs)
 
     def _units(self, logits_BTV: torch.Tensor, labels_BT: torch.Tensor, inputs: Mapping[str, Any]) -> SampleLosses:
         """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only."""
@@ -138,6 +182,8 @@ class WeightSeam:
         units = self._units(logits_BTV, labels_BT, inputs)
         tokens = units.counts_B.sum()
         target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        if self._ahead is not None and self._ahead.due:
+            self._weigh_step([(units, inputs)], model)
         if not len(units.sums_B):
             loss = units.sums_B.sum()  # 0, but in the graph, so that backward finds it
         elif self._native:
@@ -149,12 +195,38 @@ class WeightSeam:
     def _weigh(
         self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
     ) -> torch.Tensor:
+        weights_U = self._ask(units, model, inputs) if self._ahead is None else self._ahead.take()
+        self._parts_3U.append(torch.stack([units.means.detach(), units.counts_B, weights_U]))
+        if not self.acts:
+            return weighted_loss(units.sums_B, torch.ones_like(weights_U), 1.0, target_tokens)
+        return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
+
+    def _ask(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+        """Weights of a micro-batch that has samples."""
         losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
         context = WeightContext(step=step, tokens_B=units.counts_B, model=model, inputs=inputs)
+        normaliser = self.normaliser if self.acts and self._ahead is None else 1.0
         with self._named_failures(step):
-            weights_U = valid_weights(self._component.weights(losses_U, context), losses_U, self.normaliser)
-        self._parts_3U.append(torch.stack([losses_U, units.counts_B, weights_U]))
-        return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
+            return valid_weights(self._component.weights(losses_U, context), losses_U, normaliser)
+
+    def _weigh_step(self, parts: Sequence[tuple[SampleLosses, Mapping[str, Any]]], model: Any) -> None:
+        """Weigh all samples of a step. Called on every rank, once a step."""
+        assert self._ahead is not None
+        step = int(self._trainer.state.global_step)
+        weighed = weigh_step(
+            parts,
+            lambda units, inputs: self._ask(units, model, inputs),
+            self._tell,
+            step=step,
+            accelerator=self._trainer.accelerator,
+        )
+        self.normaliser = weighed.normaliser
+        self._ahead.keep(weighed)
+
+    def _tell(self, losses: StepLosses) -> None:
+        with self._named_failures(losses.step):
+            if hasattr(self._component, "on_losses"):
+                self._component.on_losses(losses)
 
     def _reduce(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         losses_U, step = units.means, int(self._trainer.state.global_step)
@@ -190,14 +262,10 @@ class WeightSeam:
         logger.info("from step %d on: one weight for %s.", self._trainer.state.global_step, unit)
 
 
-def _of_all_ranks(local_3U: torch.Tensor, accelerator: Any) -> torch.Tensor:
-    """Join what the ranks hold, along the samples; their numbers may differ."""
-    if accelerator.num_processes == 1:
-        return local_3U
-    padded_3U = accelerator.pad_across_processes(local_3U, dim=1, pad_index=int(_PADDING))
-    gathered: torch.Tensor = accelerator.gather(padded_3U).unflatten(0, (int(accelerator.num_processes), 3))
-    samples_3N = gathered.transpose(0, 1).flatten(1)
-    return samples_3N[:, samples_3N[1] != _PADDING]
+def sees_whole_steps(component: Any) -> bool:
+    """Whether a native weighter asks for all samples of a step before it weighs them (``statistics: batch``)."""
+    asked = getattr(component, "statistics", None)
+    return isinstance(asked, str) and asked == BATCH
 
 
 def valid_weights(answer: Any, losses_U: torch.Tensor, normaliser: float = 1.0) -> torch.Tensor:

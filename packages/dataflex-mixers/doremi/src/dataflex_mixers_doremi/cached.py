@@ -48,7 +48,8 @@ class CachedReference:
     """
 
     def __init__(self, name: str, context: RunContext, token_budget: int | None, hashes: Mapping[str, str]) -> None:
-        capacity = trained_tokens(context.dataset)
+        counted = getattr(context, "row_tokens", None)
+        capacity = trained_tokens(context.dataset) if counted is None else counted
         key = hashlib.blake2b(digest_size=12)
         for part in (hashes["pool"], hashes["reference"], _precision(context)):
             key.update(part.encode())

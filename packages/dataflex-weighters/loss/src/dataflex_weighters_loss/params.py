@@ -22,6 +22,13 @@ class Strategy(StrEnum):
     FOCAL = "focal"
 
 
+class Statistics(StrEnum):
+    """Which losses a sample's loss is compared with."""
+
+    WINDOW = "window"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True)
 class LossWeighterParams:
     """What a run file may set under ``component_params``.
@@ -38,7 +45,14 @@ class LossWeighterParams:
     t: float = param(-1.0, "tilted: weight exp(t * loss); below 0 trims noise, above 0 chases the worst losses.")
     quantile: float = param(0.7, "cvar keeps the losses from this quantile of the window on, trim those up to it.")
     gamma: float = param(2.0, "focal: weight (1 - exp(-loss))^gamma.")
-    window: int = param(256, "Samples that the statistics look back on, in whole optimizer steps over all ranks.")
+    statistics: Statistics = param(
+        Statistics.WINDOW,
+        "window: losses are compared with those of earlier steps; batch: with all those of their own optimizer step, "
+        "over all ranks and micro-batches, as in the paper (with accumulation: one more forward a micro-batch).",
+    )
+    window: int = param(
+        256, "Samples that statistics and normaliser look back on, in whole optimizer steps over all ranks."
+    )
     chunk_tokens: int = param(1024, "Target tokens whose logits are held in fp32 at one time.")
 
     def __post_init__(self) -> None:

@@ -15,6 +15,7 @@ from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.testing.weighter_bench import ACCUMULATED, SAMPLES, MicroBatch, Trained, WeighterBench
 from dataflex.trainers.weight import has_own_step, overrides_weights
+from dataflex.trainers.weight_seam import sees_whole_steps
 
 _GRADIENT_TOLERANCE = 1e-3  # relative: another order of adding up is no fault
 
@@ -116,11 +117,14 @@ def order_of_samples_is_irrelevant(bench: Bench) -> None:
 def other_samples_are_irrelevant(bench: Bench) -> None:
     """The weight of a sample does not depend on those it shares a micro-batch with, nor then on batch size and ranks.
 
-    Mend: compare with statistics of earlier steps, gathered in ``on_step(stats)``, instead of with the micro-batch.
+    Mend: compare with statistics of earlier steps, gathered in ``on_step(stats)``, instead of with the micro-batch; or
+    with the whole step (``statistics = "batch"``, ``on_losses``).
     """
     weighter = _weighter(bench)
     if not overrides_weights(weighter.component()):
         raise NotApplicable("it reduces a whole micro-batch")
+    if sees_whole_steps(weighter.component()):
+        raise NotApplicable("statistics: batch compares the samples of a step with each other")
     weighter.repeatable()
     rows = weighter.rows()[:SAMPLES]
     together = weighter.weights(weighter.component(), weighter.micro_batch(rows))

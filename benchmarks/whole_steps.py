@@ -1,0 +1,61 @@
+"""What ``statistics: batch`` of the weighter ``loss`` costs under accumulation, where each micro-batch runs twice.
+
+The stock Trainer, the weighter with ``statistics: window`` and with ``statistics: batch`` take turns in one process.
+A figure is the ratio of the median step times to the stock ones, by the process's own CPU clock.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+
+import steps
+
+ROWS_A_STEP = 8
+
+
+def ratios(shape: str, accumulation: int, rounds: int) -> dict[str, float]:
+    """Ratios to the stock steps of 8 rows, cut into ``accumulation`` micro-batches."""
+    weighted = steps.KINDS["weighted"]
+    kinds = {
+        steps.STOCK: {},
+        "window": {**weighted, "component_params": {"window": 1}},
+        "batch": {**weighted, "component_params": {"statistics": "batch"}},
+    }
+    steps.KINDS.update(kinds)
+    times = {kind: steps.StepTimes() for kind in kinds}
+    with tempfile.TemporaryDirectory() as folder:
+        trainers = {
+            kind: steps.make(
+                kind, folder, vocabulary=259, length=steps.LENGTH, max_steps=steps.ROUND_STEPS,
+                per_device_train_batch_size=ROWS_A_STEP // accumulation, gradient_accumulation_steps=accumulation,
+                **steps.MODELS[shape],
+            )
+            for kind in kinds
+        }  # fmt: skip
+        for trainer in trainers.values():
+            trainer.train()  # warms caches; not counted
+        for kind, trainer in trainers.items():
+            trainer.add_callback(times[kind])
+        for number in range(rounds):
+            for kind in list(trainers)[:: 1 if number % 2 else -1]:
+                trainers[kind].train()
+    medians = {kind: statistics.median(found.cpu) for kind, found in times.items()}
+    return {kind: medians[kind] / medians[steps.STOCK] for kind in ("window", "batch")}
+
+
+def main() -> None:
+    """Print the ratios for accumulation 1 and more."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--shape", default="tiny", choices=steps.MODELS)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--accumulation", type=int, nargs="+", default=[1, 4])
+    given = parser.parse_args()
+    for accumulation in given.accumulation:
+        found = ratios(given.shape, accumulation, given.rounds)
+        print(f"{given.shape}, accumulation {accumulation}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
+
+
+if __name__ == "__main__":
+    main()
