@@ -5,37 +5,42 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataflex.cli.train import check_run
+from dataflex.cli.early import examine
+from dataflex.config.plan import PreparedRun
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.runs import TrainType
 
 
-def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
+def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> list[str]:
     """Check run files without loading a model or data.
 
     Args:
         run_files: YAML or JSON.
         plugin_values: The values of ``-p``.
 
+    Returns:
+        What kind of run each file was checked as, in words.
+
     Raises:
         ConfigError: with all that is wrong, one a line, each with the name of its file.
     """
     problems: list[str] = []
+    kinds: list[str] = []
     for path in run_files:
         try:
-            _check(path, plugin_values)
+            _, prepared = examine(read_run_file(path), plugin_values, starts=False)
+            kinds.append(_described(prepared))
         except DataFlexError as error:
             problems += [f"{path.name}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
+    return kinds
 
 
-def _check(path: Path, plugin_values: Sequence[str]) -> None:
-    from dataflex.bridge import llamafactory
-    from dataflex.trainers.session import Session
-
-    run = read_run_file(path)
-    _, prepared = check_run(run, plugin_values)
-    names = llamafactory.check_dataset_names(run.llamafactory, path.name)
-    if prepared is not None:
-        Session(prepared).check_domain_names(names)
+def _described(prepared: PreparedRun | None) -> str:
+    if prepared is None:
+        return "a static run: trained as LlamaFactory does"
+    plan = prepared.plan
+    chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with the {plan.component.kind} {plan.component.name}"
+    return f"{plan.train_type}{chosen}"
