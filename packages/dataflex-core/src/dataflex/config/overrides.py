@@ -63,9 +63,10 @@ def find_preset(run: RunFile, kind: Kind) -> Preset:
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} must hold `name:` and `params:`, not {entry!r}.")
     _refuse_unknown(where, entry, [key.name for key in PRESET_KEYS])
-    name = written.take_names(entry.get("name", chosen), str, kind.plural, key, "name")
+    name = entry.get("name", chosen)
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where}.name must be the name of a component, not {name!r}.")
+        quote = "" if name in (None, "") else " If it is one, quote it."
+        raise ConfigError(f"{where}.name must be the name of a component, not {name!r}.{quote}")
     params = entry.get("params")
     if not isinstance(params, Mapping | None):
         raise ConfigError(f"{where}.params must be a mapping, not {params!r}.")

@@ -208,7 +208,7 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
     with naming(f"{' '.join(overrides)} on the command line, over {path},"):
-        both = OmegaConf.merge(given, cli)
+        both = OmegaConf.merge(_without_other_kinds(given, cli), cli)
     with naming(f"run file {path}"):
         merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
     assert isinstance(merged, dict)
@@ -222,6 +222,19 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         overridden=frozenset(item.partition("=")[0] for item in overrides),
         written=written,
     )
+
+
+def _without_other_kinds(given: Any, cli: Any) -> Any:
+    """The keys of the file without lists and mappings in whose place the command line has the other: they merge not."""
+    from omegaconf import OmegaConf
+
+    kinds = (OmegaConf.is_dict, OmegaConf.is_list)
+    other = [
+        key
+        for key in cli
+        if key in given and any(one(given[key]) and two(cli[key]) for one, two in (kinds, kinds[::-1]))
+    ]
+    return OmegaConf.masked_copy(given, [key for key in given if key not in other]) if other else given
 
 
 def _keep_the_word_no(key: str, value: Any) -> Any:

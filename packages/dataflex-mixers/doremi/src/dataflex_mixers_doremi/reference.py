@@ -16,6 +16,7 @@ from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.paths import user_path
 
 if TYPE_CHECKING:
     import torch
@@ -67,7 +68,7 @@ def load_model(name: str, context: RunContext) -> nn.Module:
 def _load(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
-    base = _base_of_adapter(Path(name).expanduser())
+    base = _base_of_adapter(user_path(name))
     model: nn.Module = AutoModelForCausalLM.from_pretrained(base or name, torch_dtype="auto")
     if base is None:
         return model
@@ -83,7 +84,7 @@ def model_identity(name: str) -> str:
     Raises:
         ConfigError: when there is no such model.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return _hash_folder(folder)
     from transformers import AutoConfig
@@ -158,7 +159,7 @@ def check_vocabulary(name: str, context: RunContext) -> None:
 
 def _tokenizer_source(name: str) -> str | None:
     """Where the reference's tokenizer is; ``None`` if it has none: transformers would make one up."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not folder.is_dir() or any((folder / file).is_file() for file in _TOKENIZERS):
         return name
     base = _base_of_adapter(folder)
@@ -168,7 +169,7 @@ def _tokenizer_source(name: str) -> str | None:
 def _compare_sizes(name: str, needed: int | None, lack: str, context: RunContext) -> None:
     from transformers import AutoConfig
 
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     try:
         size = AutoConfig.from_pretrained(_base_of_adapter(folder) or name).get_text_config().vocab_size
     except Exception as error:

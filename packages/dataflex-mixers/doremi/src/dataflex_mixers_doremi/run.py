@@ -21,6 +21,7 @@ import yaml
 
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase
@@ -183,6 +184,6 @@ def _has_checkpoint(phase: Phase) -> bool:
 
 def _identity(phase: Phase) -> str | None:
     """What tells the reference of a proxy from others; ``None`` without one, or where it is no folder (any more)."""
-    if phase.reference is None or not phase.reference.expanduser().is_dir():
+    if phase.reference is None or not user_path(phase.reference).is_dir():
         return None
     return model_identity(str(phase.reference))
