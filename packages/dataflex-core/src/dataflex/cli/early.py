@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from dataflex import run_lock
@@ -54,7 +54,8 @@ def examine(
     with contextlib.suppress(DataFlexError):  # what is wrong with the keys it reads is told below
         for warning in checks.warnings(run) if kind is not None else ():
             logger.warning(warning)
-    take_names({**run.ours, **run.llamafactory}, run.written, problems)
+    nameless = take_names({**run.ours, **run.llamafactory}, run.written)[1]
+    problems.errors += nameless.values()
     dynamic = kind not in (None, TrainType.STATIC)
     plugins = None
     with problems.taking():
@@ -64,7 +65,7 @@ def examine(
         prepared = prepare_what_fits(run, plugins, problems, scores_only=scores_only)
     else:
         problems.add(checks.static_problems(run))
-    _check_theirs(run, known, problems, starts=starts, prepared=prepared)
+    _check_theirs(run, known, problems, nameless=nameless, starts=starts, prepared=prepared)
     if prepared is not None and int(os.environ.get("RANK", "0")) == 0:
         with problems.taking():  # here, since under torchrun every failure is code 1
             run_lock.require_writable(prepared.plan.output_dir)
@@ -102,7 +103,13 @@ def _known_keys() -> dict[str, Any] | None:
 
 @uncollected()
 def _check_theirs(
-    run: RunFile, known: Mapping[str, Any] | None, problems: Gathered, *, prepared: PreparedRun | None, starts: bool
+    run: RunFile,
+    known: Mapping[str, Any] | None,
+    problems: Gathered,
+    *,
+    nameless: Collection[str],
+    prepared: PreparedRun | None,
+    starts: bool,
 ) -> None:
     """Check what is LlamaFactory's: its keys, its data sets and templates by name, and what its parser says.
 
@@ -110,6 +117,7 @@ def _check_theirs(
         run: The run file.
         known: LlamaFactory's keys with their types; ``None`` if they are not to be checked.
         problems: Takes all that is wrong.
+        nameless: Keys with something in a name's place that is none, which has been told.
         prepared: The run, if it is a dynamic one and whole.
         starts: Whether the run starts if nothing is wrong, and its ranks then ask the parser themselves.
     """
@@ -122,18 +130,20 @@ def _check_theirs(
         problems.errors += [*unknown.values(), *wrong.values()]
         keys = {key: _stand_in(key, value, known) if key in wrong else value for key, value in keys.items()}
         keys = {key: value for key, value in keys.items() if key not in unknown and value is not _NOTHING}
+    named = {key: value for key, value in keys.items() if key not in nameless}
     with problems.taking():
-        names = llamafactory.check_dataset_names(keys, run.path.name)
+        names = llamafactory.check_dataset_names(named, run.path.name)
         if prepared is not None and not repeated(names):
             from dataflex.trainers.session import Session
 
             Session(prepared).check_domain_names(names)
     with problems.taking():
-        llamafactory.check_template(keys, run.path.name)
+        llamafactory.check_template(named, run.path.name)
     if launch.is_rank(os.environ):
         return  # the parser speaks for itself in a moment, and would join the ranks here
     as_ranks = launch.wants_torchrun(os.environ, llamafactory.device_count)
     if not (as_ranks and starts) or problems:  # a parent of ranks is to hold no device
+        keys = named | {key: str(keys[key]) for key in nameless if key in keys}
         problems.errors += llamafactory.parser_refusals(keys, run.path.name, as_ranks=as_ranks)
 
 

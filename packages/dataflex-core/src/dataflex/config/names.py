@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dataflex.config.gathering import Gathered
 from dataflex.config.written import Written
+from dataflex.errors import ConfigError
 from dataflex.paths import LISTS_OF_PATHS, PATH_KEYS
 
 _TEXT = str | None
@@ -66,17 +66,21 @@ def repeats(arguments: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             )
 
 
-def take_names(keys: Mapping[str, Any], written: Written, problems: Gathered) -> dict[str, Any]:
+def take_names(keys: Mapping[str, Any], written: Written) -> tuple[dict[str, Any], dict[str, ConfigError]]:
     """The keys of a run file, with names as they were written where YAML took them for something else.
 
     Args:
         keys: As YAML read them.
         written: The texts.
-        problems: Takes what is in a name's place and has no text; the value then stays as it is.
+
+    Returns:
+        The keys; and what to say of those with something in a name's place that has no text, and stays as it is.
     """
-    found = dict(keys)
+    found, wrong = dict(keys), {}
     for key, kind in NAME_KEYS.items():
         if key in keys:
-            with problems.taking():
+            try:
                 found[key] = written.take_names(keys[key], kind, key)
-    return found
+            except ConfigError as error:
+                wrong[key] = error
+    return found, wrong

@@ -214,7 +214,7 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
     assert isinstance(merged, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
     written = typed.over(written, replaced)
-    values = expand_keys(take_names(values, written, Gathered()))
+    values = expand_keys(take_names(values, written)[0])
     return RunFile(
         path=path,
         ours={key: values[key] for key in OUR_KEYS if key in values},
