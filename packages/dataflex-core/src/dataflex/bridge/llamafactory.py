@@ -27,10 +27,7 @@ from dataflex.bridge.rebound import rebound
 from dataflex.bridge.refusals import explained
 from dataflex.bridge.versions import advice, describe
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
-from dataflex.config.gathering import Gathered
-from dataflex.config.names import DATA_SETS, listed
 from dataflex.errors import ConfigError, IncompatibleError
-from dataflex.hints import did_you_mean
 from dataflex.importing import uncollected
 
 if TYPE_CHECKING:
@@ -99,66 +96,12 @@ def known_keys() -> dict[str, Any]:
     return keys
 
 
-def check_dataset_names(arguments: Mapping[str, Any], source: str) -> list[str]:
-    """Look the data sets of a run up, as LlamaFactory will; their files are not read.
-
-    Data that was tokenised before is not looked up: LlamaFactory does not ask for its names either.
-
-    Args:
-        arguments: LlamaFactory's own keys.
-        source: The run file, for the message.
-
-    Returns:
-        Those of ``dataset``, in order.
-
-    Raises:
-        ConfigError: when one is not described in ``dataset_info.json``, or that file is missing.
-    """
+def lookups() -> tuple[Callable[[list[str], Any], Any], Mapping[str, Any]]:
+    """LlamaFactory's function that looks data sets up by name, and its chat templates by name."""
     from llamafactory.data.parser import get_dataset_list
-
-    problems, folder = Gathered(), arguments.get("dataset_dir") or "data"
-    remote = isinstance(folder, str) and folder.startswith("REMOTE:")  # asks a hub
-    for key in DATA_SETS if not remote and not _tokenised(arguments) else ():
-        named = listed(arguments.get(key))
-        said = dict.fromkeys(reason for name in named if (reason := _refusal(get_dataset_list, [name], folder)))
-        with problems.taking():
-            if said:
-                raise ConfigError(
-                    f"LlamaFactory cannot find {key}: {', '.join(named)} (from {source}) in dataset_dir: {folder}: "
-                    + "; ".join(said)
-                )
-    problems.refuse()
-    return listed(arguments.get("dataset"))
-
-
-def _refusal(call: Callable[..., Any], *args: Any) -> str:
-    try:
-        call(*args)
-    except Exception as error:  # whatever it makes of a dataset_info.json that somebody got wrong
-        plain = type(error) in (ValueError, OSError)
-        return str(error) if plain else f"{type(error).__name__}: {error}"
-    return ""
-
-
-def _tokenised(arguments: Mapping[str, Any]) -> bool:
-    path = arguments.get("tokenized_path")
-    return isinstance(path, str) and os.path.isdir(path) and bool(os.listdir(path))
-
-
-def check_template(arguments: Mapping[str, Any], source: str) -> None:
-    """Look the chat template of a run up by its name.
-
-    Raises:
-        ConfigError: when LlamaFactory has none of that name.
-    """
     from llamafactory.data.template import TEMPLATES
 
-    name = arguments.get("template")
-    if isinstance(name, str) and name not in TEMPLATES:
-        raise ConfigError(
-            f"template: {name!r} (from {source}) is none of LlamaFactory's {len(TEMPLATES)} templates."
-            + did_you_mean(name, TEMPLATES)
-        )
+    return get_dataset_list, TEMPLATES
 
 
 def parser_refusals(arguments: Mapping[str, Any], source: str, *, as_ranks: bool = False) -> list[ConfigError]:

@@ -123,6 +123,7 @@ def _check_theirs(
     """
     from dataflex import launch
     from dataflex.bridge import llamafactory
+    from dataflex.bridge.lookups import find_datasets, find_template
 
     keys = dict(run.llamafactory)
     if known is not None:
@@ -131,14 +132,15 @@ def _check_theirs(
         keys = {key: _stand_in(key, value, known) if key in wrong else value for key, value in keys.items()}
         keys = {key: value for key, value in keys.items() if key not in unknown and value is not _NOTHING}
     named = {key: value for key, value in keys.items() if key not in nameless}
+    look, templates = llamafactory.lookups()
     with problems.taking():
-        names = llamafactory.check_dataset_names(named, run.path.name)
+        names = find_datasets(look, named, run.path.name)
         if prepared is not None and not repeated(names):
             from dataflex.trainers.session import Session
 
             Session(prepared).check_domain_names(names)
     with problems.taking():
-        llamafactory.check_template(named, run.path.name)
+        find_template(templates, named, run.path.name)
     if launch.is_rank(os.environ):
         return  # the parser speaks for itself in a moment, and would join the ranks here
     as_ranks = launch.wants_torchrun(os.environ, llamafactory.device_count)

@@ -87,7 +87,7 @@ class RunFile:
         values = {}
         for name, least in (("warmup_step", 0), ("update_step", 1), ("update_times", 1), ("train_step", 0)):
             if self.ours.get(name) is not None:
-                values[name] = 1 if name == "warmup_step" else least  # 0 would be refused for reasons of its own
+                values[name] = 1  # not 0, which asks for something else: no warm-up, or other keys
                 with problems.taking():
                     values[name] = self._step(name, least)
         if self.train_type is TrainType.STATIC_MIX:  # the note's keys add up to one stage without a boundary
