@@ -244,15 +244,13 @@ def check_run(
     run_files: Annotated[list[Path], _argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
     plugin: PluginValues = None,
 ) -> None:
-    """Check run files as `train` does before it loads a model or data, and the names of their data sets.
+    """Check run files as `train` does before it loads a model or data, and say what kind of run each is.
 
-    All that is wrong is printed at once, with exit code 2; nothing is written.
+    All that is wrong is printed at once, in the words of `train`, with exit code 2; nothing is written.
     """
     from dataflex.cli.check_run import check_runs
 
-    kinds = check_runs(run_files, _plugin_values(ctx, plugin))
-    checked = ", ".join(f"{path.name} ({kind})" for path, kind in zip(run_files, kinds, strict=True))
-    stdout.print(f"Nothing speaks against {checked} before anything loads.", soft_wrap=True, markup=False)
+    check_runs(run_files, _plugin_values(ctx, plugin))
 
 
 @app.command("new-component")

@@ -8,34 +8,32 @@ from pathlib import Path
 from dataflex.cli.early import examine
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import read_run_file
+from dataflex.console import stdout
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.runs import TrainType
 
 
-def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> list[str]:
-    """Check run files without loading a model or data.
+def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
+    """Check run files without loading a model or data, and print what kind of run each was checked as.
 
     Args:
         run_files: YAML or JSON.
         plugin_values: The values of ``-p``.
 
-    Returns:
-        What kind of run each file was checked as, in words.
-
     Raises:
         ConfigError: with all that is wrong, one a line, each with the name of its file.
     """
     problems: list[str] = []
-    kinds: list[str] = []
+    checked: list[str] = []
     for path in run_files:
         try:
             _, prepared = examine(read_run_file(path), plugin_values, starts=False)
-            kinds.append(_described(prepared))
+            checked.append(f"{path.name} ({_described(prepared)})")
         except DataFlexError as error:
             problems += [f"{path.name}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
-    return kinds
+    stdout.print(f"Nothing speaks against {', '.join(checked)} before anything loads.", soft_wrap=True, markup=False)
 
 
 def _described(prepared: PreparedRun | None) -> str:

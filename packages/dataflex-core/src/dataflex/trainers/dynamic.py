@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,12 @@ from transformers import TrainerCallback
 
 from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
+from dataflex.distributed import together
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.paths import user_path
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.final_model import final_model_first, has_ended
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
 from dataflex.trainers.mix import MixPlanner
@@ -70,37 +71,17 @@ class DynamicMixin:
         stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
-        with stop.listening(), self._final_model_first():
+        with stop.listening(), final_model_first(self, lambda: has_ended(self, stop)):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         if stop.stopped and self.state.global_step < self.engine.schedule.total:
             self._leave()
-        with self._final_model_first():
+        with final_model_first(self, everywhere=True), together("the end of the run", self.accelerator):
             if self.state.global_step == self.engine.schedule.total:
                 self.engine.planner.finish(self.state.global_step)
             self.recorder.end(self.state.global_step, output.metrics)
             if self.is_world_process_zero():
                 self.session.finished(steps=self.state.global_step, started=started, metrics=output.metrics)
         return output
-
-    @contextmanager
-    def _final_model_first(self: Any) -> Iterator[None]:
-        """Write the final model before an error that comes after the last step ends the run.
-
-        Under DeepSpeed and FSDP all ranks write a model together, which they cannot where one of them has failed; the
-        checkpoints are left there.
-        """
-        try:
-            yield
-        except Exception:
-            done = self.state is not None and 0 < self.state.max_steps <= self.state.global_step
-            if done and not (self.is_deepspeed_enabled or self.is_fsdp_enabled):
-                with suppress(Exception):  # what went wrong first is what is told
-                    self.save_model()
-                    if self.args.should_save:
-                        logger.warning(
-                            "the last step is done; the final model was written to %s.", self.args.output_dir
-                        )
-            raise
 
     def _leave(self: Any) -> None:
         folder = self._checkpoint_folder()
