@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 from asked_runs import Stage, stage_without_model
 
+from dataflex.testing.tiny import tiny_rows, write_dataset
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The working directory of a module's tests."""
     path, before = tmp_path_factory.mktemp("bad"), Path.cwd()
     (path / "model").mkdir()
+    write_dataset(path / "data", tiny=tiny_rows(1), other=tiny_rows(1), val=tiny_rows(1))
     os.chdir(path)
     yield path
     os.chdir(before)

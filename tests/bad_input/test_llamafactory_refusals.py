@@ -77,13 +77,11 @@ def test_parsing_is_llamafactorys_own(stage, started):
 
 
 LATER = {
-    "template": "nope",
     "learning_rate": float("nan"),
     "logging_steps": -3,
     "do_train": "yes",
     "cutoff_len": 0,
     "warmup_ratio": 7.0,
-    "dataset": "nowhere",
     "max_samples": -5,
     "lora_target": "nowhere",
     "adapter_name_or_path": "nowhere/adapter",

@@ -143,7 +143,7 @@ def test_resuming_in_the_middle_of_a_stage_gives_the_same_model(workshop, train)
 
 
 def test_a_data_set_that_does_not_exist_is_a_message_not_a_traceback(workshop, train):
-    with pytest.raises(ConfigError, match=r"(?s)cannot load dataset: tinny \(from run.yaml\): .*tinny"):
+    with pytest.raises(ConfigError, match=r"(?s)cannot find dataset: tinny \(from run.yaml\) in .*tinny"):
         train(workshop.run_file(**NOTE_SELECT, dataset="tinny"))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from dataflex.config import legacy
 from dataflex.config.bind import LEGACY_NAMES, schema
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager
@@ -53,3 +54,20 @@ def test_the_import_paths_of_the_page_exist() -> None:
     imports = re.findall(r"from (dataflex[\w.]*) import (\w+)", PAGE)
     assert len(imports) > 3
     assert [item for item in imports if not hasattr(import_module(item[0]), item[1])] == []
+
+
+def test_every_name_that_messages_know_is_on_the_page() -> None:
+    names = {*legacy.TRAIN_TYPES, *legacy.KEYS, *(name for names in legacy.COMPONENTS.values() for name in names)}
+    assert [name for name in sorted(names) if not re.search(rf"`[^`]*\b{name}\b[^`]*`", PAGE)] == []
+
+
+@pytest.mark.parametrize(("kind", "name"), [preset for preset in OLD_PRESETS if preset not in HERE])
+def test_messages_know_every_old_component_that_is_not_here(kind: Kind, name: str) -> None:
+    assert f" It is a {kind} of dataflex 1.x" in legacy.component(kind, name)
+
+
+def test_every_key_and_train_type_that_the_page_calls_an_error_is_known_to_messages() -> None:
+    gone = {name for row in ROWS if "an error" in row[1] for name in re.findall(r"`(?:train_type: )?(\w+)`", row[0])}
+    assert {"dynamic_reorder", "dynamic_lego", "mixer_eval_dataset", "freeze_gate"} <= gone
+    known = {*legacy.TRAIN_TYPES, *legacy.KEYS}
+    assert gone - known - {"component_name", "uniform"} == set()  # these are keys and values here as well

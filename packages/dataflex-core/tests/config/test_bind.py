@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Literal
 
 import pytest
 
-from dataflex.config.bind import bind, schema
+from dataflex.config.bind import bind, bind_what_fits, schema
+from dataflex.config.gathering import Gathered
+from dataflex.config.overrides import find_preset
+from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError
 from dataflex.spec import ComponentSpec, Kind, param
 
@@ -124,3 +128,78 @@ def test_constructor_parameters_are_checked_too():
 
 def test_a_class_without_a_constructor_has_no_parameters():
     assert schema(entry(params=None)) == []
+
+
+@dataclass(frozen=True)
+class Named:
+    points: dict[int, dict[str, float]] = param(default_factory=dict)
+    targets: tuple[str, ...] | None = param(None)
+    mode: Literal["on", "off"] = param("on")
+    index_file: str = param("", aliases=())
+    reference: str = param("", aliases=("reference_model_path",))
+    folder: Path | None = param(None)
+    prompt: str = param("")
+    limit: int | str = param(0)
+
+
+NAMES = """
+component_params:
+  points: {2: {en: 0.7, no: 0.3}, 012: {en: 0.3, no: 0.7}}
+  targets: [no, 2023]
+  mode: off
+  prompt: 1e3
+  limit: 012
+"""
+
+
+def test_words_that_stand_for_names_are_taken_as_they_were_written(tmp_path):
+    (tmp_path / "run.yaml").write_text(NAMES)
+    run = read_run_file(tmp_path / "run.yaml")
+    bound = bind(entry(Named), [("run.yaml", run.ours["component_params"])], {"run.yaml": run.written})
+    assert bound.params == Named(
+        points={2: {"en": 0.7, "no": 0.3}, 10: {"en": 0.3, "no": 0.7}},
+        targets=("no", "2023"),
+        mode="off",
+        prompt="1e3",
+        limit=10,
+    )
+
+
+def test_words_of_a_preset_and_its_name_are_taken_as_they_were_written(tmp_path):
+    (tmp_path / "presets.yaml").write_text("selectors: {no: {name: mine, params: {targets: [on, 2023]}}}")
+    (tmp_path / "run.yaml").write_text(f"component_name: no\ncomponents_cfg_file: {tmp_path}/presets.yaml\n")
+    preset = find_preset(read_run_file(tmp_path / "run.yaml"), Kind.SELECTOR)
+    bound = bind(entry(Named), [(preset.source, preset.params)], {preset.source: preset.written})
+    assert (preset.name, bound.params.targets) == ("mine", ("on", "2023"))
+
+
+def test_a_number_without_a_text_is_refused_in_the_place_of_a_name(tmp_path):
+    (tmp_path / "run.json").write_text('{"component_params": {"targets": ["a", 2023]}}')
+    run = read_run_file(tmp_path / "run.json")
+    with pytest.raises(ConfigError, match=r'component_params.targets: 2023 \(from run.json\) .* Quote it: "2023"'):
+        bind(entry(Named), [("run.json", run.ours["component_params"])], {"run.json": run.written})
+
+
+def test_a_home_folder_is_expanded_in_parameters_that_are_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    given = dict.fromkeys(("index_file", "reference_model_path", "folder", "prompt", "cache_dir"), "~/x")
+    bound = bind(entry(Named), [("run.yaml", given)])
+    there = f"{tmp_path}/x"
+    assert (bound.params.index_file, bound.params.reference, bound.params.folder) == (there, there, Path(there))
+    assert (bound.params.prompt, bound.run_values) == ("~/x", {"cache_dir": there})
+
+
+def test_all_that_is_wrong_with_parameters_is_told_at_once():
+    values = {"focuss": "high", "heaat": 1, "temperature": "hot", "seed": -1}
+    with pytest.raises(ConfigError) as caught:
+        bind(entry(), [("run.yaml", values)])
+    lines = str(caught.value).splitlines()
+    assert [any(word in line for line in lines) for word in ("'focuss'", "'heaat'", "temperature: 'hot'", "seed: -1")]
+    assert len(lines) == 4
+
+
+def test_what_is_right_is_bound_beside_what_is_wrong():
+    problems = Gathered()
+    values = {"focuss": "high", "temperature": "hot", "quantiles": [0.1, 0.9]}
+    bound = bind_what_fits(entry(), [("run.yaml", values)], {}, problems)
+    assert bound.params == Params(quantiles=(0.1, 0.9)) and len(problems.errors) == 2

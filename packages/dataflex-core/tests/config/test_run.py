@@ -94,6 +94,14 @@ def test_a_missing_key_is_named_and_its_misspelling_found(write):
         run.steps()
 
 
+def test_every_wrong_step_key_is_told_at_once(write):
+    text = "train_type: dynamic_mix\nwarmup_step: -1\nupdate_step: 1.5\ntrain_step: many\n"
+    with pytest.raises(ConfigError) as caught:
+        read_run_file(write(text)).steps()
+    keys = [line.partition(":")[0].partition(" is missing")[0] for line in str(caught.value).splitlines()]
+    assert keys == ["warmup_step", "update_step", "train_step"]
+
+
 def test_update_times_is_not_needed_when_train_step_is_given(write):
     run = read_run_file(write(SELECT.replace("update_times: 2", "train_step: 9")))
     assert run.steps() == Steps(warmup=4, update=3, train=9)

@@ -13,6 +13,7 @@ import time
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
@@ -439,3 +440,48 @@ def test_a_checkpoint_is_resumed_under_another_name(make, tmp_path):
     resumed.train(resume_from_checkpoint=str(moved))
     assert torch.equal(weights(resumed), weights(whole))
     assert [record["step"] for record in decisions(tmp_path / "out")] == [5, 8]
+
+
+class AtEnd(TrainerCallback):
+    """Fails when training has ended."""
+
+    def on_train_end(self, args, state, control, **kwargs):
+        raise RuntimeError("no such server")
+
+
+def fails(*args, **kwargs):
+    raise RuntimeError("no such server")
+
+
+@pytest.mark.parametrize("where", ["a callback", "the component", "the record", "the last evaluation"])
+def test_the_final_model_is_written_before_an_error_after_the_last_step(make, tmp_path, monkeypatch, caplog, where):
+    late = {"eval_strategy": "steps", "eval_steps": 11} if where == "the last evaluation" else {}
+    trainer = make(*([AtEnd()] if where == "a callback" else []), evals=Pool(), **late)
+    if where == "the component":
+        monkeypatch.setattr("dataflex.trainers.planner.ComponentPlanner.finish", fails)
+    elif where == "the record":
+        monkeypatch.setattr("dataflex.trainers.recorder.Recorder.end", fails)
+    elif where == "the last evaluation":
+        monkeypatch.setattr(trainer, "evaluate", fails)
+    with pytest.raises(RuntimeError, match="no such server"):
+        trainer.train()
+    assert trainer.state.global_step == trainer.state.max_steps == 11
+    saved = safetensors.torch.load_file(tmp_path / "out" / "model.safetensors")
+    assert torch.equal(saved["layer.weight"], weights(trainer))
+    assert f"the final model was written to {tmp_path / 'out'}" in caplog.text
+
+
+def test_an_error_before_the_last_step_leaves_no_final_model(make, tmp_path):
+    trainer = make(At(9, fails))
+    with pytest.raises(RuntimeError, match="no such server"):
+        trainer.train()
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_checkpoint_in_a_home_folder_is_found(make, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    whole = make(name="whole", save_strategy="steps", save_steps=4)
+    whole.train()
+    resumed = make(name="resumed")
+    resumed.train("~/whole/checkpoint-8")
+    assert torch.equal(weights(resumed), weights(whole))

@@ -123,6 +123,12 @@ def test_a_target_that_is_no_eval_set_is_refused() -> None:
     assert "targets names c, which eval_dataset (from run.yaml) does not" in problem.message
 
 
+def test_a_target_that_is_named_twice_is_refused() -> None:
+    arguments = {"eval_dataset": ["a", "b"], "eval_on_each_dataset": True}
+    (problem,) = plugin.dataflex_check_run(plan(arguments=arguments, targets=("b", "a", "b")))
+    assert "targets (from run.yaml) names b more than once" in problem.message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

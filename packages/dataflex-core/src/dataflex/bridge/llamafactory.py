@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dataflex.bridge import trial
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
 from dataflex.bridge.rebound import rebound
@@ -101,36 +102,25 @@ def known_keys() -> dict[str, Any]:
     return keys
 
 
-def check_dataset_names(arguments: Mapping[str, Any], source: str) -> list[str]:
-    """Look the data sets of a run up, as LlamaFactory will; their files are not read.
+def lookups() -> tuple[Callable[[list[str], Any], Any], Mapping[str, Any]]:
+    """LlamaFactory's function that looks data sets up by name, and its chat templates by name."""
+    from llamafactory.data.parser import get_dataset_list
+    from llamafactory.data.template import TEMPLATES
+
+    return get_dataset_list, TEMPLATES
+
+
+def parser_refusals(arguments: Mapping[str, Any], source: str, *, as_ranks: bool = False) -> list[ConfigError]:
+    """What LlamaFactory's own parser will refuse, with every other trace of having asked it removed.
 
     Args:
-        arguments: LlamaFactory's own keys.
+        arguments: LlamaFactory's own keys; only those it knows.
         source: The run file, for the message.
-
-    Returns:
-        Those of ``dataset``, in order.
-
-    Raises:
-        ConfigError: when one is not described in ``dataset_info.json``, or that file is missing.
+        as_ranks: Whether torchrun will start the run.
     """
-    from llamafactory.data.parser import get_dataset_list
+    from llamafactory.hparams import parser
 
-    folder = arguments.get("dataset_dir") or "data"
-    named = {key: _names(arguments.get(key)) for key in ("dataset", "eval_dataset")}
-    for key, names in named.items():
-        try:
-            get_dataset_list(names, folder)
-        except Exception as error:  # whatever an entry of that file makes it raise
-            raise ConfigError(
-                f"LlamaFactory cannot find {key}: {', '.join(names)} (from {source}) in dataset_dir: {folder}: "
-                f"{said(error)}"
-            ) from error
-    return named["dataset"]
-
-
-def _names(given: Any) -> list[str]:
-    return [str(name).strip() for name in (given.split(",") if isinstance(given, str) else given or ())]
+    return trial.refusals(parser, arguments, known_keys(), source, as_ranks=as_ranks)
 
 
 @uncollected()

@@ -5,6 +5,7 @@ Only what the parser needs is imported here; each command imports its own module
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from dataflex.console import (
     stdout,
 )
 from dataflex.errors import ConfigError, OneRankError
+from dataflex.paths import user_path
 from dataflex.spec import Kind
 
 if TYPE_CHECKING:
@@ -36,6 +38,9 @@ EXIT_ERROR = 2
 _TAKE_PLUGINS = frozenset(
     {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
 )
+
+_argument = functools.partial(typer.Argument, parser=user_path)
+_option = functools.partial(typer.Option, parser=user_path)
 
 app = typer.Typer(
     name="dataflex",
@@ -137,7 +142,7 @@ def _root(ctx: typer.Context, plugin: PluginValues = None, version: VersionOptio
 @app.command()
 def train(
     ctx: typer.Context,
-    run_file: Annotated[Path, typer.Argument(metavar="RUN_FILE", help="YAML or JSON file of the run.")],
+    run_file: Annotated[Path, _argument(metavar="RUN_FILE", help="YAML or JSON file of the run.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
@@ -164,10 +169,8 @@ def train(
 @app.command()
 def score(
     ctx: typer.Context,
-    run_file: Annotated[
-        Path, typer.Argument(metavar="RUN_FILE", help="YAML or JSON file of a run, of any train type.")
-    ],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="New folder for the results.")],
+    run_file: Annotated[Path, _argument(metavar="RUN_FILE", help="YAML or JSON file of a run, of any train type.")],
+    out: Annotated[Path, _option("--out", metavar="DIR", help="New folder for the results.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
@@ -176,7 +179,7 @@ def score(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        typer.Option("--checkpoint", metavar="DIR", help="Score with a checkpoint's weights and optimizer state."),
+        _option("--checkpoint", metavar="DIR", help="Score with a checkpoint's weights and optimizer state."),
     ] = None,
     keep_top: Annotated[
         float | None,
@@ -205,9 +208,9 @@ def score(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Output directories of runs.")],
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
-    png: Annotated[Path | None, typer.Option("--png", metavar="DIR", help="Write each plot as a PNG, too.")] = None,
+    runs: Annotated[list[Path], _argument(metavar="RUN...", help="Output directories of runs.")],
+    out: Annotated[Path, _option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    png: Annotated[Path | None, _option("--png", metavar="DIR", help="Write each plot as a PNG, too.")] = None,
 ) -> None:
     """Show what runs did: one HTML file with losses, decisions, samples and times. Several runs are compared.
 
@@ -220,7 +223,7 @@ def report(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder for everything it writes.")] = Path(
+    out: Annotated[Path, _option("--out", metavar="DIR", help="Folder for everything it writes.")] = Path(
         "dataflex-demo"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of data, model and runs.")] = 42,
@@ -282,24 +285,23 @@ def check_component(
 @app.command("check-run")
 def check_run(
     ctx: typer.Context,
-    run_files: Annotated[list[Path], typer.Argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
+    run_files: Annotated[list[Path], _argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
     plugin: PluginValues = None,
 ) -> None:
-    """Check run files as `train` does before it loads a model or data, and the names of their data sets.
+    """Check run files as `train` does before it loads a model or data, and say what kind of run each is.
 
-    All that is wrong is printed at once, with exit code 2; nothing is written.
+    All that is wrong is printed at once, in the words of `train`, with exit code 2; nothing is written.
     """
     from dataflex.cli.check_run import check_runs
 
     check_runs(run_files, _plugin_values(ctx, plugin))
-    stdout.print(f"Nothing speaks against {', '.join(path.name for path in run_files)} before anything loads.")
 
 
 @app.command("new-component")
 def new_component(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help="selector, mixer or weighter.", case_sensitive=False)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
+    out: Annotated[Path, _option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
 ) -> None:
     """Write a complete package with a small working component, its tests, an example and a CI file."""
     from dataflex.cli.scaffold import new_component as write

@@ -61,7 +61,7 @@ def _values(params: Sequence[str]) -> dict[str, Any]:
         if not item.partition("=")[0] or "=" not in item:
             raise ConfigError(f"--param {item}: write --param key=value.")
     try:
-        values = OmegaConf.to_container(read_dotlist(params), resolve=True)
+        values = OmegaConf.to_container(read_dotlist(params)[0], resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(f"--param {' '.join(params)} cannot be read: {error}") from error
     assert isinstance(values, dict)

@@ -6,17 +6,19 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataflex.cli.train import check_run
+from dataflex.cli.early import examine
 from dataflex.config import checks
+from dataflex.config.plan import PreparedRun
 from dataflex.config.run import read_run_file
-from dataflex.console import configure_logging
+from dataflex.console import configure_logging, stdout
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
 
 
 def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
-    """Check run files without loading a model or data.
+    """Check run files without loading a model or data, and print what kind of run each was checked as.
 
     Args:
         run_files: YAML or JSON.
@@ -27,23 +29,24 @@ def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
     """
     configure_logging(0)
     problems: list[str] = []
+    checked: list[str] = []
     for path in run_files:
         try:
-            _check(path, plugin_values)
+            run = read_run_file(path)
+            _, prepared = examine(run, plugin_values, starts=False)
+            for warning in checks.checkpoint_warnings(run):
+                logger.warning("%s: %s", path.name, warning)
+            checked.append(f"{path.name} ({_described(prepared)})")
         except DataFlexError as error:
             problems += [f"{path.name}: {line}" for line in str(error).splitlines()]
     if problems:
         raise ConfigError("\n".join(problems))
+    stdout.print(f"Nothing speaks against {', '.join(checked)} before anything loads.", soft_wrap=True, markup=False)
 
 
-def _check(path: Path, plugin_values: Sequence[str]) -> None:
-    from dataflex.bridge import llamafactory
-    from dataflex.trainers.session import Session
-
-    run = read_run_file(path)
-    _, prepared = check_run(run, plugin_values)
-    names = llamafactory.check_dataset_names(run.llamafactory, path.name)
-    for warning in checks.checkpoint_warnings(run):
-        logger.warning("%s: %s", path.name, warning)
-    if prepared is not None:
-        Session(prepared).check_domain_names(names)
+def _described(prepared: PreparedRun | None) -> str:
+    if prepared is None:
+        return "a static run: trained as LlamaFactory does"
+    plan = prepared.plan
+    chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with the {plan.component.kind} {plan.component.name}"
+    return f"{plan.train_type}{chosen}"

@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataflex.cli.train import check_keys, restarts_under_torchrun
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.cli.early import examine
+from dataflex.cli.train import restarts_under_torchrun
+from dataflex.config.plan import PreparedRun
 from dataflex.console import configure_logging
 from dataflex.errors import ConfigError
 from dataflex.failures import error_log
 from dataflex.offline.folder import ScoreFolder
 from dataflex.offline.request import WORK, identity, read_request
 from dataflex.offline.table import show_scores
-from dataflex.plugins.manager import PluginManager
-from dataflex.plugins.options import PluginOptions
 
 if TYPE_CHECKING:
     from dataflex.offline.keep import Keep
@@ -70,12 +68,9 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     configure_logging(rank)
     keep = _keep(options)
     request = read_request(run_file, overrides, options.component, options.checkpoint, options.out)
-    for warning in checks.warnings(request.run):
-        logger.warning(warning)
-    plugins = PluginOptions.gather([*request.run.plugins(), *plugin_values], os.environ)
-    prepared = prepare(request.run, PluginManager.load(plugins), scores_only=True)
+    plugins, prepared = examine(request.run, plugin_values, scores_only=True)
+    assert prepared is not None  # the request's train type is dynamic_select
     _refuse_silent(prepared)
-    check_keys(request.run)
     asked, folder = identity(request, prepared), ScoreFolder(options.out)
     if rank == 0:
         folder.check(asked)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex import run_lock
-from dataflex.config import checks, evaluation
-from dataflex.config.plan import PreparedRun, prepare, refuse
-from dataflex.config.run import RunFile, check_known_keys, check_values, read_run_file
+from dataflex.cli.early import examine
+from dataflex.config import checks
+from dataflex.config.plan import PreparedRun
+from dataflex.config.run import RunFile, read_run_file
 from dataflex.console import configure_logging
 from dataflex.failures import error_log
-from dataflex.importing import uncollected
-from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER, RunRecord
-from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
 
@@ -35,11 +32,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     rank = int(os.environ.get("RANK", "0"))
     configure_logging(rank)
     run = read_run_file(run_file, overrides)
-    for warning in checks.warnings(run):
-        logger.warning(warning)
-    options, prepared = check_run(run, plugin_values)
-    if prepared is not None and rank == 0:
-        run_lock.require_writable(prepared.plan.output_dir)  # here, since under torchrun every failure is code 1
+    options, prepared = examine(run, plugin_values)
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     for warning in checks.checkpoint_warnings(run):  # here, so that only the ranks say it
@@ -75,28 +68,6 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
             RunRecord(output_dir).mark_written()
 
 
-def check_run(run: RunFile, plugin_values: Sequence[str]) -> tuple[PluginOptions, PreparedRun | None]:
-    """Make every check of a run file that loads neither model nor data.
-
-    Args:
-        run: The run file.
-        plugin_values: The values of ``-p``.
-
-    Returns:
-        What was asked of the plugins, and the checked run; ``None`` for a static one.
-
-    Raises:
-        DataFlexError: as :func:`~dataflex.config.plan.prepare`, and for a key that LlamaFactory does not know.
-    """
-    dynamic = run.train_type is not TrainType.STATIC
-    options = PluginOptions.gather([*(run.plugins() if dynamic else ()), *plugin_values], os.environ)
-    prepared = prepare(run, PluginManager.load(options)) if dynamic else None
-    check_keys(run)
-    if not dynamic:
-        refuse(evaluation.problems(run.llamafactory, run.origin))
-    return options, prepared
-
-
 def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) -> bool:
     """Start a command's ranks under torchrun, if that is how it is to run, and wait for them.
 
@@ -121,24 +92,3 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
     if code:
         sys.exit(code)
     return True
-
-
-@uncollected()
-def check_keys(run: RunFile) -> None:
-    """Refuse keys LlamaFactory does not know, words where it wants numbers or other words, and missing trackers.
-
-    Raises:
-        IncompatibleError: for a LlamaFactory that is not known to work here.
-        ConfigError: names the keys.
-    """
-    from dataflex.bridge import versions
-
-    versions.require()
-    from dataflex.bridge import llamafactory
-    from dataflex.bridge.reporting import check_report_to
-
-    if not llamafactory.allows_extra_keys():
-        known = llamafactory.known_keys()
-        check_known_keys(run, frozenset(known))
-        check_values(run, known)
-    check_report_to(run.llamafactory, run.path.name)

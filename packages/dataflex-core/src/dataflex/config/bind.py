@@ -12,11 +12,16 @@ import logging
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from dataflex.config.conversions import mistaken
+from dataflex.config import legacy
+from dataflex.config.gathering import Gathered
+from dataflex.config.validation import validate, validate_what_fits, where
+from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.paths import expand_value, is_path_name
 from dataflex.plugins.catalog import CatalogEntry
 
 logger = logging.getLogger("dataflex")
@@ -41,24 +46,8 @@ RUN_NAMES = ("cache_dir", "seed", "output_dir")
 
 _RUN_TYPES = {"cache_dir": str, "seed": int, "output_dir": str}
 
-LEGACY_NAMES = frozenset(
-    {
-        "gradient_type",
-        "save_interval",
-        "score_batch_size",
-        "reference_model_path",
-        "reweight_eta",
-        "reweight_eps",
-        "score_num_workers",
-        "delta",
-        "proj_dim",
-    }
-)
-"""Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them.
-
-One that means the same as a parameter of ours is an alias of it instead (``param(aliases=...)``), as ``gradient_type``
-is in the selector ``less``.
-"""
+LEGACY_NAMES = legacy.PARAMETERS
+"""Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them."""
 
 
 @dataclass(frozen=True)
@@ -97,56 +86,117 @@ def schema(entry: CatalogEntry) -> list[ParamInfo]:
     return _from_dataclass(declared) if declared is not None else _from_constructor(entry.load())
 
 
-def bind(entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]]) -> BoundParams:
+def bind(
+    entry: CatalogEntry, layers: Sequence[tuple[str, Mapping[str, Any]]], written: Mapping[str, Written] | None = None
+) -> BoundParams:
     """Merge and validate parameters.
 
     Args:
         entry: The component.
         layers: ``(source, values)`` pairs, weakest first.
+        written: By source, what words and numbers were written as: where a parameter is a name, that is its value.
 
     Raises:
         ConfigError: for an unknown name, a missing or an ill-typed value; it names the source.
     """
+    problems = Gathered()
+    bound = bind_what_fits(entry, layers, written or {}, problems)
+    problems.refuse()
+    assert bound is not None  # where something is missing, that has been refused
+    return bound
+
+
+def bind_what_fits(
+    entry: CatalogEntry,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    written: Mapping[str, Written],
+    problems: Gathered,
+) -> BoundParams | None:
+    """As :func:`bind`, but go on after what is wrong: a value that cannot be is as if it were left out.
+
+    Args:
+        entry: The component.
+        layers: As in :func:`bind`.
+        written: As in :func:`bind`.
+        problems: Takes all that is wrong.
+
+    Returns:
+        The parameters; ``None`` if a required one is missing, or they contradict each other.
+    """
     infos = {info.name: info for info in schema(entry)}
-    aliases = {alias: info.name for info in infos.values() for alias in info.aliases}
-    given: dict[str, Any] = {}
-    sources = dict.fromkeys((name for name, info in infos.items() if not info.required), "default")
-    for source, values in layers:
-        for written, value in values.items():
-            name = aliases.get(written, written)
-            if name not in infos and name not in RUN_NAMES:
-                _refuse_or_ignore(entry, written, source, infos)
-                continue
-            given[name] = value
-            sources[name] = source
+    given, sources = _merge(entry, layers, written, infos, problems)
+    missing = [name for name, info in infos.items() if info.required and name not in given and name not in RUN_NAMES]
     asked = " or ".join(dict.fromkeys(source for source, _ in layers if source))
-    for name, info in infos.items():
-        if info.required and name not in given and name not in RUN_NAMES:
+    for name in missing:
+        with problems.taking():
             raise ConfigError(
                 f"{entry.spec.kind} {entry.spec.name!r} needs the parameter {name!r}; set component_params.{name}."
                 + (f" Nothing sets it in {asked}." if asked else "")
             )
     own = {name: value for name, value in given.items() if name in infos}
-    run_values = {
-        name: _validate(entry, name, _RUN_TYPES[name], value, sources[name])
-        for name, value in given.items()
-        if name in RUN_NAMES
-    }
-    if run_values.get("seed", 0) < 0:  # numpy's generators take none below 0, and would say so at a boundary
-        where = _where("seed", given["seed"], sources["seed"])
-        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: {where} must be at least 0.")
+    run_values = {}
+    for name in (name for name in given if name in RUN_NAMES):
+        with problems.taking():
+            run_values[name] = _run_value(entry, name, given[name], sources[name])
+    if missing:
+        return None
     declared = entry.load_params()
     if declared is not None:
-        params = _validate_dataclass(entry, declared, own, sources)
-        values = {name: getattr(params, name) for name in infos}
-    else:
-        params = None
-        # The run's own cache_dir, seed and output_dir come before a constructor's defaults.
-        defaults = {name: info.default for name, info in infos.items() if not (info.required or name in RUN_NAMES)}
-        values = defaults | {
-            name: _validate(entry, name, infos[name].annotation, value, sources[name]) for name, value in own.items()
-        }
-    return BoundParams(params, values, run_values, sources)
+        params = validate_what_fits(entry, declared, own, sources, problems)
+        values = {} if params is None else {name: getattr(params, name) for name in infos}
+        return None if params is None else BoundParams(params, values, run_values, sources)
+    # The run's own cache_dir, seed and output_dir come before a constructor's defaults.
+    values = {name: info.default for name, info in infos.items() if not (info.required or name in RUN_NAMES)}
+    for name, value in own.items():
+        with problems.taking():
+            values[name] = validate(entry, name, infos[name].annotation, value, sources[name])
+    if any(info.required and name not in values and name not in RUN_NAMES for name, info in infos.items()):
+        return None
+    return BoundParams(None, values, run_values, sources)
+
+
+def _merge(
+    entry: CatalogEntry,
+    layers: Sequence[tuple[str, Mapping[str, Any]]],
+    written: Mapping[str, Written],
+    infos: Mapping[str, ParamInfo],
+    problems: Gathered,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values that count, and where each came from."""
+    aliases = {alias: info.name for info in infos.values() for alias in info.aliases}
+    given: dict[str, Any] = {}
+    sources = dict.fromkeys((name for name, info in infos.items() if not info.required), "default")
+    for source, values in layers:
+        for key, value in values.items():
+            name = aliases.get(key, key)
+            if name not in infos and name not in RUN_NAMES:
+                with problems.taking():
+                    _refuse_or_ignore(entry, key, source, infos)
+                continue
+            with problems.taking():
+                given[name] = _as_written(infos.get(name), key, value, written.get(source))
+                sources[name] = source
+    return given, sources
+
+
+def _as_written(info: ParamInfo | None, key: str, value: Any, written: Written | None) -> Any:
+    if info is not None and written is not None:
+        value = written.take_names(value, info.annotation, "component_params", key)
+    return expand_value(value) if info is None or _is_path(info) else value
+
+
+def _is_path(info: ParamInfo) -> bool:
+    """Whether a parameter is a path: by its type, its name or an older name of it."""
+    kinds = typing.get_args(info.annotation) or (info.annotation,)
+    return Path in kinds or any(map(is_path_name, (info.name, *info.aliases)))
+
+
+def _run_value(entry: CatalogEntry, name: str, value: Any, source: str) -> Any:
+    taken = validate(entry, name, _RUN_TYPES[name], value, source)
+    if name == "seed" and taken < 0:  # numpy's generators take none below 0, and would say so at a boundary
+        place = where("seed", value, source)
+        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: {place} must be at least 0.")
+    return taken
 
 
 def _refuse_or_ignore(entry: CatalogEntry, name: str, source: str, infos: Mapping[str, ParamInfo]) -> None:
@@ -214,56 +264,3 @@ def _hints(thing: Any) -> Mapping[str, Any]:
 
 def _spell(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
-
-
-def _validate_dataclass(entry: CatalogEntry, declared: type, own: Mapping[str, Any], sources: Mapping[str, str]) -> Any:
-    from pydantic import TypeAdapter, ValidationError
-
-    title = f"{entry.spec.kind} {entry.spec.name!r}"
-    origins = " and ".join(dict.fromkeys(sources[name] for name in own))
-    all_of_them = f"its parameters (from {origins})" if origins else "its parameters"
-    try:
-        params: Any = TypeAdapter(declared).validate_python(dict(own))
-    except ValidationError as error:
-        lines = []
-        for item in error.errors():
-            name = str(item["loc"][0]) if item["loc"] else ""
-            where = _where(name, own[name], sources[name]) if name in own else all_of_them
-            lines.append(f"{where}: {item['msg']}")
-        raise ConfigError(f"{title}: " + "; ".join(lines)) from error
-    except ConfigError as error:
-        raise ConfigError(f"{title}: {all_of_them}: {error}") from error
-    except (ArithmeticError, TypeError) as error:
-        raise ConfigError(f"{title}: {all_of_them} cannot be used: {type(error).__name__}: {error}") from error
-    for name, value in own.items():
-        _refuse_mistaken(entry, name, value, getattr(params, name), sources[name])
-    return params
-
-
-def _validate(entry: CatalogEntry, name: str, annotation: Any, value: Any, source: str) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-    from pydantic.errors import PydanticUserError
-
-    if annotation is Any:
-        return value
-    try:
-        adapter = TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        return value
-    try:
-        taken = adapter.validate_python(value)
-    except ValidationError as error:
-        raise ConfigError(
-            f"{entry.spec.kind} {entry.spec.name!r}: {_where(name, value, source)}: {error.errors()[0]['msg']}"
-        ) from error
-    _refuse_mistaken(entry, name, value, taken, source)
-    return taken
-
-
-def _refuse_mistaken(entry: CatalogEntry, name: str, value: Any, taken: Any, source: str) -> None:
-    for wrong in mistaken(value, taken):
-        raise ConfigError(f"{entry.spec.kind} {entry.spec.name!r}: {_where(name, value, source)}: {wrong}.")
-
-
-def _where(name: str, value: Any, source: str) -> str:
-    return f"component_params.{name}: {value!r} (from {source})"

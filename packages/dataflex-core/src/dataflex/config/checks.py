@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dataflex import resuming
-from dataflex.config import evaluation
+from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
+from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
-from dataflex.spec import Kind, Need
+from dataflex.spec import ComponentSpec, Kind, Need
 
 STAGES = ("pt", "sft", "dpo", "rm", "kto")
 """LlamaFactory stages whose loader the engine can drive."""
@@ -34,6 +35,8 @@ COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
 """LlamaFactory's key for a metric that is wrong when only a part of the data set is trained on."""
 
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps")
+_CHECKPOINT = "resume_from_checkpoint"
+_FOLDERS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", _CHECKPOINT)
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
 _IGNORED = ("disable_shuffling", "group_by_length")
@@ -42,12 +45,47 @@ _STAGES_WITH_TOKEN_LOSS = ("pt", "sft")
 _OTHER_LOSSES = ("use_dft_loss", "use_eaft_loss")
 
 
-def problems(plan: RunPlan) -> Iterator[Problem]:
-    """Reasons why a dynamic run cannot start, from its plan alone."""
+def problems(plan: RunPlan, *, count_steps: bool = True) -> Iterator[Problem]:
+    """Reasons why a dynamic run cannot start, from its plan alone.
+
+    Args:
+        plan: The run.
+        count_steps: Whether its steps are those of the run file, which can be added up.
+    """
     yield from _llamafactory(plan.arguments, plan.stage)
     yield from _paths(plan.arguments)
-    yield from _steps(plan)
+    if count_steps:
+        yield from _steps(plan)
     yield from _needs(plan)
+
+
+def problems_without_plan(
+    arguments: Mapping[str, Any], stage: str, component: ComponentSpec | None, source: str
+) -> Iterator[Problem]:
+    """Those of :func:`problems` that show without the component's parameters.
+
+    Args:
+        arguments: LlamaFactory's own keys.
+        stage: LlamaFactory's stage.
+        component: The chosen component, if it is known.
+        source: The run file.
+    """
+    yield from _llamafactory(arguments, stage)
+    yield from _paths(arguments)
+    if component is not None:
+        yield from _needs_of(component, arguments, stage, source)
+
+
+def run_problems(run: RunFile) -> Iterator[Problem]:
+    """What a dynamic run cannot be asked for, whatever its component."""
+    for key, what, fix in names.repeats(run.llamafactory):
+        yield Problem(f"{key} (from {run.origin(key)}) {what}", fix)
+
+
+def static_problems(run: RunFile) -> Iterator[Problem]:
+    """Reasons why a static run cannot start that show before anything loads."""
+    yield from _paths(run.llamafactory)
+    yield from evaluation.problems(run.llamafactory, run.origin)
 
 
 def warnings(run: RunFile) -> Iterator[str]:
@@ -57,6 +95,8 @@ def warnings(run: RunFile) -> Iterator[str]:
         ignored = [key for key in run.ours if key != "train_type"]
         if ignored:
             yield f"train_type is static, so these keys of {run.path.name} are ignored: {', '.join(ignored)}."
+        for key, what, fix in names.repeats(run.llamafactory):
+            yield f"{key} (from {run.origin(key)}) {what} {fix}"
         return
     if "warmup_steps" in run.llamafactory and "warmup_step" not in run.ours:
         yield (
@@ -139,13 +179,17 @@ def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     output_dir = arguments.get("output_dir")
     if output_dir is not None and not (isinstance(output_dir, str) and output_dir.strip()):
         yield Problem(f"output_dir: {output_dir!r} is not the path of a folder.", "Name one.")
-    for key in ("model_name_or_path", "resume_from_checkpoint"):
-        given = arguments.get(key)
-        named = isinstance(given, str) and given.lower() not in ("true", "false")
-        # A model may also be the name of one on a hub; what is written as a path is one.
-        written_as_path = named and (key == "resume_from_checkpoint" or str(given).startswith(("/", "./", "../", "~")))
-        if written_as_path and not os.path.isdir(os.path.expanduser(str(given))):
-            yield Problem(f"{key}: {given} is not a directory.", "Correct the path.")
+    for key in _FOLDERS:
+        for given in names.listed(arguments.get(key)) if key in LISTS_OF_PATHS else [arguments.get(key)]:
+            # A model may also be the name of one on a hub; what is written as a path is one.
+            named = isinstance(given, str) and given.lower() not in ("true", "false")
+            if named and (key == _CHECKPOINT or written_as_path(given)) and not os.path.isdir(given):
+                yield Problem(f"{key}: {given} is not a directory.", "Correct the path.")
+
+
+def written_as_path(given: str) -> bool:
+    """Whether a text can only be a path, not the name of something on a hub."""
+    return given.startswith(("/", "./", "../", "~"))
 
 
 def _steps(plan: RunPlan) -> Iterator[Problem]:
@@ -176,30 +220,32 @@ def _spell(steps: Steps) -> str:
 
 
 def _needs(plan: RunPlan) -> Iterator[Problem]:
-    spec, arguments = plan.component, plan.arguments
+    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
+    if Need.OPTIMIZER_STATE in plan.component.needs:
+        yield from needs_adam(plan)
+
+
+def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
-        yield Problem(f"{title} needs an eval set and {plan.source} names none.", "Set eval_dataset or val_size.")
-    if Need.OPTIMIZER_STATE in spec.needs:
-        yield from needs_adam(plan)
+        yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
     if spec.kind is not Kind.MIXER and Need.DOMAINS in spec.needs:
         yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
     if spec.kind is Kind.MIXER and not arguments.get("dataset"):
-        yield Problem(f"dataset is missing from {plan.source}; its names are the domains.", "Name the data sets.")
+        yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     if spec.kind is Kind.WEIGHTER or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
-        yield from _loss_seam(title, plan)
+        yield from _loss_seam(title, arguments, stage, source)
     if spec.kind is Kind.WEIGHTER:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")
 
 
-def _loss_seam(title: str, plan: RunPlan) -> Iterator[Problem]:
-    arguments = plan.arguments
-    if plan.stage not in (*_STAGES_WITH_TOKEN_LOSS, NO_STAGE):
+def _loss_seam(title: str, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+    if stage not in (*_STAGES_WITH_TOKEN_LOSS, NO_STAGE):
         yield Problem(
-            f"{title} reads the training loss of single tokens, and stage: {plan.stage} (from {plan.source}) has "
-            "another objective.",
+            f"{title} reads the training loss of single tokens, and stage: {stage} (from {source}) has another "
+            "objective.",
             "Use stage: sft or pt.",
         )
     if arguments.get("use_asft_loss"):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from dataflex.hints import did_you_mean
+from dataflex.paths import user_path
 from dataflex.runs import Problem
 
 Arguments = Mapping[str, Any]
@@ -257,7 +257,7 @@ def _tokenized_splits(arguments: Arguments, keep: Sequence[str] = ()) -> tuple[s
     given = arguments.get("tokenized_path")
     if not isinstance(given, str) or not given:
         return ()
-    folder = Path(given).expanduser()
+    folder = user_path(given)
     try:
         if "://" in given or not folder.is_dir() or not any(folder.iterdir()):
             return None if "://" in given else ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from dataflex.config.gathering import Gathered
 from dataflex.config.numbers import is_number
 from dataflex.config.run import RunFile
 from dataflex.config.weights_file import names_file, read_weights_file
@@ -74,41 +75,85 @@ def read_mixture(run: RunFile) -> MixtureSettings:
     Raises:
         ConfigError: names the key, the value and where it came from.
     """
+    problems = Gathered()
+    settings = read_what_fits(run, problems)
+    problems.refuse()
+    return settings
+
+
+def read_what_fits(run: RunFile, problems: Gathered) -> MixtureSettings:
+    """As :func:`read_mixture`, but go on after what is wrong: it is as if it were left out.
+
+    Args:
+        run: The run file.
+        problems: Takes all that is wrong.
+    """
     stage = str(run.llamafactory.get("stage", "sft"))
-    rule = _choice(run, RULE, Rule, Rule.MIXTURE)
-    initial = run.ours.get(INITIAL)
-    if rule is Rule.MIXTURE and initial is None:
-        raise ConfigError(
-            f"{INITIAL} is missing from {run.path.name}; mixture_sample_rule: mixture starts from it. Add one number "
-            f"per data set, or choose another rule ({', '.join(rule for rule in Rule if rule is not Rule.MIXTURE)})."
-            + (run.misspelt(INITIAL) or ("" if RULE in run.ours else run.misspelt(RULE)))
-        )
-    if rule is not Rule.MIXTURE and initial is not None:
-        raise ConfigError(
-            f"{INITIAL} (from {run.origin(INITIAL)}) contradicts mixture_sample_rule: {rule}, which has proportions "
-            "of its own. Leave one of them out."
-        )
-    if rule is not Rule.MIXTURE and run.train_type is TrainType.MIX:
-        raise ConfigError(
-            f"mixture_sample_rule: {rule} keeps its proportions fixed, so component_name: "
-            f"{run.ours.get('component_name')} would be ignored. "
-            f"Use train_type: static_mix for fixed proportions, or mixture_sample_rule: mixture with {INITIAL}."
-        )
-    max_epochs = _max_epochs(run)
-    if rule is Rule.UNIMAX and isinstance(max_epochs, Mapping):
-        raise ConfigError(
-            f"mixture_max_epochs (from {run.origin('mixture_max_epochs')}) must be one number for "
-            "mixture_sample_rule: unimax, which uses it for every domain."
-        )
+    unit, temperature, exhausted = Unit.TOKENS if stage == "pt" else Unit.SAMPLES, 1.0, OnExhausted.REDISTRIBUTE
+    rule: Rule | None = None
+    initial: Sequence[float] | Mapping[str, float] | None = None
+    max_epochs: float | Mapping[str, float] | None = None
+    with problems.taking():
+        rule = _choice(run, RULE, Rule, Rule.MIXTURE)
+    with problems.taking():
+        given = run.ours.get(INITIAL)
+        initial = read_weights_file(given, run, INITIAL) if names_file(given) else _initial(run, given)
+    with problems.taking():
+        max_epochs = _max_epochs(run)
+    if rule is not None:
+        _check_rule(run, rule, max_epochs, problems)
+    with problems.taking():
+        unit = _choice(run, "mixture_unit", Unit, unit)
+    with problems.taking():
+        temperature = _positive(run, "mixture_temperature", run.ours.get("mixture_temperature", temperature))
+    with problems.taking():
+        exhausted = _choice(run, "mixture_on_exhausted", OnExhausted, exhausted)
     return MixtureSettings(
-        rule=rule,
-        initial=read_weights_file(initial, run, INITIAL) if names_file(initial) else _initial(run, initial),
-        unit=_choice(run, "mixture_unit", Unit, Unit.TOKENS if stage == "pt" else Unit.SAMPLES),
-        temperature=_positive(run, "mixture_temperature", run.ours.get("mixture_temperature", 1.0)),
+        rule=rule or Rule.MIXTURE,
+        initial=initial,
+        unit=unit,
+        temperature=temperature,
         max_epochs=max_epochs,
-        on_exhausted=_choice(run, "mixture_on_exhausted", OnExhausted, OnExhausted.REDISTRIBUTE),
+        on_exhausted=exhausted,
         source=run.origin(INITIAL),
     )
+
+
+def _check_rule(run: RunFile, rule: Rule, max_epochs: Any, problems: Gathered) -> None:
+    """Check what else a run says against its ``mixture_sample_rule``."""
+    initial = run.ours.get(INITIAL)
+    with problems.taking():
+        if rule is Rule.MIXTURE and initial is None:
+            others = ", ".join(other for other in Rule if other is not Rule.MIXTURE)
+            advice = (
+                f"choose another rule ({others})"
+                if run.train_type is TrainType.STATIC_MIX
+                else f"train_type: static_mix for another rule ({others})"
+            )
+            raise ConfigError(
+                f"{INITIAL} is missing from {run.path.name}; mixture_sample_rule: mixture starts from it. Add one "
+                f"number per data set, or {advice}."
+                + (run.misspelt(INITIAL) or ("" if RULE in run.ours else run.misspelt(RULE)))
+            )
+    with problems.taking():
+        if rule is not Rule.MIXTURE and initial is not None:
+            raise ConfigError(
+                f"{INITIAL} (from {run.origin(INITIAL)}) contradicts mixture_sample_rule: {rule}, which has "
+                "proportions of its own. Leave one of them out."
+            )
+    with problems.taking():
+        if rule is not Rule.MIXTURE and run.train_type is TrainType.MIX:
+            raise ConfigError(
+                f"mixture_sample_rule: {rule} keeps its proportions fixed, so component_name: "
+                f"{run.ours.get('component_name')} would be ignored. Use train_type: static_mix for fixed "
+                f"proportions, or mixture_sample_rule: mixture with {INITIAL}."
+            )
+    with problems.taking():
+        if rule is Rule.UNIMAX and isinstance(max_epochs, Mapping):
+            raise ConfigError(
+                f"mixture_max_epochs (from {run.origin('mixture_max_epochs')}) must be one number for "
+                "mixture_sample_rule: unimax, which uses it for every domain."
+            )
 
 
 def _initial(run: RunFile, given: Any) -> Sequence[float] | Mapping[str, float] | None:

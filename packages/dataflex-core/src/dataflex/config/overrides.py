@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflex.config.gathering import Gathered
 from dataflex.config.keys import PRESET_KEYS
 from dataflex.config.reading import look_for, naming, read_yaml
 from dataflex.config.run import RunFile
+from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.spec import Kind
@@ -35,11 +37,13 @@ class Preset:
         name: The registered component it stands for.
         params: Its parameters.
         source: The file, or ``""`` without one.
+        written: What words and numbers among the parameters were written as, under ``component_params``.
     """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
+    written: Written = field(default_factory=Written)
 
 
 def find_preset(run: RunFile, kind: Kind) -> Preset:
@@ -48,29 +52,35 @@ def find_preset(run: RunFile, kind: Kind) -> Preset:
     path = _locate(run)
     if path is None:
         return Preset(chosen)
-    section = _read(path, run, kind)
+    section, written = _read(path, run, kind)
     if not isinstance(section, Mapping):
         raise ConfigError(f"{path}: {kind.plural} must hold presets by name, not {section!r}.")
-    entry = section.get(chosen)
-    if entry is None:
+    key = next((key for key in section if written.key(key, kind.plural) == chosen), None)
+    if key is None or section[key] is None:
         return Preset(chosen)
+    entry = section[key]
     where = f"{path}: {kind.plural}.{chosen}"
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} must hold `name:` and `params:`, not {entry!r}.")
     _refuse_unknown(where, entry, [key.name for key in PRESET_KEYS])
     name = entry.get("name", chosen)
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"{where}.name must be the name of a component, not {name!r}.")
+        quote = "" if name in (None, "") else " If it is one, quote it."
+        raise ConfigError(f"{where}.name must be the name of a component, not {name!r}.{quote}")
     params = entry.get("params")
     if not isinstance(params, Mapping | None):
         raise ConfigError(f"{where}.params must be a mapping, not {params!r}.")
-    return Preset(name, dict(params or {}), str(path))
+    texts = written.under(kind.plural, key, "params").below("component_params")
+    return Preset(name, dict(params or {}), str(path), texts)
 
 
 def _refuse_unknown(where: str, entry: Iterable[Any], known: list[str]) -> None:
+    problems = Gathered()
     for key in entry:
-        if key not in known:
-            raise ConfigError(f"{where} has the unknown key {key!r}.{did_you_mean(str(key), known)}")
+        with problems.taking():
+            if key not in known:
+                raise ConfigError(f"{where} has the unknown key {key!r}.{did_you_mean(str(key), known)}")
+    problems.refuse()
 
 
 def _locate(run: RunFile) -> Path | None:
@@ -92,25 +102,28 @@ def _locate(run: RunFile) -> Path | None:
     )
 
 
-def _read(path: Path, run: RunFile, kind: Kind) -> Any:
-    """The section of a kind, ``{}`` if the file has none."""
+def _read(path: Path, run: RunFile, kind: Kind) -> tuple[Any, Written]:
+    """The section of a kind, ``{}`` if the file has none; and what words and numbers of the file were written as."""
     from omegaconf import OmegaConf
 
     with naming(f"components_cfg_file {path}"):
-        file = read_yaml(path)
+        file, written = read_yaml(path)
         if not OmegaConf.is_dict(file):
             raise ConfigError(f"components_cfg_file {path} holds {OmegaConf.to_object(file)!r}, not sections.")
         _refuse_misspelt(path, file)
         # Merged over the run's keys, so that ${output_dir} and its like resolve.
         merged = OmegaConf.merge(OmegaConf.create({**run.llamafactory, **run.ours}), file)
         section = OmegaConf.select(merged, kind.plural)
-        return {} if section is None else OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
+        found = OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
+        return {} if section is None else found, written
 
 
 def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:
     """Other keys may stand for parts that interpolate; one that is almost a section was meant to be it."""
-    sections = [kind.plural for kind in Kind]
+    problems, sections = Gathered(), [kind.plural for kind in Kind]
     for key in keys:
-        hint = did_you_mean(str(key), sections)
-        if key not in sections and hint:
-            raise ConfigError(f"{path} has the unknown section {key!r}.{hint}")
+        with problems.taking():
+            hint = did_you_mean(str(key), sections)
+            if key not in sections and hint:
+                raise ConfigError(f"{path} has the unknown section {key!r}.{hint}")
+    problems.refuse()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks, evaluation
-from dataflex.config.bind import BoundParams, bind
-from dataflex.config.mixture import MixtureSettings, read_mixture
+from dataflex.config import checks, evaluation, legacy
+from dataflex.config.bind import BoundParams, bind_what_fits
+from dataflex.config.gathering import Gathered
+from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError, DataFlexError
@@ -53,37 +54,107 @@ def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) 
         ConfigError: with every problem found, one a line.
         PluginError, IncompatibleError: when the component cannot be loaded.
     """
+    problems = Gathered()
+    prepared = prepare_what_fits(run, plugins, problems, scores_only=scores_only)
+    problems.refuse()
+    assert prepared is not None  # whatever it lacks has been refused
+    return prepared
+
+
+def prepare_what_fits(
+    run: RunFile, plugins: PluginManager | None, problems: Gathered, *, scores_only: bool = False
+) -> PreparedRun | None:
+    """As :func:`prepare`, but go on after what is wrong, to find everything else that is.
+
+    Args:
+        run: The run file.
+        plugins: The loaded plugins; ``None`` if they are not known, and so no component can be found.
+        problems: Takes all that is wrong.
+        scores_only: As in :func:`prepare`.
+
+    Returns:
+        The run; ``None`` if its component is not found, or lacks a parameter.
+    """
     kind = run.train_type.kind
     if kind is None:
         raise ValueError(f"train_type: {run.train_type.value} has no component to prepare")
-    steps = run.steps()
-    mixture = read_mixture(run) if kind is Kind.MIXER else None
-    if run.train_type is TrainType.STATIC_MIX:
-        preset, entry = Preset("static"), _static_mix()
-    else:
-        preset = find_preset(run, kind)
-        entry = _find(run, Catalog(plugins.plugins), kind, preset)
-    bound = bind(entry, _layers(run, preset.source, preset.params))
+    steps, timeout = _Steps(run, problems), None
+    mixture = read_what_fits(run, problems) if kind is Kind.MIXER else None
+    with problems.taking():
+        timeout = run.timeout()
+    problems.add(checks.run_problems(run))
+    if not scores_only:
+        problems.add(evaluation.problems(run.llamafactory, run.origin))
+    entry, bound = _component(run, plugins, kind, problems)
+    stage, output_dir = str(run.llamafactory.get("stage", "sft")), _given(run, "output_dir", "trainer_output")
+    if entry is None or bound is None or plugins is None:
+        problems.add(checks.problems_without_plan(run.llamafactory, stage, entry and entry.spec, run.path.name))
+        return None
     plan = RunPlan(
         train_type=run.train_type,
-        stage=str(run.llamafactory.get("stage", "sft")),
+        stage=stage,
         component=entry.spec,
         dist=entry.dist,
         version=entry.version,
         params=bound.values,
-        steps=steps,
-        output_dir=Path(str(_given(run, "output_dir", "trainer_output"))),
+        steps=steps.read,
+        output_dir=Path(str(output_dir)),
         arguments=run.llamafactory,
         source=run.path.name,
         scores_only=scores_only,
     )
-    found = list(checks.problems(plan))
-    if not scores_only:
-        found += evaluation.problems(run.llamafactory, run.origin)
-    for plugin, result in plugins.call("dataflex_check_run", plan=plan):
-        found += [Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ()]
-    refuse(found)
-    return PreparedRun(plan, entry, bound, plugins, mixture, run.timeout())
+    problems.add(checks.problems(plan, count_steps=steps.right))
+    if _counts(plan):
+        for plugin, result in plugins.call("dataflex_check_run", plan=plan):
+            problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
+    return PreparedRun(plan, entry, bound, plugins, mixture, timeout)
+
+
+class _Steps:
+    """The step keys.
+
+    Attributes:
+        read: The least possible in place of what is wrong.
+        right: Whether nothing is.
+    """
+
+    def __init__(self, run: RunFile, problems: Gathered) -> None:
+        before = len(problems.errors)
+        self.read = run.steps_or_least(problems)
+        self.right = len(problems.errors) == before
+
+
+def _counts(plan: RunPlan) -> bool:
+    """Whether plugins can count the samples of a step; what is wrong otherwise is said with LlamaFactory's keys."""
+    try:
+        return plan.samples_per_step > 0
+    except (ValueError, TypeError):
+        return False
+
+
+def _component(
+    run: RunFile, plugins: PluginManager | None, kind: Kind, problems: Gathered
+) -> tuple[CatalogEntry | None, BoundParams | None]:
+    """The chosen component and its parameters, as far as they are right."""
+    written = {each: run.written for each in (run.path.name, COMMAND_LINE)}
+    preset, layers = None, []
+    with problems.taking():
+        preset = Preset("static") if run.train_type is TrainType.STATIC_MIX else find_preset(run, kind)
+    with problems.taking():
+        layers = _layers(run, preset.source if preset else "", preset.params if preset else {})
+    if preset is None or plugins is None:
+        return None, None
+    if preset.source:
+        written[preset.source] = preset.written
+    with problems.taking():
+        entry = _static_mix()
+        if run.train_type is not TrainType.STATIC_MIX:
+            entry = _find(run, Catalog(plugins.plugins), kind, preset)
+        bound = None
+        with problems.taking():
+            bound = bind_what_fits(entry, layers, written, problems)
+        return entry, bound
+    return None, None
 
 
 def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> CatalogEntry:
@@ -91,7 +162,8 @@ def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> Catalog
         return catalog.find(kind, preset.name)
     except DataFlexError as error:
         origin = preset.source or run.origin("component_name")
-        raise type(error)(f"component_name: {preset.name!r} (from {origin}): {error}") from error
+        known = legacy.component(kind, preset.name) if isinstance(error, ConfigError) else ""
+        raise type(error)(f"component_name: {preset.name!r} (from {origin}): {error}{known}") from error
 
 
 def _static_mix() -> CatalogEntry:
@@ -104,13 +176,6 @@ def _static_mix() -> CatalogEntry:
         summary="Keep the proportions the run began with.",
     )
     return CatalogEntry(spec=spec, dist="dataflex-core", version=__version__)
-
-
-def refuse(found: Iterable[Problem]) -> None:
-    """Raise one ConfigError for all problems; do nothing for none."""
-    lines = [f"{problem.message} {problem.fix}".rstrip() for problem in found]
-    if lines:
-        raise ConfigError("\n".join(lines))
 
 
 def _given(run: RunFile, key: str, default: str) -> Any:

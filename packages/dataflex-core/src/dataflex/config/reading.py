@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from dataflex.config.written import Place, Written
 from dataflex.errors import ConfigError
+from dataflex.paths import expand
 
+_TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+_QUOTE = " (both are read as the same value: quote names)"
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool"))
 
 
@@ -31,32 +35,42 @@ def naming(what: str) -> Iterator[None]:
         raise ConfigError(f"{what} cannot be read: {error}") from error
 
 
-def read_yaml(path: Path) -> Any:
-    """YAML in which no key stands twice, as OmegaConf reads it.
+def read_yaml(path: Path) -> tuple[Any, Written]:
+    """YAML in which no key stands twice, as OmegaConf reads it, and the texts of its words and numbers.
 
     Raises:
         yaml.YAMLError: for a key that stands twice; and whatever OmegaConf raises.
     """
     from omegaconf import OmegaConf
 
-    found = OmegaConf.load(path)
-    with path.open(encoding="utf-8") as file:
-        _refuse_twice(file)
-    return found
+    text = path.read_text(encoding="utf-8-sig")
+    named = _with_null_keys_quoted(text)
+    found = OmegaConf.load(path) if named is None else OmegaConf.create(named)
+    return found, _composed(text, path.name)
 
 
-def read_dotlist(items: Sequence[str]) -> Any:
+def read_dotlist(items: Sequence[str], source: str = "the command line") -> tuple[Any, Written, list[Place]]:
     """``key=value`` items as OmegaConf reads them; no key stands twice in one value.
 
+    Returns:
+        The values; the texts of their words and numbers; and the places of those that replace what stood there, as a
+        mapping does not.
+
     Raises:
         yaml.YAMLError: for a key that stands twice; and whatever OmegaConf raises.
     """
     from omegaconf import OmegaConf
 
-    found = OmegaConf.from_dotlist(list(items))
-    for item in items:
-        _refuse_twice(item.partition("=")[2])
-    return found
+    pairs = [item.partition("=")[::2] for item in items]
+    quoted = {value: _with_null_keys_quoted(value) for _, value in pairs}
+    found = OmegaConf.from_dotlist([f"{key}={quoted[value] or value}" for key, value in pairs])
+    written, replaced = Written(source=source), []
+    for key, value in pairs:
+        place = tuple(key.split("."))
+        written = _composed(value, source, place).over(written, [place])
+        if not isinstance(OmegaConf.select(found, key), Mapping):
+            replaced.append(place)
+    return found, written, replaced
 
 
 def parse_json(text: str) -> Any:
@@ -82,30 +96,56 @@ def look_for(written: str, folders: Sequence[Path]) -> tuple[Path | None, str]:
     Returns:
         The file, or ``None``; and where it was looked for, for the message.
     """
-    wanted = os.path.expanduser(written)
+    wanted = expand(written)
     places = [folder / wanted for folder in folders]
     found = next((place for place in places if os.path.isfile(place)), None)
     return found, " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
 
 
-def _refuse_twice(text: IO[str] | str) -> None:
+def _composed(text: str, source: str, above: Place = ()) -> Written:
+    """The texts of a document's words and numbers; refuses a key that stands twice."""
     # OmegaConf looks among keys that are texts only: of 0 and 0x0, which are one key, the last value would count.
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where PyYAML has it, as in OmegaConf
+    loader = _loader(text)
     try:
-        for mapping in _mappings(loader.get_single_node()):
+        root = loader.get_single_node()
+        for mapping in _mappings(root):
             keys: set[Any] = set()
             for key, _ in mapping.value:
                 name = loader.construct_object(key) if key.tag in _NUMBERS else key.value
                 if name in keys:
-                    problem = f"found duplicate key {key.value}"
+                    problem = f"found duplicate key {key.value}" + _QUOTE * (key.tag in _NUMBERS)
                     raise yaml.constructor.ConstructorError(
                         "while constructing a mapping", mapping.start_mark, problem, key.start_mark
                     )
                 keys.add(name)
+        return Written.of(root, loader, source, above)
     finally:
         loader.dispose()
+
+
+def _with_null_keys_quoted(text: str) -> str | None:
+    """The same YAML with keys such as ``null`` in quotes, as OmegaConf takes no other; ``None`` if there are none."""
+    import yaml
+
+    loader = _loader(text)
+    try:
+        root = loader.get_single_node()
+        found = [key for mapping in _mappings(root) for key, _ in mapping.value if key.tag == _NULL and key.value]
+        for key in found:
+            key.tag, key.style = _TEXT, '"'
+        return yaml.serialize(root) if found else None
+    except yaml.YAMLError:  # OmegaConf will say what is wrong
+        return None
+    finally:
+        loader.dispose()
+
+
+def _loader(text: str) -> Any:
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where PyYAML has it, as in OmegaConf
 
 
 def _mappings(root: Any) -> Iterator[Any]:

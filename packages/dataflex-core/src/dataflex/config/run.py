@@ -6,17 +6,22 @@ interpolates, and ``key=value`` overrides nest (``component_params.temperature=0
 
 from __future__ import annotations
 
-import types
-import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflex.config import legacy
+from dataflex.config.gathering import Gathered
 from dataflex.config.keys import RUN_KEYS
+from dataflex.config.names import take_names
 from dataflex.config.reading import look_for, naming, parse_json, read_dotlist, read_yaml
+from dataflex.config.theirs import check_known_keys as check_known_keys  # where they are looked for
+from dataflex.config.theirs import check_values as check_values
+from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.paths import expand_keys, user_path
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
 
@@ -39,12 +44,14 @@ class RunFile:
         ours: Values of :data:`OUR_KEYS` that were given.
         llamafactory: Everything else, ready for ``llamafactory.train.tuner.run_exp``.
         overridden: Keys given on the command line, nested ones by their full name.
+        written: What words and numbers were written as, for those that stand for names.
     """
 
     path: Path
     ours: Mapping[str, Any]
     llamafactory: Mapping[str, Any]
     overridden: frozenset[str]
+    written: Written = field(default_factory=Written)
 
     def origin(self, key: str) -> str:
         """Where the value of ``key`` came from, for messages."""
@@ -61,39 +68,54 @@ class RunFile:
             names = [kind.value for kind in TrainType]
             raise ConfigError(
                 f"train_type: {given!r} (from {self.origin('train_type')}) is not one of {', '.join(names)}."
-                + did_you_mean(str(given), names)
+                + (legacy.train_type(str(given)) or did_you_mean(str(given), names))
             ) from error
 
     def steps(self) -> Steps:
         """The step keys, checked for type and range. Dynamic selecting and mixing need all of the note's three."""
+        problems = Gathered()
+        steps = self.steps_or_least(problems)
+        problems.refuse()
+        return steps
+
+    def steps_or_least(self, problems: Gathered) -> Steps:
+        """The step keys; the least that a wrong or missing one may be in its place.
+
+        Args:
+            problems: Takes what is wrong with each.
+        """
         values = {}
         for name, least in (("warmup_step", 0), ("update_step", 1), ("update_times", 1), ("train_step", 0)):
-            value = self.ours.get(name)
-            if value is None:
-                continue
-            endless = name == "update_times" and value == -1
-            if isinstance(value, bool) or not isinstance(value, int) or (value < least and not endless):
-                allowed = f"a whole number of at least {least}" + (" (or -1)" if name == "update_times" else "")
-                raise ConfigError(f"{name}: {value!r} (from {self.origin(name)}) must be {allowed}.")
-            if value > MOST_STEPS:
-                raise ConfigError(f"{name}: {value} (from {self.origin(name)}) is more than {MOST_STEPS:,}.")
-            values[name] = value
+            if self.ours.get(name) is not None:
+                values[name] = 1  # not 0, which asks for something else: no warm-up, or other keys
+                with problems.taking():
+                    values[name] = self._step(name, least)
         if self.train_type is TrainType.STATIC_MIX:  # the note's keys add up to one stage without a boundary
             times = max(values.get("update_times", 0), 0)
             total = values.get("warmup_step", 0) + values.get("update_step", 0) * times
             return Steps(warmup=0, train=values.get("train_step") or total)
         if self.train_type is TrainType.WEIGHT:  # weighs every step, so update_step and update_times say nothing
             return Steps(warmup=values.get("warmup_step", 0), train=values.get("train_step", 0))
-        wanted = ["warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])]
-        for name in wanted:
-            if name not in values:
-                raise ConfigError(self._missing(name))
+        for name in ("warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])):
+            with problems.taking():
+                if name not in values:
+                    raise ConfigError(self._missing(name))
         return Steps(
-            warmup=values["warmup_step"],
-            update=values["update_step"],
-            times=values.get("update_times", 0),
+            warmup=values.get("warmup_step", 1),
+            update=values.get("update_step", 1),
+            times=values.get("update_times", 0 if values.get("train_step") else 1),
             train=values.get("train_step", 0),
         )
+
+    def _step(self, name: str, least: int) -> int:
+        value = self.ours[name]
+        endless = name == "update_times" and value == -1
+        if isinstance(value, bool) or not isinstance(value, int) or (value < least and not endless):
+            allowed = f"a whole number of at least {least}" + (" (or -1)" if name == "update_times" else "")
+            raise ConfigError(f"{name}: {value!r} (from {self.origin(name)}) must be {allowed}.")
+        if value > MOST_STEPS:
+            raise ConfigError(f"{name}: {value} (from {self.origin(name)}) is more than {MOST_STEPS:,}.")
+        return value
 
     def timeout(self) -> float | None:
         """Most seconds a decision of the component may take; ``None`` for no limit."""
@@ -164,6 +186,7 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
     """
     from omegaconf import OmegaConf
 
+    path = user_path(path)
     if not path.is_file():
         raise ConfigError(f"run file {path} does not exist (working directory {Path.cwd()}).")
     for item in overrides:
@@ -173,74 +196,45 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         if not all(key.split(".")):
             raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
     with naming("the command line"):
-        cli = read_dotlist(overrides)
+        cli, typed, replaced = read_dotlist(overrides)
+    written = Written(source=path.name)
     with naming(f"run file {path}"):
         if path.suffix == ".json":
-            written = parse_json(path.read_text(encoding="utf-8"))
-            given = OmegaConf.create(written) if isinstance(written, (dict, list)) else written
+            parsed = parse_json(path.read_text(encoding="utf-8"))
+            given = OmegaConf.create(parsed) if isinstance(parsed, (dict, list)) else parsed
         else:
-            given = read_yaml(path)
+            given, written = read_yaml(path)
         if not OmegaConf.is_dict(given):
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
     with naming(f"{' '.join(overrides)} on the command line, over {path},"):
-        both = OmegaConf.merge(given, cli)
+        both = OmegaConf.merge(_without_other_kinds(given, cli), cli)
     with naming(f"run file {path}"):
         merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
     assert isinstance(merged, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
+    written = typed.over(written, replaced)
+    values = expand_keys(take_names(values, written)[0])
     return RunFile(
         path=path,
         ours={key: values[key] for key in OUR_KEYS if key in values},
         llamafactory={key: value for key, value in values.items() if key not in OUR_KEYS},
         overridden=frozenset(item.partition("=")[0] for item in overrides),
+        written=written,
     )
 
 
-def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
-    """Refuse keys that neither DataFlex nor LlamaFactory knows.
+def _without_other_kinds(given: Any, cli: Any) -> Any:
+    """The keys of the file without lists and mappings in whose place the command line has the other: they merge not."""
+    from omegaconf import OmegaConf
 
-    Args:
-        run: The run file.
-        known: LlamaFactory's own keys.
-    """
-    unknown = [key for key in run.llamafactory if key not in known]
-    if unknown:
-        lines = [f"{key} (from {run.origin(key)}).{did_you_mean(key, [*OUR_KEYS, *known])}" for key in unknown]
-        raise ConfigError("unknown key " + "; unknown key ".join(lines))
-
-
-def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:
-    """Refuse words where LlamaFactory wants a number or one of a few other words: it would find out late.
-
-    Args:
-        run: The run file.
-        annotations: LlamaFactory's keys with their types; only numbers and literals are looked at.
-
-    Raises:
-        ConfigError: names the key, the value and what it may be.
-    """
-    for key, value in run.llamafactory.items():
-        kinds = _alternatives(annotations.get(key))
-        choices = [choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in kind.__args__]
-        if choices and len(kinds - {type(None)}) == 1 and value is not None and value not in choices:
-            listed = ", ".join(map(str, choices))
-            raise ConfigError(
-                f"{key}: {value!r} (from {run.origin(key)}) is not one of {listed}.{did_you_mean(str(value), choices)}"
-            )
-        numeric = bool(kinds) and kinds <= {int, float, type(None)}
-        if not numeric or (value is None and type(None) in kinds):
-            continue
-        whole = float not in kinds
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
-            wanted = "a whole number" if whole else "a number"
-            raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be {wanted}.")
-
-
-def _alternatives(annotation: Any) -> set[Any]:
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return set(typing.get_args(annotation))
-    return set() if annotation is None else {annotation}
+    kinds = (OmegaConf.is_dict, OmegaConf.is_list)
+    other = [
+        key
+        for key in cli
+        if key in given and any(one(given[key]) and two(cli[key]) for one, two in (kinds, kinds[::-1]))
+    ]
+    return OmegaConf.masked_copy(given, [key for key in given if key not in other]) if other else given
 
 
 def _keep_the_word_no(key: str, value: Any) -> Any:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 
 MARK = ".dataflex-demo"
 """Lies in every folder a demo has made; without it a folder that holds something is somebody's."""
@@ -19,7 +20,7 @@ def prepare(out: Path) -> Path:
     Raises:
         ConfigError: if it holds files and no demo made it, or cannot be made.
     """
-    root = out.expanduser().resolve()
+    root = user_path(out).resolve()
     try:
         if root.is_dir() and any(root.iterdir()) and not (root / MARK).is_file():
             raise ConfigError(f"--out {out}: the folder holds files that are not a demo's. Name a new or empty folder.")

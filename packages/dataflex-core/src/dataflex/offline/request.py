@@ -87,7 +87,7 @@ def read_request(
     theirs = {key: value for key, value in given.llamafactory.items() if key not in _DROPPED} | _FORCED
     if checkpoint is not None:
         theirs["resume_from_checkpoint"] = str(checkpoint.absolute())
-    return ScoreRequest(RunFile(given.path, ours, theirs, given.overridden), checkpoint, step)
+    return ScoreRequest(RunFile(given.path, ours, theirs, given.overridden, given.written), checkpoint, step)
 
 
 def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:

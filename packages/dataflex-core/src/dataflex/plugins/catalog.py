@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from dataflex.errors import ConfigError, IncompatibleError, PluginError
+from dataflex.hints import nearest
 from dataflex.plugins.manager import Plugin, PluginStatus, incompatibility
 from dataflex.plugins.options import normalise
 from dataflex.spec import ComponentSpec, Kind
@@ -162,13 +162,13 @@ class Catalog:
         if named:
             raise PluginError(f"{name!r} cannot be used: {_describe(named)}. Repair or reinstall {named[0].dist}.")
         pool = [entry for entry in self.entries if kind in (None, entry.spec.kind)]
-        near = difflib.get_close_matches(bare, [entry.spec.name for entry in pool], n=1)
+        near = nearest(bare, [entry.spec.name for entry in pool])
         lines = [f"no {kind or 'component'} {name!r} is installed."]
         if dist and any(entry.spec.name == bare for entry in pool):
             others = ", ".join(f"{entry.dist}/{bare}" for entry in pool if entry.spec.name == bare)
             lines.append(f"Did you mean {others}?")
-        elif near:
-            lines.append(f"Did you mean {near[0]!r}?")
+        elif near is not None:
+            lines.append(f"Did you mean {near!r}?")
         names = ", ".join(sorted({entry.spec.name for entry in pool})) or "none"
         lines.append(f"Installed {kind.plural if kind else 'components'}: {names}.")
         elsewhere = {entry.spec.kind for entry in self.entries if entry.spec.name == bare and kind is not None}

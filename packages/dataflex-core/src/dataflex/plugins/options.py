@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 
 NO_PLUGINS = "DATAFLEX_NO_PLUGINS"
 """Set to 1: use no installed plugin. Files given with ``-p`` still load."""
@@ -114,7 +115,7 @@ def _file(value: str, source: str) -> Path:
             f"{source} {value}: neither a file nor a switch. Write a path (./{value or 'mine'}.py), "
             f"or no:DIST to switch an installed plugin off. Installed plugins load by themselves."
         )
-    path = Path(value).expanduser().absolute()
+    path = user_path(value).absolute()
     if not path.is_file():
         what = "is a folder; name the .py file in it" if path.is_dir() else "does not exist"
         raise ConfigError(f"{source} {value}: the file {what} (working directory {Path.cwd()}).")

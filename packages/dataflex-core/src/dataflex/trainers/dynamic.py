@@ -17,12 +17,14 @@ from torch.utils.data import DataLoader, Sampler
 from dataflex import state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
+from dataflex.distributed import together
 from dataflex.failures.foreign import foreign
 from dataflex.spec import Kind
 from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.final_model import final_model_first, has_ended
 from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
@@ -95,7 +97,13 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
         self.recorder.begin(checkpoint)
         watched = end.watching(self.callback_handler, stop, kept)
-        with stop.listening(), watched, without_misleading_warning(), foreign("training failed"):
+        with (
+            stop.listening(),
+            watched,
+            without_misleading_warning(),
+            final_model_first(self, lambda: has_ended(self, stop)),
+            foreign("training failed"),
+        ):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
@@ -112,10 +120,11 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         ended_by = (end.by or "the Trainer") if early else ""
         if early and self.is_world_process_zero():
             logger.warning("ended early after step %d of %d, by %s", step, self.engine.schedule.total, ended_by)
-        self.engine.planner.finish(step)
-        self.recorder.end(step, metrics, ended_by)
-        if self.is_world_process_zero():
-            self.session.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
+        with final_model_first(self, everywhere=True), together("the end of the run", self.accelerator):
+            self.engine.planner.finish(step)
+            self.recorder.end(step, metrics, ended_by)
+            if self.is_world_process_zero():
+                self.session.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
 
     def _leave(self: Any) -> None:
         folder = self._checkpoint_folder()

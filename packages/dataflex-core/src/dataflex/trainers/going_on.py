@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dataflex import checkpoints, resuming
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 from dataflex.runs import RunPlan
 
 
@@ -32,7 +33,7 @@ def find_checkpoint(
     checkpoint: Path | None
     skipped: Mapping[Path, str] = {}
     if named:
-        checkpoint = Path(str(given))
+        checkpoint = user_path(str(given))
         checkpoints.require_valid(checkpoint)
     else:
         checkpoint, skipped = checkpoints.to_resume(output_dir)

@@ -42,6 +42,7 @@ class CheckedLoads:
 
     _reported: Any = None  # what load_state_dict said of the last load
     _before_wrapping: Sequence[View] = ()
+    wrote_final_model: bool = False  # that of the last step, before the best one was loaded in vain
 
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         stock = functools.partial(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
@@ -64,6 +65,7 @@ class CheckedLoads:
         except ConfigError as error:
             if saved and self.args.should_save:
                 _copy_model(last, output)
+            self.wrote_final_model = True
             self.accelerator.wait_for_everyone()
             raise ConfigError(
                 f"the best model is not the final one: {error} {output} holds the weights of the last step, "

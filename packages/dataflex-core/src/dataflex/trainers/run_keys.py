@@ -14,6 +14,7 @@ from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compa
 from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, Group
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 from dataflex.run_record import hide_secrets
 from dataflex.state import Saved
 
@@ -123,7 +124,7 @@ def missing_paths(keys: Mapping[str, Any]) -> dict[str, str]:
 
 def _exists(path: str) -> bool:
     try:
-        return Path(path).expanduser().exists()
+        return user_path(path).exists()
     except (OSError, RuntimeError, ValueError):  # too long for a path, nobody's home, a byte that no path has
         return False
 
@@ -181,7 +182,7 @@ def _named_models(trainer: Any, arguments: Arguments, own: Mapping[str, Any]) ->
         if base is not None:
             yield "model_name_or_path", [base]
     for name, value in (own.get(COMPONENT_PARAMS) or {}).items():
-        if isinstance(value, str) and value and models.is_model(Path(value).expanduser()):
+        if isinstance(value, str) and value and models.is_model(user_path(value)):
             yield f"{COMPONENT_PARAMS}.{name}", [value]
 
 
@@ -206,7 +207,7 @@ def _look_at(paths: Sequence[str], arguments: Arguments) -> ModelFiles:
 def _folder(path: str, arguments: Arguments) -> Path | None:
     """The folder of a model: as named, or where a hub's cache keeps it."""
     subfolder = arguments.values.get("adapter_folder") or ""
-    folder = Path(path).expanduser()
+    folder = user_path(path)
     if folder.is_dir():
         return folder / subfolder if (folder / subfolder / "adapter_config.json").is_file() else folder
     from huggingface_hub import try_to_load_from_cache
@@ -241,7 +242,7 @@ def _deepspeed(value: Any) -> Any:
     """What of DeepSpeed's configuration a checkpoint depends on, whether it was given as a file or in place."""
     if isinstance(value, str) and value:
         try:
-            value = json.loads(Path(value).expanduser().read_text(encoding="utf-8"))
+            value = json.loads(user_path(value).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return value
     if not isinstance(value, Mapping):

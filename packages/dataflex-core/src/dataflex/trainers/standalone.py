@@ -12,7 +12,8 @@ from typing import Any
 from transformers import EarlyStoppingCallback
 
 from dataflex import run_lock
-from dataflex.config import checks
+from dataflex.config import checks, legacy
+from dataflex.config.gathering import Gathered
 from dataflex.config.plan import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
 from dataflex.data.domains import Domains
@@ -20,6 +21,7 @@ from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import leave_group_at_exit
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.paths import expand_keys
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER
@@ -71,10 +73,14 @@ def dynamic_trainer(
         raise ConfigError(
             f"domains is {domains!r}; it must give the rows of each domain by name: {{'web': 4000, ...}}."
         )
-    unknown = [key for key in config if key not in OUR_KEYS]
-    if unknown:
-        raise ConfigError(f"unknown key {unknown[0]!r} in {SOURCE}.{did_you_mean(unknown[0], OUR_KEYS)}")
-    run = RunFile(path=SOURCE, ours=dict(config), llamafactory={}, overridden=frozenset())
+    problems = Gathered()
+    for key in config:
+        with problems.taking():
+            if key not in OUR_KEYS:
+                hint = did_you_mean(str(key), OUR_KEYS)
+                raise ConfigError(f"unknown key {key!r} in {SOURCE}.{legacy.key(str(key)) or hint}")
+    problems.refuse()
+    run = RunFile(path=SOURCE, ours=expand_keys(config), llamafactory={}, overridden=frozenset())
     if run.train_type is TrainType.STATIC:
         raise ConfigError(f"{SOURCE} names no dynamic train_type, so {base.__name__} can be used as it is.")
     values = [*run.plugins(), *map(str, plugins)]

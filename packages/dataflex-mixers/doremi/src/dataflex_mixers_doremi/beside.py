@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from dataflex.paths import user_path
+
 _WEIGHTS = "from:"
 _SWITCH = "no:"  # no:DIST switches a plugin off
 
@@ -38,6 +40,6 @@ def _plugin(value: Any, places: Sequence[Path]) -> Any:
 
 
 def _first(given: str, places: Sequence[Path]) -> str:
-    wanted = Path(given).expanduser()
+    wanted = user_path(given)
     found = next((place / wanted for place in places if (place / wanted).is_file()), None)
     return given if found is None else str(found.absolute())

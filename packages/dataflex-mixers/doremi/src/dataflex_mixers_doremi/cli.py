@@ -10,8 +10,9 @@ import typer
 
 from dataflex.console import print_json, print_table
 from dataflex.errors import ConfigError
+from dataflex.paths import expand_keys, user_path
 from dataflex_mixers_doremi.checks import check_phases
-from dataflex_mixers_doremi.phases import Phase, plan_phases
+from dataflex_mixers_doremi.phases import SECTION, Phase, plan_phases
 from dataflex_mixers_doremi.run import progress, run_phases
 
 app = typer.Typer(name="dataflex doremi", add_completion=False, pretty_exceptions_enable=False)
@@ -31,7 +32,7 @@ def main(argv: Sequence[str]) -> None:
 
 @app.command()
 def doremi(
-    run_file: Annotated[Path, typer.Argument(metavar="RUN_FILE", help="YAML file of the project.")],
+    run_file: Annotated[Path, typer.Argument(metavar="RUN_FILE", parser=user_path, help="YAML file of the project.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
@@ -74,7 +75,13 @@ def _read(path: Path, overrides: list[str]) -> dict[str, Any]:
         raise ConfigError(f"run file {path} cannot be read: {error}") from error
     if not isinstance(keys, dict):
         raise ConfigError(f"run file {path} holds a list, not keys and values.")
-    return {str(key): value for key, value in keys.items()}
+    expanded = expand_keys({str(key): value for key, value in keys.items()})
+    sections = expanded.get(SECTION)
+    if isinstance(sections, dict):
+        expanded[SECTION] = {
+            name: expand_keys(section) if isinstance(section, dict) else section for name, section in sections.items()
+        }
+    return expanded
 
 
 def _show(phases: list[Phase], as_json: bool) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from dataflex import hookimpl
+from dataflex.paths import user_path
 from dataflex.runs import Problem, RunPlan
 from dataflex.spec import ComponentSpec, Kind, Need
 
@@ -39,7 +39,7 @@ def dataflex_check_run(plan: RunPlan) -> list[Problem]:
 
 def _problems(plan: RunPlan) -> Iterator[Problem]:
     given = str(plan.params["reference"])
-    folder = Path(given).expanduser()
+    folder = user_path(given)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES):
             yield Problem(

@@ -18,6 +18,7 @@ from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
 from dataflex.errors import ComponentError, ConfigError
+from dataflex.paths import user_path
 from dataflex.weights.verify import check_adapter, check_pretrained
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def load_model(name: str, context: RunContext) -> nn.Module:
 def _load(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
-    base = _base_of_adapter(Path(name).expanduser())
+    base = _base_of_adapter(user_path(name))
     source = base or name
     loaded = AutoModelForCausalLM.from_pretrained(source, torch_dtype="auto", output_loading_info=True)
     model: nn.Module = loaded[0]
@@ -95,7 +96,7 @@ def model_identity(name: str) -> str:
     Raises:
         ConfigError: when there is no such model.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir():
         return _SAMPLED + _identity_of_folder(folder)
     from transformers import AutoConfig
@@ -115,7 +116,7 @@ def is_same_model(name: str, recorded: str) -> bool:
     Raises:
         ConfigError: when there is no such model.
     """
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if folder.is_dir() and _ALL_BYTES.fullmatch(recorded):
         return _hash_folder(folder) == recorded
     return model_identity(name) == recorded
@@ -182,7 +183,7 @@ def check_vocabulary(name: str, context: RunContext) -> None:
 
 def _tokenizer_source(name: str) -> str | None:
     """Where the reference's tokenizer is; ``None`` if it has none: transformers would make one up."""
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     if not folder.is_dir() or any((folder / file).is_file() for file in _TOKENIZERS):
         return name
     base = _base_of_adapter(folder)
@@ -192,7 +193,7 @@ def _tokenizer_source(name: str) -> str | None:
 def _compare_sizes(name: str, needed: int | None, lack: str, context: RunContext) -> None:
     from transformers import AutoConfig
 
-    folder = Path(name).expanduser()
+    folder = user_path(name)
     try:
         size = AutoConfig.from_pretrained(_base_of_adapter(folder) or name).get_text_config().vocab_size
     except Exception as error:

@@ -22,6 +22,7 @@ import yaml
 from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
+from dataflex.paths import user_path
 from dataflex.resuming import why_no_resume
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
@@ -225,13 +226,13 @@ def _has_checkpoint(phase: Phase) -> bool:
 
 def _has_reference(phase: Phase, recorded: str) -> bool:
     """Whether the reference of a proxy is the recorded one; where it is no folder (any more), that is not known."""
-    if phase.reference is None or not phase.reference.expanduser().is_dir():
+    if phase.reference is None or not user_path(phase.reference).is_dir():
         return True
     return is_same_model(str(phase.reference), recorded)
 
 
 def _identity(phase: Phase) -> str | None:
     """What tells the reference of a proxy from others; ``None`` without one, or where it is no folder (any more)."""
-    if phase.reference is None or not phase.reference.expanduser().is_dir():
+    if phase.reference is None or not user_path(phase.reference).is_dir():
         return None
     return model_identity(str(phase.reference))

@@ -54,6 +54,14 @@ def _subtasks(plan: RunPlan) -> Iterator[Problem]:
             "LESS could not tell its subtasks apart.",
             "Set eval_on_each_dataset: true, or name one data set.",
         )
+    targets = list(plan.params.get("targets") or ())
+    twice = [name for name in dict.fromkeys(targets) if targets.count(name) > 1]
+    if twice:
+        yield Problem(
+            f"component_params.targets (from {plan.source}) names {', '.join(twice)} more than once, but each eval set "
+            "counts once.",
+            "Name it once. To let it count more, list its file under a second name in dataset_info.json.",
+        )
     if unknown:
         yield Problem(
             f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {plan.source}) does not.",

@@ -1,0 +1,111 @@
+"""LlamaFactory's keys in a run file: those it does not know, and values that it would refuse late or not at all."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dataflex.config import legacy
+from dataflex.config.gathering import Gathered
+from dataflex.config.keys import RUN_KEYS
+from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
+
+if TYPE_CHECKING:
+    from dataflex.config.run import RunFile
+
+PROJECT = "doremi"
+"""The section that makes a file a DoReMi project."""
+
+
+def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
+    """Refuse keys that neither DataFlex nor LlamaFactory knows.
+
+    Args:
+        run: The run file.
+        known: LlamaFactory's own keys.
+    """
+    problems = Gathered()
+    problems.errors += unknown_keys(run, known).values()
+    problems.refuse()
+
+
+def unknown_keys(run: RunFile, known: Iterable[str]) -> dict[str, ConfigError]:
+    """What to say of each key that neither DataFlex nor LlamaFactory knows.
+
+    Args:
+        run: The run file.
+        known: LlamaFactory's own keys.
+    """
+    names = [*(key.name for key in RUN_KEYS), *known]
+    return {
+        key: ConfigError(f"unknown key {key} (from {run.origin(key)}).{_about(key) or did_you_mean(key, names)}")
+        for key in run.llamafactory
+        if key not in names
+    }
+
+
+def _about(key: str) -> str:
+    if key == PROJECT:
+        return " This is a DoReMi project, which `dataflex doremi` trains; `dataflex train` is for a single run."
+    return legacy.key(key)
+
+
+def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:
+    """Refuse words where LlamaFactory wants a number or one of a few other words: it would find out late.
+
+    Args:
+        run: The run file.
+        annotations: LlamaFactory's keys with their types; only numbers and literals are looked at.
+
+    Raises:
+        ConfigError: names the key, the value and what it may be.
+    """
+    problems = Gathered()
+    problems.errors += wrong_values(run, annotations).values()
+    problems.refuse()
+
+
+def wrong_values(run: RunFile, annotations: Mapping[str, Any]) -> dict[str, ConfigError]:
+    """What to say of each key with a word where LlamaFactory wants a number or one of a few other words.
+
+    Args:
+        run: The run file.
+        annotations: As in :func:`check_values`.
+    """
+    found = {}
+    for key, value in run.llamafactory.items():
+        wrong = _wrong(value, _alternatives(annotations.get(key)))
+        if wrong:
+            found[key] = ConfigError(f"{key}: {value!r} (from {run.origin(key)}) {wrong}")
+    return found
+
+
+def choices_of(annotation: Any) -> list[Any]:
+    """The words that a key may be, if its type lists them; ``[]`` for any other."""
+    kinds = _alternatives(annotation)
+    if len(kinds - {type(None)}) != 1:
+        return []
+    return [choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in kind.__args__]
+
+
+def _wrong(value: Any, kinds: set[Any]) -> str:
+    choices = [choice for kind in kinds if typing.get_origin(kind) is typing.Literal for choice in kind.__args__]
+    if choices and len(kinds - {type(None)}) == 1 and value is not None and value not in choices:
+        listed = ", ".join(map(str, choices))
+        return f"is not one of {listed}.{did_you_mean(str(value), map(str, choices))}"
+    numeric = bool(kinds) and kinds <= {int, float, type(None)}
+    if not numeric or (value is None and type(None) in kinds):
+        return ""
+    whole = float not in kinds
+    if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+        return "must be a whole number." if whole else "must be a number."
+    return ""
+
+
+def _alternatives(annotation: Any) -> set[Any]:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return set(typing.get_args(annotation))
+    return set() if annotation is None else {annotation}
