@@ -19,6 +19,9 @@ Choice = TypeVar("Choice", bound=StrEnum)
 INITIAL = "init_mixture_proportions"
 RULE = "mixture_sample_rule"
 
+LEAST_TEMPERATURE = 1e-6
+"""Logarithms of sizes are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
 
 class Rule(StrEnum):
     """``mixture_sample_rule``: where the first proportions come from."""
@@ -104,7 +107,7 @@ def read_mixture(run: RunFile) -> MixtureSettings:
         rule=rule,
         initial=read_weights_file(initial, run, INITIAL) if names_file(initial) else _initial(run, initial),
         unit=_choice(run, "mixture_unit", Unit, Unit.TOKENS if stage == "pt" else Unit.SAMPLES),
-        temperature=_positive(run, "mixture_temperature", run.ours.get("mixture_temperature", 1.0)),
+        temperature=_temperature(run),
         max_epochs=max_epochs,
         on_exhausted=_choice(run, "mixture_on_exhausted", OnExhausted, OnExhausted.REDISTRIBUTE),
         source=run.origin(INITIAL),
@@ -139,6 +142,14 @@ def _positive(run: RunFile, key: str, value: Any) -> float:
     if not is_number(value) or not value > 0:
         raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number above 0.")
     return float(value)
+
+
+def _temperature(run: RunFile) -> float:
+    key = "mixture_temperature"
+    value = _positive(run, key, run.ours.get(key, 1.0))
+    if value < LEAST_TEMPERATURE:
+        raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number of at least {LEAST_TEMPERATURE}.")
+    return value
 
 
 def _max_epochs(run: RunFile) -> float | Mapping[str, float] | None:
