@@ -148,7 +148,9 @@ def _temperature(run: RunFile) -> float:
     key = "mixture_temperature"
     value = _positive(run, key, run.ours.get(key, 1.0))
     if value < LEAST_TEMPERATURE:
-        raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number of at least {LEAST_TEMPERATURE}.")
+        raise ConfigError(
+            f"{key}: {value!r} (from {run.origin(key)}) must be a number of at least {LEAST_TEMPERATURE}."
+        )
     return value
 
 

@@ -185,7 +185,9 @@ class LessSelector(Selector):
             )
 
         return LessScorer(
-            GradientEngine(model, coverage, context.accelerator, quiet_log=context.rank > 0 or _FELL_BACK in self._told),
+            GradientEngine(
+                model, coverage, context.accelerator, quiet_log=context.rank > 0 or _FELL_BACK in self._told
+            ),
             self.params,
             make_loader,
             moments=moments,
@@ -247,7 +249,10 @@ class LessSelector(Selector):
         settings["precision"] = str(getattr(self.context.accelerator, "mixed_precision", "no"))
         aims = (f"{goal.name} {fingerprint(goal.dataset, goal.rows)}" for goal in subtasks)
         others = [
-            (f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps} {memory.rate}", (memory.first, memory.second))
+            (
+                f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps} {memory.rate}",
+                (memory.first, memory.second),
+            )
             for name, memory in moments.items()
         ]
         return pass_fingerprint(model, [fingerprint(self.dataset, rows), *aims], settings, others)
