@@ -31,7 +31,7 @@ Result = TypeVar("Result")
 MakeBatch = Callable[[], Mapping[str, Any]]
 
 _HEADROOM = 65536.0
-"""A run's fp16 loss scale is at the edge for a mean over all tokens of an optimizer step; here each sample counts whole."""
+"""A run's fp16 loss scale is at the edge for a mean over the tokens of a whole step; here each sample counts whole."""
 
 
 class GradientEngine:

@@ -55,8 +55,8 @@ def score_pool(
 
     Args:
         model: The unwrapped model.
-        loader: This rank's batches. Of a model with :func:`~dataflex.scoring.rope.length_scaling` they must hold rows of
-            one length each; padding is cut off then.
+        loader: This rank's batches. For a model with :func:`~dataflex.scoring.rope.length_scaling` it puts rows of one
+            length into each; padding is cut off then.
         pool_size: Rows of the whole pool.
         accelerator: The run's accelerator, whose autocast is used; or ``None``.
         progress: Told of every batch.

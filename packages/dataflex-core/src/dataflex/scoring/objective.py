@@ -40,8 +40,8 @@ def refuse_own_loss(
     """Refuse a model whose own loss is not the next-token loss.
 
     Only a model of transformers is asked, and of those one whose forward does not call the common loss function: by the
-    loss it gives one row, the first of some that has two target tokens. Terms beside that loss, which are left out (see :func:`left_out`), do not count. All ranks must call it, with the
-    same rows.
+    loss it gives one row, the first of some that has two target tokens. Terms beside that loss, which are left out (see
+    :func:`left_out`), do not count. All ranks must call it, with the same rows.
 
     Args:
         model: The unwrapped model; with an adapter or without.
@@ -80,9 +80,9 @@ def _compare(model: nn.Module, batch: Mapping[str, Any], labels_1T: torch.Tensor
     ours, theirs = float(expected), float(own)
     if abs(ours - theirs) > _ROUNDING * max(abs(ours), abs(theirs)):
         raise ComponentError(
-            f"{type(_base(model)).__name__} computes a loss of its own: {theirs:.4f} for a row whose next-token loss is {ours:.4f}. "
-            "Components that score the next-token loss would score something else than this model is trained with; "
-            "use component_name: random, or a model that is trained with the next-token loss."
+            f"{type(_base(model)).__name__} computes a loss of its own: {theirs:.4f} for a row whose next-token loss is "
+            f"{ours:.4f}. Components that score the next-token loss would score something else than this model is "
+            "trained with; use component_name: random, or a model that is trained with the next-token loss."
         )
 
 
@@ -103,7 +103,7 @@ def refuse_first_targets(model: nn.Module, labels_BT: torch.Tensor) -> None:
 
 
 def virtual_tokens(model: nn.Module) -> str:
-    """The kind of an adapter that puts virtual tokens before the text (``PROMPT_TUNING``, ``P_TUNING``), else ``""``."""
+    """Kind of an adapter that puts virtual tokens before the text (``PROMPT_TUNING``, ``P_TUNING``), else ``""``."""
     config = getattr(model, "active_peft_config", None)
     if config is None or not getattr(config, "is_prompt_learning", False):
         return ""

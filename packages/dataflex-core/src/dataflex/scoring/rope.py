@@ -1,4 +1,4 @@
-"""Rotary position embeddings (RoPE) whose frequencies follow the length of the batch: types ``dynamic`` and ``longrope``.
+"""RoPE whose frequencies follow the length of the batch: of the types ``dynamic`` and ``longrope``.
 
 The frequencies of a forward pass then depend on the longest row of the batch, padding included, and transformers keeps
 them in the module's buffers for the passes to come. So a row's loss depends on what it is batched with and on what ran

@@ -43,8 +43,7 @@ def log_update(logs_K: Floats, excess_K: Floats, eta: float) -> Floats:
     """Logarithms of ``normalise(alpha * exp(eta * lambda))``, from those of alpha.
 
     Without smoothing a weight may fall below any number above 0, and rise again later. Its logarithm stays a number,
-    where the weight itself would be 0 for ever; once that of every domain had been the highest, there would be no weight
-    left to normalise by.
+    where the weight itself would be 0 for ever; in the end there would be no weight left to normalise by.
     """
     # Minus the largest, which changes nothing after normalising: exp() of a large loss would overflow.
     raised_K = logs_K + eta * (excess_K - excess_K.max())

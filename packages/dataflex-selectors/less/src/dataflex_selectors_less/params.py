@@ -23,8 +23,8 @@ class LessParams:
     preconditioner: Literal["official", "adam", "sgd"] = param(
         "official",
         "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
-        "run's optimizer would take (its betas, bias correction, eps outside the root, each group's learning rate); sgd: "
-        "the gradient itself.",
+        "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
+        "sgd: the gradient itself.",
         aliases=("gradient_type",),
     )
     aggregate: Literal["max", "mean", "round_robin"] = param(
