@@ -6,7 +6,7 @@ further list column of the data holds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -85,7 +85,8 @@ def most_uneven(batches: Sequence[Rows], lengths: Sizes, counts: Sequence[Sizes]
         return float(sizes.max() - sizes.min())
 
     found = [several[0]]
-    for differ in (padding, *(partial(spread, column=column) for column in counts)):
+    measures: list[Callable[[int], float]] = [padding, *(partial(spread, column=column) for column in counts)]
+    for differ in measures:
         unevenness = [differ(index) for index in several]
         if max(unevenness) > 0:
             found.append(several[int(np.argmax(unevenness))])

@@ -80,8 +80,8 @@ def _compare(model: nn.Module, batch: Mapping[str, Any], labels_1T: torch.Tensor
     ours, theirs = float(expected), float(own)
     if abs(ours - theirs) > _ROUNDING * max(abs(ours), abs(theirs)):
         raise ComponentError(
-            f"{type(_base(model)).__name__} computes a loss of its own: {theirs:.4f} for a row whose next-token loss is "
-            f"{ours:.4f}. Components that score the next-token loss would score something else than this model is "
+            f"{type(_base(model)).__name__} computes a loss of its own: {theirs:.4f} for a row whose next-token loss "
+            f"is {ours:.4f}. Components that score the next-token loss would score something else than this model is "
             "trained with; use component_name: random, or a model that is trained with the next-token loss."
         )
 
