@@ -54,6 +54,10 @@ def test_limits_may_be_given_by_name(read):
         (STATIC + HALVES + "mixture_unit: words\n", r"mixture_unit: 'words' .* samples, tokens"),
         (STATIC + HALVES + "mixture_on_exhausted: halt\n", r"mixture_on_exhausted: 'halt' .* redistribute, stop"),
         (STATIC + "mixture_sample_rule: temperature\nmixture_temperature: 0\n", r"mixture_temperature: 0 .* above 0"),
+        (
+            STATIC + "mixture_sample_rule: temperature\nmixture_temperature: 1.0e-320\n",
+            r"_temperature: .* at least 1e-06",
+        ),
         (STATIC + HALVES + "mixture_max_epochs: {chat: -1}\n", r"mixture_max_epochs.chat: -1 .* above 0"),
         (STATIC + "mixture_sample_rule: unimax\nmixture_max_epochs: {a: 1}\n", r"one number for .*unimax"),
     ],

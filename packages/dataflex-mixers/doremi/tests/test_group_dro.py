@@ -109,6 +109,31 @@ def test_a_domain_without_tokens_has_no_token_weight() -> None:
     assert token_weights(np.array([0.7, 0.3]), np.array([4, 0])).tolist() == [0.7, 0.0]
 
 
+def test_without_smoothing_a_weight_below_all_numbers_comes_back() -> None:
+    # alpha is proportional to exp(sum of excess): after [800, 0] it is [1, e^-800], which is 0 in fp64; after [0, 800]
+    # both have 800, so half each; after [0, 1] they are as 1 to e.
+    dro = GroupDro.begin(2, first_excess=0.0)
+    moves = {"eta": 1.0, "smoothing": 0.0, "decay": 0.0}
+    tokens = np.array([1, 1])
+    dro.step(np.array([800.0, 0.0]), tokens, **moves)
+    assert dro.alpha.tolist() == [1.0, 0.0]
+    dro = GroupDro.from_state(dro.state_dict())
+    dro.step(np.array([0.0, 800.0]), tokens, **moves)
+    assert dro.alpha == pytest.approx([0.5, 0.5])
+    dro.step(np.array([0.0, 1.0]), tokens, **moves)
+    assert dro.alpha == pytest.approx([1 / (1 + np.e), np.e / (1 + np.e)])
+
+
+def test_a_weight_of_zero_in_an_old_checkpoint_gives_no_weights_that_are_not_numbers() -> None:
+    state = GroupDro.begin(2, first_excess=0.0).state_dict()
+    old = {name: value for name, value in state.items() if name != "logs"} | {"alpha": np.array([1.0, 0.0])}
+    dro = GroupDro.from_state(old)
+    dro.step(np.array([0.0, 800.0]), np.array([1, 1]), eta=1.0, smoothing=0.0, decay=0.0)
+    assert dro.alpha.tolist() == [1.0, 0.0]
+    assert update(np.array([1.0, 0.0]), np.array([0.0, 800.0]), 1.0, 0.0).tolist() == [1.0, 0.0]
+    assert update(np.array([1.0, 0.0]), np.array([0.0, 800.0]), 1.0, 0.1) == pytest.approx([0.95, 0.05])
+
+
 losses = st.lists(st.floats(0, 30), min_size=2, max_size=6)
 
 

@@ -109,6 +109,7 @@ def test_a_resumed_mixer_goes_on_with_the_losses_it_had() -> None:
     ("params", "message"),
     [
         ({"temperature": 0.0}, "temperature: 0.0 .* above 0"),
+        ({"temperature": 1e-320}, "temperature: 1e-320 .* at least 1e-06"),
         ({"temperature": float("nan")}, "temperature"),
         ({"floor": -0.1}, "floor: -0.1"),
         ({"ema": 1.0}, "ema: 1.0"),

@@ -172,6 +172,7 @@ def test_names_of_dataflex_1_files_mean_the_same() -> None:
     [
         ({"preconditioner": "rmsprop"}, "'official', 'adam' or 'sgd'"),
         ({"temperature": 0}, "temperature must be above 0"),
+        ({"temperature": 1e-320}, "temperature must be at least 1e-06"),
         ({"direction_memory_gb": float("inf")}, "direction_memory_gb must be above 0"),
         ({"max_candidates": 0}, "max_candidates must be at least 1"),
         ({"token_budget": 0}, "token_budget must be at least 1"),

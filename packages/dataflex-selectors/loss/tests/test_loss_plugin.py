@@ -104,6 +104,7 @@ def test_parameters_of_a_dataflex_1_file_mean_the_same() -> None:
         ({"focus": "hard"}, "'low', 'medium' or 'high'"),
         ({"focus_weight": 0}, "focus_weight must be above 0"),
         ({"temperature": -1}, "temperature must be above 0"),
+        ({"temperature": 1e-320}, "temperature must be at least 1e-06"),
         ({"temperature": float("nan")}, "temperature must be above 0"),
         ({"max_candidates": 0}, "max_candidates must be at least 1"),
         ({"token_budget": 0}, "token_budget must be at least 1"),

@@ -112,7 +112,16 @@ def test_uniform_is_exactly_one() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("r", 0.0), ("delta", -1.0), ("gamma", -0.1), ("t", math.inf), ("quantile", 1.0), ("window", 0)],
+    [
+        ("r", 0.0),
+        ("r", 1e-320),
+        ("delta", -1.0),
+        ("delta", 1e-300),
+        ("gamma", -0.1),
+        ("t", math.inf),
+        ("quantile", 1.0),
+        ("window", 0),
+    ],
 )
 def test_a_number_out_of_range_is_refused(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=name):

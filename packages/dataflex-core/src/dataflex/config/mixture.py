@@ -20,6 +20,9 @@ Choice = TypeVar("Choice", bound=StrEnum)
 INITIAL = "init_mixture_proportions"
 RULE = "mixture_sample_rule"
 
+LEAST_TEMPERATURE = 1e-6
+"""Logarithms of sizes are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
 
 class Rule(StrEnum):
     """``mixture_sample_rule``: where the first proportions come from."""
@@ -105,7 +108,7 @@ def read_what_fits(run: RunFile, problems: Gathered) -> MixtureSettings:
     with problems.taking():
         unit = _choice(run, "mixture_unit", Unit, unit)
     with problems.taking():
-        temperature = _positive(run, "mixture_temperature", run.ours.get("mixture_temperature", temperature))
+        temperature = _temperature(run)
     with problems.taking():
         exhausted = _choice(run, "mixture_on_exhausted", OnExhausted, exhausted)
     return MixtureSettings(
@@ -184,6 +187,16 @@ def _positive(run: RunFile, key: str, value: Any) -> float:
     if not is_number(value) or not value > 0:
         raise ConfigError(f"{key}: {value!r} (from {run.origin(key)}) must be a number above 0.")
     return float(value)
+
+
+def _temperature(run: RunFile) -> float:
+    key = "mixture_temperature"
+    value = _positive(run, key, run.ours.get(key, 1.0))
+    if value < LEAST_TEMPERATURE:
+        raise ConfigError(
+            f"{key}: {value!r} (from {run.origin(key)}) must be a number of at least {LEAST_TEMPERATURE}."
+        )
+    return value
 
 
 def _max_epochs(run: RunFile) -> float | Mapping[str, float] | None:

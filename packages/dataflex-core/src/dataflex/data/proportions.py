@@ -20,6 +20,8 @@ TOLERANCE = 1e-6
 PARTS = 1_000_000
 """Sampling keeps proportions in millionths, the precision of :data:`TOLERANCE`."""
 
+_LEAST_TEMPERATURE = 1e-6
+
 _NAMED = 12  # domains spelled out in a message
 
 
@@ -91,10 +93,10 @@ def temperature(sizes: npt.ArrayLike, tau: float) -> Proportions:
     """Proportions of ``size ** (1 / tau)``: 1 is :func:`stratified`; the larger, the closer to :func:`uniform`.
 
     Raises:
-        ConfigError: unless ``tau`` is above 0.
+        ConfigError: unless ``tau`` is at least 1e-6; far below, logarithms divided by it leave the numbers there are.
     """
-    if not tau > 0:
-        raise ConfigError(f"the temperature of a mixture must be above 0, not {tau}.")
+    if not tau >= _LEAST_TEMPERATURE:
+        raise ConfigError(f"the temperature of a mixture must be above 0, at least {_LEAST_TEMPERATURE}, not {tau}.")
     with np.errstate(divide="ignore"):
         logs = np.log(_sizes(sizes)) / tau
     return _normalised(np.exp(logs - logs.max()))

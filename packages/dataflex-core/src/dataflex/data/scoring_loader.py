@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.data.unevenness import Sizes, item_counts, looked_at, most_uneven
 from dataflex.data.unreadable import naming_unreadable
 from dataflex.errors import ComponentError
 
@@ -53,6 +55,9 @@ class ScoringLoader:
         world_size: Number of processes.
         device: Where batches are moved; ``None`` leaves them where the collator put them.
         skipped: Rows scored already: batches that hold no others are left out. How the rest is grouped stays the same.
+        uneven_first: Yield this rank's most uneven batches right after the first one: :meth:`alone` has the rows of
+            these to look at.
+        same_length: Put only rows of one length into a batch, so that none is padded to the length of another.
     """
 
     def __init__(
@@ -67,6 +72,8 @@ class ScoringLoader:
         world_size: int = 1,
         device: Any = None,
         skipped: npt.ArrayLike = (),
+        uneven_first: bool = False,
+        same_length: bool = False,
     ) -> None:
         if token_budget is None:
             token_budget = default_token_budget(device)
@@ -75,13 +82,17 @@ class ScoringLoader:
         self.dataset, self.collator, self.device = dataset, collator, device
         chosen = np.asarray(rows, dtype=np.int64)
         multiple = int(getattr(collator, "pad_to_multiple_of", None) or 1)
-        padded = -(-row_lengths(dataset, chosen) // multiple) * multiple
+        lengths = row_lengths(dataset, chosen)
+        padded = -(-lengths // multiple) * multiple
         if getattr(collator, "neat_packing", False):
             max_batch = 1  # LlamaFactory's collator takes packed rows one at a time
-        batches = _buckets(chosen, padded, token_budget, max_batch)
+        batches = _buckets(chosen, lengths if same_length else padded, token_budget, max_batch, alike=same_length)
         if len(done := np.asarray(skipped, dtype=np.int64)):
             batches = [batch for batch in batches if not np.isin(batch, done).all()]
         self._batches = list(_share(batches, rank, world_size))
+        self._looked_at: dict[int, list[int]] = {}  # places, by the first row of a batch
+        if uneven_first and max_batch > 1:
+            self._put_uneven_first(chosen, lengths)
 
     def __len__(self) -> int:
         """Batches on this rank."""
@@ -95,6 +106,27 @@ class ScoringLoader:
     def __iter__(self) -> Iterator[tuple[Rows, dict[str, Any]]]:
         for rows, is_repeat in self._batches:
             yield rows[:0] if is_repeat else rows, self._collate(rows)
+
+    def alone(self, rows: Rows) -> dict[int, Callable[[], dict[str, Any]]]:
+        """Rows of a batch to look at on their own: by place, what makes a batch of that row.
+
+        Args:
+            rows: The batch's rows, as they were yielded. Without ``uneven_first``, and but for the first batches, there
+                is nothing to look at.
+        """
+        places = self._looked_at.get(int(rows[0]), []) if len(rows) else []
+        return {place: partial(self._collate, rows[place : place + 1]) for place in places}
+
+    def _put_uneven_first(self, chosen: Rows, lengths: Rows) -> None:
+        own = [rows for rows, is_repeat in self._batches if not is_repeat]
+        by_row = Sizes(chosen, lengths)
+        counts = [Sizes(chosen, items) for items in item_counts(self.dataset, chosen, lengths).values()]
+        first = most_uneven(own, by_row, counts)
+        self._looked_at = {int(own[index][0]): looked_at(own[index], by_row, counts) for index in first}
+        # The longest stay in front, where running out of memory shows at once.
+        front = [index for index in range(len(own)) if index < (first or [0])[0]]
+        order = [*front, *first, *(index for index in range(len(own)) if index not in {*front, *first})]
+        self._batches = [(own[index], False) for index in order] + [each for each in self._batches if each[1]]
 
     def _collate(self, rows: Rows) -> dict[str, Any]:
         fetch = getattr(self.dataset, "__getitems__", None)
@@ -187,12 +219,14 @@ def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
     return lengths[chosen] if whole else lengths
 
 
-def _buckets(rows: Rows, padded: Rows, token_budget: int, max_batch: int) -> list[Rows]:
+def _buckets(rows: Rows, padded: Rows, token_budget: int, max_batch: int, *, alike: bool = False) -> list[Rows]:
     order = np.lexsort((rows, -padded))
     batches, start = [], 0
     while start < len(order):
         longest = int(padded[order[start]])
         size = max(1, min(max_batch, token_budget // max(longest, 1)))
+        if alike:
+            size = min(size, int((padded[order[start : start + size]] == longest).sum()))
         batches.append(rows[order[start : start + size]])
         start += size
     return batches

@@ -12,6 +12,7 @@ from torch import nn
 from dataflex.errors import ComponentError
 
 _SHOWN = 3
+_SEPARABLE = ("weight", "bias")
 
 
 class Scope(StrEnum):
@@ -78,8 +79,11 @@ def _is_plain_linear(module: nn.Module) -> bool:
 
 
 def _own(layer: str, module: nn.Module) -> Iterator[str]:
+    """Names of a layer's trainable weight and bias. A further parameter is used where nobody sees it, and a weight that
+    is made of others before each forward (weight_norm, pruning) is none.
+    """
     for name, parameter in module.named_parameters(recurse=False):
-        if parameter.requires_grad:
+        if parameter.requires_grad and name in _SEPARABLE:
             yield f"{layer}.{name}" if layer else name
 
 

@@ -15,18 +15,23 @@ from torch import nn
 
 from dataflex.distributed import all_gather
 from dataflex.errors import ComponentError
+from dataflex.gradients.check import LIMITS, Beside, Sketch, difference, precision
 from dataflex.gradients.coverage import Coverage
 from dataflex.gradients.linear import InseparableError, Recorder
 from dataflex.gradients.sink import GradientSink
 from dataflex.math.losses import IGNORE_INDEX, SampleLosses, output_logits, sample_losses
-from dataflex.scoring.inputs import batch_labels, model_inputs
+from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
+from dataflex.scoring.objective import refuse_first_targets
 from dataflex.scoring.quiet import quiet
+from dataflex.scoring.rope import length_scaling
 
 logger = logging.getLogger("dataflex")
 
 Result = TypeVar("Result")
+MakeBatch = Callable[[], Mapping[str, Any]]
 
-_HEADROOM = 16.0  # a run's fp16 loss scale is at the edge for a mean over samples, and here losses are summed
+_HEADROOM = 65536.0
+"""A run's fp16 loss scale is at the edge for a mean over the tokens of a whole step; here each sample counts whole."""
 
 
 class GradientEngine:
@@ -34,8 +39,9 @@ class GradientEngine:
 
     Example:
         >>> def body():
-        ...     for rows, batch in loader_of(engine.max_batch):
-        ...         engine.feed(batch, sink)
+        ...     loader = ScoringLoader(pool, collator, rows, max_batch=engine.max_batch or MAX_BATCH, uneven_first=True)
+        ...     for rows, batch in loader:
+        ...         engine.feed(batch, sink, loader.alone(rows))
         >>> engine.attempt(body)
 
     Args:
@@ -50,6 +56,7 @@ class GradientEngine:
     ) -> None:
         self.model, self.coverage, self.accelerator = model, coverage, accelerator
         self.reason, self._log = "", not quiet_log
+        self._scaling, self._precision = length_scaling(model), precision(model, accelerator)
         self._recorder = Recorder(coverage.layers, frozenset(coverage.parameters))
         self._trainable = [value for value in model.parameters() if value.requires_grad]
         if coverage.reason:
@@ -73,6 +80,18 @@ class GradientEngine:
         Raises:
             ComponentError: when memory runs out, or the model returns no logits.
         """
+        result = self.attempt_once(body)
+        if result is None:
+            with self._prepared():
+                return body()
+        return result
+
+    def attempt_once(self, body: Callable[[], Result]) -> Result | None:
+        """As :meth:`attempt`, but leaves it to the caller to start again: what it compares with has to be made anew.
+
+        Returns:
+            What ``body`` returned, which must not be ``None``; ``None`` on every rank after falling back.
+        """
         found = ""
         try:
             with self._prepared():
@@ -85,25 +104,41 @@ class GradientEngine:
         if not reasons:
             return result
         self._fall_back(reasons[0])
-        with self._prepared():
-            return body()
+        return None
 
-    def feed(self, batch: Mapping[str, Any], sink: GradientSink) -> SampleLosses:
+    def feed(
+        self, batch: Mapping[str, Any], sink: GradientSink, alone: Mapping[int, MakeBatch] | None = None
+    ) -> SampleLosses:
         """Hand the gradients of a batch to a sink. Only inside :meth:`attempt`.
 
         A sample without target tokens has no loss. It is given a zero gradient, or none at all.
 
+        Args:
+            batch: As the collator made it.
+            sink: Receives the gradients.
+            alone: Samples whose gradients are compared with those they have alone, by their place in the batch: each
+                with a function that makes the batch of that sample.
+
         Returns:
             The samples' losses, detached.
+
+        Raises:
+            ComponentError: when memory runs out, the model returns no logits, or its own loss has targets that have
+                none here.
         """
+        if self.reason:
+            batch = trimmed(batch)
         labels_BT = batch_labels(batch)
         try:
             sink.begin(len(labels_BT), labels_BT.device)
             if not bool(labels_BT[:, 1:].ne(IGNORE_INDEX).any()):
                 nothing = torch.zeros(len(labels_BT), device=labels_BT.device)
                 return SampleLosses(nothing, nothing.long())
-            run = self._one_by_one if self.reason else self._batched
-            losses = run(batch, labels_BT, sink)
+            refuse_first_targets(self.model, labels_BT)
+            if self.reason:
+                losses = self._one_by_one(batch, labels_BT, sink)
+            else:
+                losses = self._batched(batch, labels_BT, sink, (alone or {}) if len(labels_BT) > 1 else {})
             sink.finish()
             return losses
         except torch.cuda.OutOfMemoryError as error:
@@ -113,12 +148,50 @@ class GradientEngine:
                 "component_params.token_budget (a single long row may exceed it: lower cutoff_len then)."
             ) from error
 
-    def _batched(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
-        scale = self._loss_scale()
+    def _batched(
+        self,
+        batch: Mapping[str, Any],
+        labels_BT: torch.Tensor,
+        sink: GradientSink,
+        alone: Mapping[int, MakeBatch],
+    ) -> SampleLosses:
+        scaling = self._scaling
+        if scaling is not None and labels_BT.shape[1] > scaling.above:
+            raise InseparableError(
+                f"RoPE of type {scaling.kind} scales all rows of a batch by the longest where that is above "
+                f"{scaling.above} positions"
+            )
+        scale, sketch = self._loss_scale(), None
+        if alone:
+            sketch = Sketch(sorted(alone))
+            sink = Beside(sink, sketch)
+            sink.begin(len(labels_BT), labels_BT.device)
         self._recorder.begin(len(labels_BT), sink, scale)
         losses = self._backward(batch, labels_BT, scale)
         self._recorder.finish()
+        used = [name for name in self._recorder.names if self.coverage.parameters[name].grad is not None]
+        if used:
+            raise InseparableError(f"the model uses {min(used)} outside its layer's forward")
+        if sketch is not None:
+            self._compare(sketch, [alone[place]() for place in sorted(alone)])
         return losses
+
+    def _compare(self, batched: Sketch, singles: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse batches whose gradients are not those of their samples."""
+        alone = []
+        with self._recorder.detached():
+            for single in map(trimmed, singles):
+                labels_1T = batch_labels(single)
+                alone.append(Sketch([0]))
+                alone[-1].begin(1, labels_1T.device)
+                if bool(labels_1T[:, 1:].ne(IGNORE_INDEX).any()):
+                    self._one_by_one(single, labels_1T, alone[-1])
+        found, limit = difference(batched, alone), LIMITS[self._precision]
+        if found > limit:
+            raise InseparableError(
+                f"a batch gives its rows other gradients than they have alone (a difference of {found:.1e} of their "
+                f"length, {limit:g} is allowed in {self._precision})"
+            )
 
     def _one_by_one(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
         if len(labels_BT) != 1:
@@ -172,9 +245,9 @@ class GradientEngine:
         self.reason = reason
         if self._log:
             logger.warning(
-                "gradients are measured one sample at a time, which is exact but several times slower: %s. "
-                "component_params.parameters: linear leaves out what is not in a linear layer.",
+                "gradients are measured one sample at a time, which is exact but several times slower: %s.%s",
                 reason,
+                " component_params.parameters: linear leaves those out." if reason == self.coverage.reason else "",
             )
 
 

@@ -56,6 +56,16 @@ class Recorder:
             for layer in self.layers.values():
                 layer.__dict__.pop("forward", None)
 
+    @contextlib.contextmanager
+    def detached(self) -> Iterator[None]:
+        """Inside :meth:`attached`: the layers compute as they do without a recorder."""
+        replaced = {name: layer.__dict__.pop("forward") for name, layer in self.layers.items()}
+        try:
+            yield
+        finally:
+            for name, forward in replaced.items():
+                self.layers[name].__dict__["forward"] = forward
+
     def begin(self, samples: int, sink: GradientSink, scale: float = 1.0) -> None:
         """A batch begins; ``scale`` is what its loss is multiplied by, and gradients are divided by."""
         self.samples, self.scale, self._sink = samples, scale, sink

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -24,6 +24,8 @@ class AdamMoments:
         beta1: Decay of the first.
         beta2: Decay of the second.
         eps: Added to the root of the second.
+        rate: Learning rate of its group beside those of the others: the step it is about to make is proportional to
+            it. 1 where all groups have the same.
     """
 
     first: torch.Tensor
@@ -32,6 +34,7 @@ class AdamMoments:
     beta1: float
     beta2: float
     eps: float
+    rate: float = 1.0
 
 
 def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict[str, AdamMoments]:
@@ -64,10 +67,26 @@ def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict
         )
     if partitioned:
         return _gathered(parameters, bare, partitioned, groups)
-    found = {name: _of(name, value, bare, groups[id(value)]) for name, value in parameters.items()}
+    rates = _rates(own)
+    found = {
+        name: replace(_of(name, value, bare, group := groups[id(value)]), rate=rates[id(group)])
+        for name, value in parameters.items()
+    }
     if all(moments.step == 0 for moments in found.values()):
         raise _without_moments(bare, "has not stepped yet")
     return found
+
+
+def _rates(groups: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Learning rate of each group, by its identity, as a share of the highest.
+
+    A schedule may have brought all of them to 0, which says nothing of the groups: then those it began with count.
+    """
+    for key in ("lr", "initial_lr"):
+        rates = [float(group.get(key, 0.0)) for group in groups]
+        if max(rates, default=0.0) > 0:
+            return {id(group): rate / max(rates) for group, rate in zip(groups, rates, strict=True)}
+    return {id(group): 1.0 for group in groups}
 
 
 def _zero_groups(optimizer: Any) -> list[list[nn.Parameter]]:
@@ -94,13 +113,14 @@ def _gathered(
         # DeepSpeed does so itself at the end of the first group's first step: too late after a resume, and too early
         # for the other groups.
         deepspeed.lazy_init_hp_params_optimizer_state(values, flat, optimizer.state)
-    found = {}
+    found, rates = {}, _rates(optimizer.param_groups)
     for name, value in parameters.items():
         group = groups[id(value)]
         beta1, beta2 = group.get("betas", (0.9, 0.999))
         step = int(optimizer.state[group["params"][0]].get("step", group.get("step", 1)))
         first, second = (deepspeed.safe_get_full_optimizer_state(value, key) for key in ("exp_avg", "exp_avg_sq"))
-        found[name] = AdamMoments(first, second, step, beta1, beta2, group.get("eps", 1e-8))
+        eps = group.get("eps", 1e-8)
+        found[name] = AdamMoments(first, second, step, beta1, beta2, eps, rates[id(group)])
     return found
 
 

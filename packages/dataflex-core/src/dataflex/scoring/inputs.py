@@ -15,6 +15,16 @@ from torch import nn
 from dataflex.errors import ComponentError
 from dataflex.math.losses import IGNORE_INDEX
 
+_BY_POSITION = (
+    "input_ids",
+    "attention_mask",
+    "labels",
+    "position_ids",
+    "token_type_ids",
+    "mm_token_type_ids",
+    "cross_attention_mask",
+)
+
 
 def batch_labels(batch: Mapping[str, Any]) -> torch.Tensor:
     """Labels of a batch, shape [B, T]; padding is no target, whatever label it carries.
@@ -39,7 +49,7 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
 
     A batch that is padded on the left gets position ids that count from each row's first token, as for the row alone.
     """
-    inputs, accepted = without_labels(model, batch), _arguments(model)
+    inputs, accepted = without_labels(model, batch), call_arguments(model)
     mask = inputs.get("attention_mask")
     if (
         "position_ids" in accepted
@@ -55,12 +65,39 @@ def model_inputs(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
 def without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]:
     """The batch without labels and, where the model could keep a cache of keys and values, without that."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
-    if "use_cache" in _arguments(model):
+    if "use_cache" in call_arguments(model):
         inputs["use_cache"] = False
     return inputs
 
 
-def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+def trimmed(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """The batch without the positions that are padding in every row, as a multiple of 8 asks for.
+
+    Only tensors that are known to have one entry a position are cut; a batch that holds another of that width is left
+    as it is.
+    """
+    mask = batch.get("attention_mask")
+    if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or bool(mask.ne(0).any(dim=0).all()):
+        return dict(batch)
+    (used,) = mask.ne(0).any(dim=0).nonzero(as_tuple=True)
+    if not len(used):
+        return dict(batch)
+    kept, width = slice(int(used[0]), int(used[-1]) + 1), mask.shape[1]
+    cut: dict[str, Any] = {}
+    for name, value in batch.items():
+        if name in _BY_POSITION and isinstance(value, torch.Tensor) and value.ndim >= 2:
+            axis = value.ndim - 1 if name == "position_ids" else 1  # [planes, B, T] in Qwen2-VL
+            if value.shape[axis] == width:
+                cut[name] = value[..., kept] if axis == value.ndim - 1 else value[:, kept]
+                continue
+        elif isinstance(value, torch.Tensor) and value.ndim >= 2 and value.shape[1] == width:
+            return dict(batch)
+        cut[name] = value
+    return cut
+
+
+def call_arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Parameters of a model's forward by name; of the model below an adapter."""
     below_adapter = getattr(model, "get_base_model", None)  # PEFT
     base = below_adapter() if callable(below_adapter) else model
     return inspect.signature(type(base).forward).parameters

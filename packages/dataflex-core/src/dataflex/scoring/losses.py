@@ -19,9 +19,11 @@ from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.distributed import gather_scores, together
 from dataflex.errors import ComponentError
 from dataflex.math.losses import SampleLosses, output_logits, sample_losses
-from dataflex.scoring.inputs import batch_labels, model_inputs
+from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
+from dataflex.scoring.objective import refuse_first_targets
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
+from dataflex.scoring.rope import length_scaling
 from dataflex.scoring.shards import ShardStore
 
 STORE_WIDTH = 2
@@ -53,7 +55,8 @@ def score_pool(
 
     Args:
         model: The unwrapped model.
-        loader: This rank's batches.
+        loader: This rank's batches. For a model with :func:`~dataflex.scoring.rope.length_scaling` it puts rows of one
+            length into each; padding is cut off then.
         pool_size: Rows of the whole pool.
         accelerator: The run's accelerator, whose autocast is used; or ``None``.
         progress: Told of every batch.
@@ -64,11 +67,11 @@ def score_pool(
         ComponentError: on every rank, when the batches have no labels, the model returns no logits, or memory runs
             out on one of them.
     """
-    found = [] if store is None else [store.done]
+    found, by_length = [] if store is None else [store.done], length_scaling(model) is not None
     with together("scoring", accelerator), progress, evaluating(model):
         for rows, batch in loader:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
-                losses = _score_batch(model, batch)
+                losses = _score_batch(model, trimmed(batch) if by_length else batch)
             if len(rows):
                 found.append((rows, _table(losses)))
                 if store is not None:
@@ -91,6 +94,7 @@ def _table(losses: SampleLosses) -> npt.NDArray[np.float64]:
 
 def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> SampleLosses:
     labels_BT = batch_labels(batch)
+    refuse_first_targets(model, labels_BT)
     try:
         outputs = model(**model_inputs(model, batch))
         return sample_losses(output_logits(outputs, labels_BT, model), labels_BT)

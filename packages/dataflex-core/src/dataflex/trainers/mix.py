@@ -21,6 +21,7 @@ from dataflex.rng import key_seed
 from dataflex.schedule import Schedule
 from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
+from dataflex.scoring.rope import length_scaling
 from dataflex.spec import Need
 from dataflex.trainers.domain_tally import DomainTally
 from dataflex.trainers.loss_seam import LossSeam
@@ -186,6 +187,7 @@ class MixPlanner(ComponentPlanner):
             rank=context.rank,
             world_size=context.world_size,
             device=self.trainer.accelerator.device,
+            same_length=length_scaling(self.model()) is not None,
         )
         progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
         losses = score_pool(self.model(), loader, len(context.dataset), self.trainer.accelerator, progress)

@@ -22,9 +22,10 @@ from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import together
 from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, token_losses
-from dataflex.scoring.inputs import batch_labels, model_inputs
+from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
+from dataflex.scoring.rope import length_scaling
 from dataflex_mixers_doremi.loss_file import LossFile
 from dataflex_mixers_doremi.reference import load_model
 
@@ -87,7 +88,7 @@ class CachedReference:
             )
 
     def _score(self, model: nn.Module, rows: Any, context: RunContext, token_budget: int | None) -> None:
-        accelerator = context.accelerator
+        accelerator, by_length = context.accelerator, length_scaling(model) is not None
         loader = ScoringLoader(
             context.dataset,
             context.data_collator,
@@ -96,13 +97,14 @@ class CachedReference:
             rank=context.rank,
             world_size=context.world_size,
             device=accelerator.device if accelerator is not None else None,
+            same_length=by_length,
         )
         progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
         with together("computing reference losses", accelerator):
             with progress, evaluating(model):
                 for batch_rows, batch in loader:
                     with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
-                        losses = _score_batch(model, batch)
+                        losses = _score_batch(model, trimmed(batch) if by_length else batch)
                     self._file.write(batch_rows.tolist(), losses[: len(batch_rows)])
                     progress.advance(len(batch_rows))
             self._file.flush()

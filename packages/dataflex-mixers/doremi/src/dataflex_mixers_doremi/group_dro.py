@@ -34,9 +34,21 @@ def excess(clipped_sums_K: Floats, tokens_K: Whole, held_K: Floats) -> Floats:
 
 def update(alpha_K: Floats, excess_K: Floats, eta: float, smoothing: float) -> Floats:
     """One exponentiated-gradient step: ``(1 - c) normalise(alpha * exp(eta * lambda)) + c / K``."""
+    with np.errstate(divide="ignore"):
+        raised_K = np.exp(log_update(np.log(alpha_K), excess_K, eta))
+    return (1 - smoothing) * raised_K + smoothing / len(alpha_K)
+
+
+def log_update(logs_K: Floats, excess_K: Floats, eta: float) -> Floats:
+    """Logarithms of ``normalise(alpha * exp(eta * lambda))``, from those of alpha.
+
+    Without smoothing a weight may fall below any number above 0, and rise again later. Its logarithm stays a number,
+    where the weight itself would be 0 for ever; in the end there would be no weight left to normalise by.
+    """
     # Minus the largest, which changes nothing after normalising: exp() of a large loss would overflow.
-    raised_K = alpha_K * np.exp(eta * (excess_K - excess_K.max()))
-    return (1 - smoothing) * raised_K / raised_K.sum() + smoothing / len(alpha_K)
+    raised_K = logs_K + eta * (excess_K - excess_K.max())
+    normalised: Floats = raised_K - np.logaddexp.reduce(raised_K)
+    return normalised
 
 
 def official_weights(alpha_K: Floats, sampling_K: Floats, tokens_K: Whole) -> Floats:
@@ -68,6 +80,7 @@ class GroupDro:
         total: Sum of alpha over all steps; shape ``[K]``.
         steps: Number of steps.
         moving: Exponential moving average of alpha; shape ``[K]``.
+        logs: Logarithms of alpha, which tell weights apart that are 0 in fp64; shape ``[K]``.
     """
 
     alpha: Floats
@@ -75,6 +88,7 @@ class GroupDro:
     total: Floats
     steps: int
     moving: Floats
+    logs: Floats
 
     @classmethod
     def begin(cls, domains: int, first_excess: float) -> GroupDro:
@@ -85,7 +99,7 @@ class GroupDro:
             first_excess: What a domain counts with until it is first seen: ln(vocabulary), as in the released code.
         """
         uniform = np.full(domains, 1 / domains)
-        return cls(uniform, np.full(domains, first_excess), np.zeros(domains), 0, uniform.copy())
+        return cls(uniform, np.full(domains, first_excess), np.zeros(domains), 0, uniform.copy(), np.log(uniform))
 
     @property
     def average(self) -> Floats:
@@ -100,7 +114,9 @@ class GroupDro:
     def step(self, clipped_sums_K: Floats, tokens_K: Whole, *, eta: float, smoothing: float, decay: float) -> None:
         """Take one optimizer step's sums in."""
         self.excess = excess(clipped_sums_K, tokens_K, self.excess)
-        self.alpha = update(self.alpha, self.excess, eta, smoothing)
+        logs_K = log_update(self.logs, self.excess, eta)
+        self.alpha = (1 - smoothing) * np.exp(logs_K) + smoothing / len(logs_K)
+        self.logs = np.log(self.alpha) if smoothing else logs_K
         self.total = self.total + self.alpha
         self.steps += 1
         self.moving = decay * self.moving + (1 - decay) * self.alpha
@@ -113,4 +129,7 @@ class GroupDro:
     def from_state(cls, state: Mapping[str, Any]) -> GroupDro:
         """Take back what :meth:`state_dict` gave."""
         arrays = {name: np.array(state[name], np.float64) for name in ("alpha", "excess", "total", "moving")}
-        return cls(steps=int(state["steps"]), **arrays)
+        if "logs" in state:
+            return cls(steps=int(state["steps"]), logs=np.array(state["logs"], np.float64), **arrays)
+        with np.errstate(divide="ignore"):  # a checkpoint from before there were logarithms
+            return cls(steps=int(state["steps"]), logs=np.log(arrays["alpha"]), **arrays)

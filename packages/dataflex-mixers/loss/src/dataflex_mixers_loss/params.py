@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dataflex.errors import ConfigError
 from dataflex.spec import param
 
+LEAST_TEMPERATURE = 1e-6
+"""Losses are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
 
 @dataclass(frozen=True)
 class LossParams:
@@ -22,6 +25,10 @@ class LossParams:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ConfigError(f"temperature: {self.temperature} of mixer 'loss' must be a number above 0.")
+        if self.temperature < LEAST_TEMPERATURE:
+            raise ConfigError(
+                f"temperature: {self.temperature} of mixer 'loss' must be a number of at least {LEAST_TEMPERATURE}."
+            )
         if not 0 <= self.floor <= 1:
             raise ConfigError(f"floor: {self.floor} of mixer 'loss' must lie between 0 and 1.")
         if not 0 <= self.ema < 1:

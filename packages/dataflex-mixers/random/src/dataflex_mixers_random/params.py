@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from dataflex.errors import ConfigError
 from dataflex.spec import param
 
+LEAST_CONCENTRATION = 1e-6
+"""Logarithms are divided by the concentration: far below this, the quotients leave the numbers there are."""
+
 
 @dataclass(frozen=True)
 class RandomParams:
@@ -20,3 +23,8 @@ class RandomParams:
     def __post_init__(self) -> None:
         if not (0 < self.concentration < math.inf):
             raise ConfigError(f"concentration: {self.concentration} of mixer 'random' must be a number above 0.")
+        if self.concentration < LEAST_CONCENTRATION:
+            raise ConfigError(
+                f"concentration: {self.concentration} of mixer 'random' must be a number of at least "
+                f"{LEAST_CONCENTRATION}."
+            )

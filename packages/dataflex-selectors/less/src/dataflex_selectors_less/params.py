@@ -8,6 +8,9 @@ from typing import Literal
 
 from dataflex.spec import param
 
+LEAST_TEMPERATURE = 1e-6
+"""Scores are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
 
 @dataclass(frozen=True)
 class LessParams:
@@ -20,7 +23,8 @@ class LessParams:
     preconditioner: Literal["official", "adam", "sgd"] = param(
         "official",
         "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
-        "run's optimizer would take (its betas, bias correction, eps outside the root); sgd: the gradient itself.",
+        "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
+        "sgd: the gradient itself.",
         aliases=("gradient_type",),
     )
     aggregate: Literal["max", "mean", "round_robin"] = param(
@@ -78,6 +82,8 @@ class LessParams:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE}, not {self.temperature}")
         if not 0 <= self.shard_seconds < math.inf:
             raise ValueError(f"shard_seconds must be 0 or more, not {self.shard_seconds}")
         if self.targets is not None and not self.targets:

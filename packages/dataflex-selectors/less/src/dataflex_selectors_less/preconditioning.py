@@ -20,12 +20,15 @@ OFFICIAL_BETA1, OFFICIAL_BETA2, OFFICIAL_EPS = 0.9, 0.999, 1e-8
 def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal["official", "adam"]) -> torch.Tensor:
     """Turn gradients into Adam steps, in place and up to a positive factor that a cosine does not see.
 
-    The factor has to be the same for all parameters, whose constants and ages may differ: ``adam`` has none.
+    The factor has to be the same for all parameters, whose constants, ages and learning rates may differ: ``adam`` has
+    only the highest learning rate for one.
 
     ``official``: ``(b1 m + (1-b1) g) / sqrt(b2 v + (1-b2) g^2 + eps)`` with .9, .999 and 1e-8, as in the released code
     of Xia et al. 2024; divided by ``(1-b1) / sqrt(b2)``.
     ``adam``: ``(b1 m + (1-b1) g) / (1-b1^t) / (sqrt((b2 v + (1-b2) g^2) / (1-b2^t)) + eps)`` for step t, the next one,
-    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1).
+    with the optimizer's own constants (Kingma & Ba 2015, algorithm 1), times the learning rate of the parameter's group
+    as a share of the highest: LoRA+ moves its B matrices many times as far. Weight decay is left out, which moves the
+    weights alike for all samples.
 
     Args:
         grads_Cn: Gradients of C samples; overwritten.
@@ -46,7 +49,8 @@ def adam_direction_(grads_Cn: torch.Tensor, moments: AdamMoments, kind: Literal[
     square = (1 - beta2 ** (moments.step + 1)) / age**2
     scale_Cn = torch.addcmul(second_n * (beta2 / square), grads_Cn, grads_Cn, value=(1 - beta2) / square)
     scale_Cn = scale_Cn.sqrt_().add_(moments.eps * age)
-    return grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).div_(scale_Cn)
+    step_Cn = grads_Cn.add_(first_n, alpha=beta1 / (1 - beta1)).div_(scale_Cn)
+    return step_Cn if moments.rate == 1.0 else step_Cn.mul_(moments.rate)
 
 
 class PreconditioningSink:

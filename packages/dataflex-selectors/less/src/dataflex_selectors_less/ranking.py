@@ -45,7 +45,7 @@ def _log_weights(scores_N: Scores, temperature: float) -> Scores:
     finite = np.isfinite(scores_N)
     spread = float(scores_N[finite].std())
     centred = scores_N - scores_N[finite].mean()
-    return np.where(finite, centred / (spread * temperature) if spread > 0 else 0.0, -np.inf)
+    return np.where(finite, centred / spread / temperature if spread > 0 else 0.0, -np.inf)
 
 
 def _round_robin(cosines_NS: Scores, num_samples: int) -> Rows:

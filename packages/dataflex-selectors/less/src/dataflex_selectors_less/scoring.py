@@ -8,6 +8,7 @@ Shapes: B samples of a batch, S subtasks, N rows.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,11 @@ from dataflex_selectors_less.subtasks import Subtask
 Rows = npt.NDArray[np.int64]
 MakeLoader = Callable[[Any, Rows, int | None, Rows], ScoringLoader]
 """From (dataset, rows, most rows of a batch, rows to leave out) to this rank's loader."""
+OpenStore = Callable[[bool], ShardStore]
+"""From whether rows are measured one by one to where finished scores are kept.
+
+Scores of batches that were given up must not be taken up again.
+"""
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,38 @@ class PoolCosines:
     cosines: npt.NDArray[np.float64]
     targets: npt.NDArray[np.float64]
     resumed: int
+
+
+@dataclass(frozen=True)
+class Aims:
+    """What the validation pass found out, the same on every rank.
+
+    Attributes:
+        directions: The subtasks' mean directions.
+        lost: Rows whose gradient is not finite: no part of any mean.
+        flat: Rows whose gradient is zero: cosines with them are 0, as in the released code.
+    """
+
+    directions: Directions
+    lost: int
+    flat: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Both passes.
+
+    Attributes:
+        aims: Of the validation pass.
+        pool: Of the candidate pass.
+        validation_seconds: Until the candidate pass that counts began.
+        candidate_seconds: Of that pass.
+    """
+
+    aims: Aims
+    pool: PoolCosines
+    validation_seconds: float
+    candidate_seconds: float
 
 
 class LessScorer:
@@ -95,16 +133,42 @@ class LessScorer:
             return {PROJECTED: self.projection.width}
         return {name: parameter.numel() for name, parameter in self.engine.coverage.parameters.items()}
 
-    def directions(self, subtasks: Sequence[Subtask], device: torch.device) -> Directions:
+    def score(
+        self, subtasks: Sequence[Subtask], rows: Rows, dataset: Any, device: torch.device, open_store: OpenStore
+    ) -> Scored:
+        """Both passes. Where the second falls back to one row at a time, the first is done again in that way too.
+
+        Args:
+            subtasks: What to aim at.
+            rows: The candidates.
+            dataset: The pool.
+            device: Where the directions are kept.
+            open_store: Opens the store of a candidate pass.
+
+        Raises:
+            ComponentError: on every rank, when one fails or a subtask has no usable sample.
+        """
+        began, total = time.monotonic(), self.progress.total
+        while True:
+            self.progress.done, self.progress.total = 0, total
+            aims = self.directions(subtasks, device)
+            validated = time.monotonic()
+            store = open_store(bool(self.engine.reason))
+            pool = self.candidates(rows, dataset, aims.directions, store)
+            if pool is not None:
+                return Scored(aims, pool, validated - began, time.monotonic() - validated)
+
+    def directions(self, subtasks: Sequence[Subtask], device: torch.device) -> Aims:
         """The validation pass. Each batch runs twice: lengths first, so that no gradient has to be kept.
 
         Raises:
             ComponentError: on every rank, when one fails or a subtask has no usable sample.
         """
         with together("scoring", self.accelerator):
-            result, counts_S = self._local_directions(subtasks, device)
-        counts_S = np.sum(all_gather(counts_S, self.accelerator), axis=0)
-        for subtask, count in zip(subtasks, counts_S, strict=True):
+            result, counts_S3 = self._local_directions(subtasks, device)
+        counts_S3 = np.sum(all_gather(counts_S3, self.accelerator), axis=0)
+        pointing_S, flat_S, lost_S = counts_S3.T
+        for subtask, count in zip(subtasks, pointing_S, strict=True):
             if not count:
                 raise ComponentError(
                     f"no sample of the eval set {subtask.name!r} has a finite gradient other than zero. Look at its "
@@ -113,11 +177,11 @@ class LessScorer:
         for vectors_Sn in result.values():
             if self.accelerator is not None and self.accelerator.num_processes > 1:
                 vectors_Sn.copy_(self.accelerator.reduce(vectors_Sn, reduction="sum"))
-            vectors_Sn /= torch.as_tensor(counts_S, device=device).unsqueeze(1)
-        return result
+            vectors_Sn /= torch.as_tensor(pointing_S + flat_S, device=device).unsqueeze(1)
+        return Aims(result, int(lost_S.sum()), int(flat_S.sum()))
 
-    def candidates(self, rows: Rows, pool_size: int, dataset: Any, goals: Directions, store: ShardStore) -> PoolCosines:
-        """The candidate pass.
+    def candidates(self, rows: Rows, dataset: Any, goals: Directions, store: ShardStore) -> PoolCosines | None:
+        """The candidate pass; ``None`` on every rank if it fell back to one row at a time: the goals are not as exact.
 
         Raises:
             ComponentError: on every rank, when one fails.
@@ -126,9 +190,12 @@ class LessScorer:
         done_rows, done = store.done
         self.progress.total -= len(done_rows)
         with together("scoring", self.accelerator):
-            scored_rows, results = self._local_candidates(rows, dataset, goals, done_rows, store)
+            found = self._local_candidates(rows, dataset, goals, done_rows, store)
+        if found is None:
+            return None
+        scored_rows, results = found
         subtasks = len(next(iter(goals.values())))
-        table = np.full((pool_size, subtasks + 1), np.nan)
+        table = np.full((len(dataset), subtasks + 1), np.nan)
         table[done_rows] = done
         for their_rows, theirs in all_gather((scored_rows, results), self.accelerator):
             table[their_rows] = theirs
@@ -137,12 +204,13 @@ class LessScorer:
     def _local_directions(
         self, subtasks: Sequence[Subtask], device: torch.device
     ) -> tuple[Directions, npt.NDArray[np.int64]]:
+        """Sums of unit gradients, and by subtask how many rows point somewhere, are flat and are lost."""
         done = self.progress.done
 
         def body() -> tuple[Directions, npt.NDArray[np.int64]]:
             self.progress.done = done
             result = empty_directions(self.sizes, len(subtasks), device)
-            counts_S = np.zeros(len(subtasks), np.int64)
+            counts_S3 = np.zeros((len(subtasks), 3), np.int64)
             for index, subtask in enumerate(subtasks):
                 norms, adding = NormSink(), DirectionSink(result, index)
                 norm_sink, adding_sink = self._projected(norms), self._projected(adding)
@@ -150,19 +218,21 @@ class LessScorer:
                 for rows, batch in loader:
                     if not len(rows):
                         continue
-                    losses = self.engine.feed(batch, norm_sink)
-                    usable = (losses.counts_B > 0) & norms.squares_B.isfinite() & (norms.squares_B > 0)
-                    adding.weights_B = torch.where(usable, norms.squares_B.rsqrt(), 0.0)
+                    losses = self.engine.feed(batch, norm_sink, loader.alone(rows))
+                    has_targets, finite = losses.counts_B > 0, norms.squares_B.isfinite()
+                    points = has_targets & finite & (norms.squares_B > 0)
+                    adding.weights_B = torch.where(points, norms.squares_B.rsqrt(), 0.0)
                     self.engine.feed(batch, adding_sink)
-                    counts_S[index] += int(usable.sum())
+                    kinds = (points, has_targets & norms.squares_B.eq(0), has_targets & ~finite)
+                    counts_S3[index] += [int(kind.sum()) for kind in kinds]
                     self.progress.advance(len(rows))
-            return result, counts_S
+            return result, counts_S3
 
         return self.engine.attempt(body)
 
     def _local_candidates(
         self, rows: Rows, dataset: Any, goals: Directions, skipped: Rows, store: ShardStore
-    ) -> tuple[Rows, npt.NDArray[np.float64]]:
+    ) -> tuple[Rows, npt.NDArray[np.float64]] | None:
         done = self.progress.done
 
         def body() -> tuple[Rows, npt.NDArray[np.float64]]:
@@ -170,10 +240,11 @@ class LessScorer:
             scores = ScoreSink(goals)
             sink = self._preconditioned(self._projected(scores))
             found: list[tuple[Rows, npt.NDArray[np.float64]]] = []
-            for batch_rows, batch in self.make_loader(dataset, rows, self.engine.max_batch, skipped):
+            loader = self.make_loader(dataset, rows, self.engine.max_batch, skipped)
+            for batch_rows, batch in loader:
                 if not len(batch_rows):
                     continue
-                counts_B = self.engine.feed(batch, sink).counts_B
+                counts_B = self.engine.feed(batch, sink, loader.alone(batch_rows)).counts_B
                 cosines_BS = scores.cosines_BS.masked_fill(counts_B.eq(0).unsqueeze(1), torch.nan)
                 result = torch.cat([cosines_BS, counts_B.unsqueeze(1).double()], dim=1).cpu().numpy()
                 found.append((batch_rows, result))
@@ -186,7 +257,7 @@ class LessScorer:
                 np.concatenate([empty, *(result for _, result in found)]),
             )
 
-        return self.engine.attempt(body)
+        return self.engine.attempt_once(body)
 
     def _projected(self, sink: GradientSink) -> GradientSink:
         return ProjectingSink(sink, self.projection) if self.projection is not None else sink

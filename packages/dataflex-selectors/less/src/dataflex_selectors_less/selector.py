@@ -33,6 +33,7 @@ Metrics = dict[str, float | list[float]]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ACCELERATOR_TOKENS = 8192  # of a batch: gradients of each sample take more memory than its loss
+_FELL_BACK, _OBJECTIVE = "fell back", "objective"
 _SHARDED = ("FSDP", "MEGATRON_LM")
 
 
@@ -53,6 +54,7 @@ class LessSelector(Selector):
         super().__init__(params, context)
         self._last_rows: Rows = np.zeros(0, np.int64)
         self._history = History()
+        self._told: set[str] = set()  # what the log has said already
 
     def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
         """Score the candidates with the current weights and choose among them.
@@ -105,24 +107,32 @@ class LessSelector(Selector):
         self._refuse_shards(model)
         coverage = cover(model, Scope(self.params.parameters))
         moments = self._moments(coverage)
+        device = next(iter(coverage.parameters.values())).device
+        self._check_objective(model, rows)
         total = len(rows) + sum(len(subtask.rows) for subtask in subtasks)
         with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
             scorer = self._scorer(model, coverage, moments, progress)
             self._check_memory(scorer.sizes, len(subtasks))
-            began = time.monotonic()
-            goals = scorer.directions(subtasks, next(iter(coverage.parameters.values())).device)
-            validated = time.monotonic()
-            store = self._store(model, moments, subtasks, rows, step)
-            pool = scorer.candidates(rows, len(self.dataset), self.dataset, goals, store)
+            stores: list[ShardStore] = []
+
+            def open_store(one_by_one: bool) -> ShardStore:
+                stores.append(self._store(model, moments, subtasks, rows, step, one_by_one))
+                return stores[-1]
+
+            scored = scorer.score(subtasks, rows, self.dataset, device, open_store)
             if context.rank == 0:
-                store.drop_others()
-        spent = time.monotonic() - validated
+                stores[-1].drop_others()
+        if scorer.engine.reason:
+            self._told.add(_FELL_BACK)
+        pool, aims = scored.pool, scored.aims
         facts: Metrics = {
             "scored": float(len(rows)),
             "resumed": float(pool.resumed),
             "validation": float(sum(len(subtask.rows) for subtask in subtasks)),
-            "validation_seconds": validated - began,
-            "samples_per_second": (len(rows) - pool.resumed) / max(spent, 1e-9),
+            "validation_non_finite": float(aims.lost),
+            "validation_zero": float(aims.flat),
+            "validation_seconds": scored.validation_seconds,
+            "samples_per_second": (len(rows) - pool.resumed) / max(scored.candidate_seconds, 1e-9),
             "gradient_size": float(coverage.size),
             "excluded_parameters": float(len(coverage.excluded)),
             "one_by_one": float(bool(scorer.engine.reason)),
@@ -135,6 +145,19 @@ class LessSelector(Selector):
                 ", ".join(coverage.excluded),
             )
         return pool, facts
+
+    def _check_objective(self, model: nn.Module, rows: Rows) -> None:
+        """Refuse a model that is trained with another loss, and say once which terms beside the loss are left out."""
+        from dataflex.scoring.objective import left_out, refuse_own_loss
+
+        context = self.context
+        device = context.accelerator.device if context.accelerator is not None else next(model.parameters()).device
+        if _OBJECTIVE in self._told:
+            return
+        refuse_own_loss(model, self.dataset, self.data_collator, rows, device, context.accelerator)
+        self._told.add(_OBJECTIVE)
+        for term in left_out(model) if context.rank == 0 else ():
+            logger.info("less measures gradients of the next-token loss alone: %s is left out.", term)
 
     def _scorer(
         self, model: nn.Module, coverage: Coverage, moments: dict[str, AdamMoments], progress: Any
@@ -158,10 +181,13 @@ class LessSelector(Selector):
                 world_size=context.world_size,
                 device=device,
                 skipped=skipped,
+                uneven_first=True,
             )
 
         return LessScorer(
-            GradientEngine(model, coverage, context.accelerator, quiet_log=context.rank > 0),
+            GradientEngine(
+                model, coverage, context.accelerator, quiet_log=context.rank > 0 or _FELL_BACK in self._told
+            ),
             self.params,
             make_loader,
             moments=moments,
@@ -188,29 +214,45 @@ class LessSelector(Selector):
         return adam_moments(optimizer, coverage.parameters)
 
     def _store(
-        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], rows: Rows, step: int
+        self,
+        model: nn.Module,
+        moments: dict[str, AdamMoments],
+        subtasks: Sequence[Subtask],
+        rows: Rows,
+        step: int,
+        one_by_one: bool,
     ) -> ShardStore:
         from dataflex.distributed import all_gather
         from dataflex.scoring.shards import ShardStore
 
         context, seconds = self.context, self.params.shard_seconds
-        key = self._pass_key(model, moments, subtasks, rows, step) if seconds else "none"
+        key = self._pass_key(model, moments, subtasks, rows, step, one_by_one) if seconds else "none"
         key = all_gather(key, context.accelerator)[0]
         folder = context.cache_dir / f"scores-{step:08d}-{key}"
         return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=seconds)
 
     def _pass_key(
-        self, model: nn.Module, moments: dict[str, AdamMoments], subtasks: Sequence[Subtask], rows: Rows, step: int
+        self,
+        model: nn.Module,
+        moments: dict[str, AdamMoments],
+        subtasks: Sequence[Subtask],
+        rows: Rows,
+        step: int,
+        one_by_one: bool,
     ) -> str:
         """Everything the scores depend on; of the data every row that is looked at, which scoring reads anyway."""
         from dataflex.data.fingerprint import fingerprint
         from dataflex.scoring.shards import pass_fingerprint
 
         settings = {**dataclasses.asdict(self.params), "shard_seconds": 0, "seed": self.context.seed, "step": step}
+        settings["one_by_one"] = one_by_one
         settings["precision"] = str(getattr(self.context.accelerator, "mixed_precision", "no"))
         aims = (f"{goal.name} {fingerprint(goal.dataset, goal.rows)}" for goal in subtasks)
         others = [
-            (f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps}", (memory.first, memory.second))
+            (
+                f"{name} {memory.step} {memory.beta1} {memory.beta2} {memory.eps} {memory.rate}",
+                (memory.first, memory.second),
+            )
             for name, memory in moments.items()
         ]
         return pass_fingerprint(model, [fingerprint(self.dataset, rows), *aims], settings, others)
@@ -272,11 +314,21 @@ class LessSelector(Selector):
             metrics["seconds"],
             metrics["samples_per_second"],
         )
+        if metrics["validation_non_finite"] or metrics["validation_zero"]:
+            logger.warning(
+                "of the %d rows of the eval sets, %d have a gradient that is not finite and are left out, and %d have "
+                "one that is zero and count as no likeness at all.%s",
+                metrics["validation"],
+                metrics["validation_non_finite"],
+                metrics["validation_zero"],
+                _fp16_advice(self.context.accelerator),
+            )
         if metrics["non_finite"] or metrics["without_targets"]:
             logger.warning(
-                "%d samples have a gradient that is zero or not finite and %d have no target token; none is chosen.",
+                "%d samples have a gradient that is zero or not finite and %d have no target token; none is chosen.%s",
                 metrics["non_finite"],
                 metrics["without_targets"],
+                _fp16_advice(self.context.accelerator) if metrics["non_finite"] else "",
             )
 
     def _learning_rate(self) -> float:
@@ -284,6 +336,13 @@ class LessSelector(Selector):
         if scheduler is not None:
             return float(scheduler.get_last_lr()[0])
         return float(optimizer.param_groups[0]["lr"]) if optimizer is not None else 1.0
+
+
+def _fp16_advice(accelerator: Any) -> str:
+    """What to do where half precision may have been too small for a gradient."""
+    if str(getattr(accelerator, "mixed_precision", "no")) != "fp16":
+        return ""
+    return " In fp16 a gradient may be too large or too small for the numbers there are: bf16: true has room for both."
 
 
 def _counts(pool: PoolCosines, rows: Rows) -> tuple[int, int]:

@@ -8,6 +8,9 @@ from typing import Literal
 
 from dataflex.spec import param
 
+LEAST_TEMPERATURE = 1e-6
+"""Log weights are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
 
 @dataclass(frozen=True)
 class LossParams:
@@ -42,6 +45,8 @@ class LossParams:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, not {value}")
+        if self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE}, not {self.temperature}")
         if self.max_candidates is not None and self.max_candidates < 1:
             raise ValueError(f"max_candidates must be at least 1 (or null for all), not {self.max_candidates}")
         if self.token_budget is not None and self.token_budget < 1:

@@ -36,6 +36,7 @@ class LossSelector(Selector):
 
     params: LossParams
     context: RunContext
+    _objective_checked = False
 
     def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
         """Score the candidates with the current weights and choose among them.
@@ -57,9 +58,15 @@ class LossSelector(Selector):
     def _score(self, model: nn.Module, candidates: Rows, step: int) -> tuple[Scores, dict[str, float | list[float]]]:
         from dataflex.data.scoring_loader import ScoringLoader
         from dataflex.scoring.losses import score_pool
+        from dataflex.scoring.objective import refuse_own_loss
         from dataflex.scoring.progress import ScoringProgress
+        from dataflex.scoring.rope import length_scaling
 
         context, began = self.context, time.monotonic()
+        device = _device(model, context.accelerator)
+        if not self._objective_checked:
+            refuse_own_loss(model, self.dataset, self.data_collator, candidates, device, context.accelerator)
+            self._objective_checked = True
         store = self._store(model, step) if context.scores_only else None
         done = candidates[:0] if store is None else store.resume(candidates, context.accelerator)
         loader = ScoringLoader(
@@ -69,8 +76,9 @@ class LossSelector(Selector):
             token_budget=self.params.token_budget,
             rank=context.rank,
             world_size=context.world_size,
-            device=_device(model, context.accelerator),
+            device=device,
             skipped=done,
+            same_length=length_scaling(model) is not None,  # else a row's loss would depend on its batch
         )
         progress = ScoringProgress(len(candidates) - len(done), enabled=context.rank == 0, share=context.world_size)
         pool = score_pool(model, loader, len(self.dataset), context.accelerator, progress, store)

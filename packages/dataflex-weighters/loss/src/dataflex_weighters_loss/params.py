@@ -8,6 +8,9 @@ from enum import StrEnum
 
 from dataflex.spec import param
 
+LEAST_DIVISOR = 1e-6
+"""Of ``r`` and ``delta``, which divide: far below this, the quotients leave the numbers there are."""
+
 
 class Strategy(StrEnum):
     """How a sample's weight follows from its loss and the window's."""
@@ -60,6 +63,8 @@ class LossWeighterParams:
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 raise ValueError(f"{name} must be above 0, not {value}")
+            if value < LEAST_DIVISOR:
+                raise ValueError(f"{name} must be at least {LEAST_DIVISOR}, not {value}")
         if not 0 <= self.gamma < math.inf:
             raise ValueError(f"gamma must be at least 0, not {self.gamma}")
         if not math.isfinite(self.t):
