@@ -392,7 +392,7 @@ def test_no_resume_is_promised_where_checkpoints_keep_no_optimizer_state(make, t
     except ComponentError as error:
         told = str(error)
     assert "save_only_model: true (from the configuration) keeps no optimizer state" in told
-    assert not re.search("resume|othing is lost|once it is|are whole", told), told
+    assert not re.search("resume|othing is lost|once it is|are whole", told.replace(str(tmp_path), "")), told
     assert "a run that is stopped cannot be resumed" in caplog.text  # at its start
 
     monkeypatch.undo()
