@@ -90,7 +90,7 @@ def require_resumable(checkpoint: Path) -> None:
     """
     absent = lacking(checkpoint)
     if absent:
-        reason = f"it holds no {absent} (save_only_model: true leaves them out), so the run could not go on exactly"
+        reason = f"it holds no {absent} (written under save_only_model: true?), so the run could not go on exactly"
         raise ConfigError(_refusal(checkpoint, reason))
 
 

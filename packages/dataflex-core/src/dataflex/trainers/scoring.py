@@ -60,8 +60,8 @@ class ScoringSession(Session):
 
     look: Callable[[Any], None] = field(default=lambda pool: None)
 
-    def check(self, pool: Any, args: Any) -> None:
-        """Check what can be checked now; there are no stages to fill."""
+    def check(self, pool: Any, args: Any, *, resumes: bool = True) -> None:
+        """Check what can be checked now; there are no stages to fill, and the job has seen to the checkpoint."""
         refuse_data_parallel(args)
         self.look(pool)
 
