@@ -90,7 +90,7 @@ def test_a_converted_adapter_is_that_of_a_run_that_was_never_stopped(workshop, t
     run, out = workshop.run_file("stopped", **keys), workshop.out / "stopped"
     with pytest.raises(ComponentError, match="stopped on purpose"):
         train(run, plugins=(str(mine),))
-    stored = {path: path.read_bytes() for path in (out / "pissa_init").iterdir()}
+    stored = (out / "pissa_init" / "adapter_model.safetensors").read_bytes()
     (out / "pissa_init").rename(out / "elsewhere")
     mine.with_name("mended").touch()
     with pytest.raises(ConfigError, match=r"the callback PissaConvertCallback: .*pissa_init, the adapter .* missing"):
@@ -99,7 +99,7 @@ def test_a_converted_adapter_is_that_of_a_run_that_was_never_stopped(workshop, t
 
     train(run, plugins=(str(mine),))
     train(workshop.run_file("whole", **keys), plugins=(str(mine),))
-    assert {path: path.read_bytes() for path in (out / "pissa_init").iterdir()} == stored
+    assert (out / "pissa_init" / "adapter_model.safetensors").read_bytes() == stored
     whole, resumed = (
         load_file(folder / "pissa_converted" / "adapter_model.safetensors") for folder in (workshop.out / "whole", out)
     )

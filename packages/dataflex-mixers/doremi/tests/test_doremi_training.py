@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ComponentError, ConfigError
@@ -216,3 +217,25 @@ def test_a_run_whose_loss_is_not_finite_stops_and_names_the_domain(folder: Path)
     with pytest.raises(ComponentError, match=r"the training loss of ill is not finite at step 1"):
         made.train()
     assert not (folder / "spoilt" / "weights.json").exists()
+
+
+class StopAt(TrainerCallback):
+    """Ends training early, as early stopping does."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        control.should_training_stop = state.global_step == 6
+
+
+def test_a_run_that_ends_early_leaves_the_average_over_the_steps_it_made(folder: Path) -> None:
+    made = doremi_runs.trainer(folder / "early")
+    seen = doremi_runs.watch(made)
+    made.add_callback(StopAt())
+    made.train()
+    average = np.mean([step["alpha"] for step in seen], axis=0)
+    found = json.loads((folder / "early" / "weights.json").read_text())
+    assert found["steps"] == len(seen) == 6 < doremi_runs.STEPS
+    assert np.allclose(found["average"], average, atol=1e-12)
+    closing = json.loads((folder / "early" / "decisions.jsonl").read_text().splitlines()[-1])
+    assert (closing["step"], closing["stage"]) == (6, 2)  # boundaries at 0 and 4
+    assert np.allclose(closing["metrics"]["alpha_average"], average, atol=1e-12)
+    assert sum(closing["metrics"]["samples"]) == 2 * 8  # of the two steps since the last boundary
