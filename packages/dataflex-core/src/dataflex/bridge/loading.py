@@ -264,7 +264,7 @@ def watching(loader: ModuleType, watch: Watch) -> Iterator[None]:
     }
     converters = sys.modules.get(getattr(getattr(loader, "align_dataset", None), "__module__", ""))
     with contextlib.ExitStack() as stack:
-        if hasattr(converters, _CHOOSE):
+        if converters is not None and hasattr(converters, _CHOOSE):
             stack.enter_context(rebound(converters, _CHOOSE, watch.converting(getattr(converters, _CHOOSE))))
         for name, wrap in wrappers.items():
             if hasattr(loader, name):

@@ -101,19 +101,18 @@ def _at_fault(watch: Watch, error: Exception, data_args: Any, loader: ModuleType
         if data_args.tokenized_path is not None:
             advice = "Delete that folder, so that it is made anew, or name another one."
             return "", f"tokenized_path: {data_args.tokenized_path}", advice
-        every = [*(data_args.dataset or ()), *(data_args.eval_dataset or ())]
-        return ", ".join(every) or "(none)", "", "See docs: data preparation of LlamaFactory."
+        return ", ".join([*(data_args.dataset or ()), *(data_args.eval_dataset or ())]) or "(none)", "", _FIX
     assert watch.group is not None
     every = ", ".join(watch.group.names)
     if watch.doing is Doing.LOOKING_UP:
-        one = _unknown(watch, data_args, loader)
-        return one or every, "", f"Look at its entry in dataset_info.json (dataset_dir: {data_args.dataset_dir})."
+        name = _unknown(watch, data_args, loader)
+        return name or every, "", f"Look at its entry in dataset_info.json (dataset_dir: {data_args.dataset_dir})."
     if watch.doing is Doing.READING:
         assert watch.data_set is not None
         return watch.data_set.name, _broken_line(watch.data_set, data_args), _FIX
     if watch.doing is Doing.MERGING:
         odd = unlike([(one.name, one.aligned.features) for one in watch.group.loaded if one.aligned is not None])
-        return (odd[0], odd[1], _FIX) if odd else (every, "which cannot be joined", _FIX)
+        return (odd[0], odd[1], _FIX) if odd else (every, "", "Data sets are joined as they are: give them the same fields. " + _FIX)
     found = watch.failing_row()
     if found is not None:
         one, row = found

@@ -140,8 +140,8 @@ def _station(frame: FrameType) -> _Station | None:
 def _step(frame: FrameType) -> str:
     """The optimizer step, where the frame is a Trainer's method or one of its callbacks' and training has begun."""
     for holder in (frame.f_locals.get("self"), frame.f_locals):
-        state = holder.get("state") if isinstance(holder, dict) else getattr(holder, "state", None)
-        step = getattr(state, "global_step", None)
-        if isinstance(step, int) and getattr(state, "max_steps", 0):
+        state: Any = holder.get("state") if isinstance(holder, dict) else getattr(holder, "state", None)
+        step: Any = getattr(state, "global_step", None)
+        if isinstance(step, int) and getattr(state, "max_steps", None):
             return f" at step {step}"
     return ""

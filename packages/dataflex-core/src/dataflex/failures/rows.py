@@ -59,6 +59,7 @@ def row_at_fault(error: BaseException) -> Unreadable | None:
         frame, link = link.tb_frame, link.tb_next
         if frame.f_globals.get("__name__") == _FETCHER and frame.f_code.co_name == "fetch":
             fetcher, rows = frame.f_locals.get("self"), frame.f_locals.get("possibly_batched_index")
-            if isinstance(rows, list) and hasattr(fetcher, "dataset") and hasattr(fetcher, "collate_fn"):
-                return find_unreadable(fetcher.dataset, rows, fetcher.collate_fn)
+            dataset, collate = getattr(fetcher, "dataset", None), getattr(fetcher, "collate_fn", None)
+            if isinstance(rows, list) and dataset is not None:
+                return find_unreadable(dataset, rows, collate)
     return None
