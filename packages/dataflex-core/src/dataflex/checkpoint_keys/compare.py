@@ -128,7 +128,10 @@ def compare(before: RunKeys, now: RunKeys, *, of_interest: Callable[[Group], boo
         group = group_of(change.name.partition(".")[0])
         if group is None or of_interest(group):
             found[_place(change, group)].append(change)
-    found["refused"] += [change for change in _models(before, now) if not change.name.startswith(COMPONENT_PARAMS)]
+    for change in _models(before, now):
+        group = group_of(change.name)
+        if group is not None and of_interest(group):
+            found["refused"].append(change)
     return Changes(**found)
 
 

@@ -294,10 +294,15 @@ GROUPS = (
         ),
     ),
     Group(
-        title="base model, starting adapter and reference models, by the content of their files",
+        title="base model and starting adapter, by the content of their files",
         effect=Effect.CONTENT,
-        keys=(*MODELS, "model_revision", "adapter_folder"),
+        keys=(*MODELS[:2], "model_revision", "adapter_folder"),
         model=True,
+    ),
+    Group(
+        title="reference and reward models, by the content of their files",
+        effect=Effect.CONTENT,
+        keys=MODELS[2:],
     ),
     Group(
         title="what no dynamic run may set",
@@ -344,7 +349,6 @@ GROUPS = (
         effect=Effect.REFUSED,
         model=True,
         keys=(
-            "stage",
             "finetuning_type",
             "lora_*",
             "use_rslora",
@@ -353,7 +357,6 @@ GROUPS = (
             "additional_target",
             "create_new_adapter",
             "oft_*",
-            "module_dropout",
             "freeze_*",
             "use_llama_pro",
             "use_kt",
@@ -371,6 +374,11 @@ GROUPS = (
         ),
     ),
     Group(
+        title="dropout in the adapter",
+        effect=Effect.REFUSED,
+        keys=("lora_dropout", "module_dropout"),
+    ),
+    Group(
         title="quantisation",
         effect=Effect.REFUSED,
         model=True,
@@ -380,6 +388,7 @@ GROUPS = (
         title="the loss",
         effect=Effect.REFUSED,
         keys=(
+            "stage",
             "label_smoothing_factor",
             "average_tokens_across_devices",
             "ignore_pad_token_for_loss",

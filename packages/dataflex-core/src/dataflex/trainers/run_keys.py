@@ -233,9 +233,10 @@ def _plain(name: str, value: Any) -> Any:
     """An argument as a JSON value."""
     if name == "deepspeed":
         return _deepspeed(value)
-    if hasattr(value, "to_dict"):
-        value = value.to_dict()
-    return json.loads(json.dumps(value, default=str))
+    try:
+        return json.loads(json.dumps(value.to_dict() if hasattr(value, "to_dict") else value, default=str))
+    except (TypeError, ValueError):  # names that are no text, a value that holds itself
+        return str(value)
 
 
 def _deepspeed(value: Any) -> Any:
