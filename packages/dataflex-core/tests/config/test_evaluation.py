@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from dataflex.config import evaluation
+from dataflex.config.metric_names import metric_names
 
 EACH = {
     "stage": "sft", "do_train": True, "eval_dataset": "val,code", "eval_on_each_dataset": True,
@@ -76,15 +77,15 @@ def test_one_eval_loss_is_what_the_trainer_takes_by_default():
     ],
 )
 def test_the_names_follow_from_stage_sets_and_what_is_computed(keys, names):
-    assert list(evaluation.metric_names({**ONE, **keys})) == names
+    assert list(metric_names({**ONE, **keys})) == names
 
 
 def test_preference_stages_add_their_rewards_without_the_name_of_a_set():
-    dpo = evaluation.metric_names({**EACH, "stage": "dpo"})
+    dpo = metric_names({**EACH, "stage": "dpo"})
     assert {"eval_val_loss", "eval_code_loss", "eval_rewards/accuracies", "eval_logps/chosen"} <= set(dpo)
-    kto = evaluation.metric_names({**ONE, "stage": "kto"})
+    kto = metric_names({**ONE, "stage": "kto"})
     assert "eval_rewards/margins" in kto and "eval_rewards/accuracies" not in kto
-    assert "eval_odds_ratio_loss" in evaluation.metric_names({**ONE, "stage": "dpo", "pref_loss": "orpo"})
+    assert "eval_odds_ratio_loss" in metric_names({**ONE, "stage": "dpo", "pref_loss": "orpo"})
 
 
 @pytest.mark.parametrize(
@@ -127,11 +128,11 @@ def test_eval_sets_of_a_tokenized_path_are_those_it_holds(tmp_path):
     folder.mkdir()
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "validation_held"]}))
     keys = {**ONE, "tokenized_path": str(folder)}
-    assert evaluation.metric_names(keys) == ("eval_held_loss",)
+    assert metric_names(keys) == ("eval_held_loss",)
     (folder / "dataset_dict.json").write_text(json.dumps({"splits": ["train"]}))
     assert "holds none" in said(keys)[0]
     (folder / "dataset_dict.json").write_text("{")
-    assert evaluation.metric_names(keys) is None and said(keys, **BEST) == []
+    assert metric_names(keys) is None and said(keys, **BEST) == []
 
 
 def test_a_trainer_without_llamafactory_is_told_what_is_certain():

@@ -64,7 +64,7 @@ POOL = [{"input_ids": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1
 def make(tmp_path):
     (tmp_path / "mine.py").write_text(MINE)
 
-    def make(*callbacks, name="out", keys=SELECT, domains=None, patience=4, rate=0.0, **arguments):
+    def make(*callbacks, name="out", base=Trainer, keys=SELECT, domains=None, patience=4, rate=0.0, **arguments):
         """A run that is evaluated at every step; with a learning rate of 0 the first evaluation is never beaten."""
         args = TrainingArguments(
             str(tmp_path / name), per_device_train_batch_size=2, use_cpu=True, report_to="none", learning_rate=rate,
@@ -75,7 +75,7 @@ def make(tmp_path):
             },
         )  # fmt: skip
         stops = [EarlyStoppingCallback(patience)] if patience else []
-        cls = dynamic_trainer(Trainer, STEPS | keys, domains=domains, plugins=[tmp_path / "mine.py"])
+        cls = dynamic_trainer(base, STEPS | keys, domains=domains, plugins=[tmp_path / "mine.py"])
         return cls(model=Line(), args=args, train_dataset=POOL, eval_dataset=POOL[:2], callbacks=[*stops, *callbacks])
 
     return make
@@ -331,3 +331,18 @@ def test_a_callback_that_ends_an_epoch_is_refused_by_name(make):
 
     with pytest.raises(ConfigError, match="the callback EndsEpoch ended an epoch early at step 2"):
         make(EndsEpoch(), patience=None).train()
+
+
+class AddsToItsLog(Trainer):
+    """As TRL's trainers and LlamaFactory's for preferences do: the metric is in the log alone."""
+
+    def log(self, logs, *args, **kwargs):
+        if "eval_loss" in logs:
+            logs["eval_accuracies"] = 0.5
+        super().log(logs, *args, **kwargs)
+
+
+def test_a_metric_that_a_trainer_adds_while_it_logs_may_be_the_one_that_counts(make):
+    trainer = make(base=AddsToItsLog, metric_for_best_model="accuracies", patience=1)
+    trainer.train()
+    assert trainer.state.global_step == 2 and trainer.state.best_metric == 0.5

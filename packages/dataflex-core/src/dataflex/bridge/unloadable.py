@@ -112,7 +112,11 @@ def _at_fault(watch: Watch, error: Exception, data_args: Any, loader: ModuleType
         return watch.data_set.name, _broken_line(watch.data_set, data_args), _FIX
     if watch.doing is Doing.MERGING:
         odd = unlike([(one.name, one.aligned.features) for one in watch.group.loaded if one.aligned is not None])
-        return (odd[0], odd[1], _FIX) if odd else (every, "", "Data sets are joined as they are: give them the same fields. " + _FIX)
+        return (
+            (odd[0], odd[1], _FIX)
+            if odd
+            else (every, "", "Data sets are joined as they are: give them the same fields. " + _FIX)
+        )
     found = watch.failing_row()
     if found is not None:
         one, row = found

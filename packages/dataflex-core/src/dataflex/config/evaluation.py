@@ -6,37 +6,31 @@ steps have been trained. The metrics there will be follow from keys alone: the e
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from dataflex.config.metric_names import (
+    PREFIX,
+    SPEED,
+    Arguments,
+    added_by_stage,
+    eval_sets,
+    lacks_eval_set,
+    listed,
+    metric_names,
+    prefixes,
+)
 from dataflex.hints import did_you_mean
-from dataflex.paths import user_path
 from dataflex.runs import Problem
 
-Arguments = Mapping[str, Any]
 Origin = Callable[[str], str]
 
 _LOSS = "eval_loss"
-_PREFIX = "eval_"
-_NO_SPLIT = 1e-6  # LlamaFactory's own threshold for val_size
 _STEPS = 500  # default of logging_steps and save_steps
-_MOST_NAMES = 12
 _BY_METRIC = ("reduce_lr_on_plateau", "greedy")
 """Learning-rate schedules that look at a metric after each evaluation."""
 
-_GENERATED = ("rouge-1", "rouge-2", "rouge-l", "bleu-4")
-_SPLITS = tuple(f"{what}/{split}" for what in ("rewards", "logps", "logits") for split in ("chosen", "rejected"))
-_OF_STAGE: Mapping[str, Sequence[str]] = {
-    "dpo": (*_SPLITS, "rewards/accuracies", "rewards/margins"),
-    "kto": (*_SPLITS, "rewards/margins"),
-}
-"""What a stage's Trainer adds to the metrics by itself, without the name of the eval set."""
-
-_ORPO = ("sft_loss", "odds_ratio_loss")
-_STAGES = ("pt", "sft", "rm", *_OF_STAGE)
 _NO_STAGE = ""  # a Trainer without LlamaFactory: it may measure more than its arguments say
-_SPEED = ("runtime", "samples_per_second", "steps_per_second", "model_preparation_time")
 _CANNOT_LOAD_BEST = ("rm", "ppo")
 _EVALUATES = ("do_eval", "do_predict", "predict_with_generate", "eval_on_start")
 
@@ -55,7 +49,7 @@ def problems(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
         return  # LlamaFactory says which words there are
     asks = [f"eval_strategy: {strategies[0]}"] if strategies[0] != "no" else []
     asks += [f"{key}: true" for key in _EVALUATES if arguments.get(key)]
-    lacks = _lacks_eval_set(arguments)
+    lacks = lacks_eval_set(arguments)
     if asks and lacks:
         key = asks[0].partition(":")[0]
         yield Problem(
@@ -96,31 +90,9 @@ def warnings(arguments: Arguments, origin: Origin) -> Iterator[str]:
             f"greater_is_better: {str(greater).lower()} (from {origin('greater_is_better')}) takes the {chosen} "
             f"{metric} for the best. Leave it out unless that is meant."
         )
-    sets = _eval_sets(arguments)
-    if isinstance(metric, str) and sets and len(sets) > 1 and metric.removeprefix(_PREFIX) in _added(arguments):
+    sets = eval_sets(arguments)
+    if isinstance(metric, str) and sets and len(sets) > 1 and metric.removeprefix(PREFIX) in added_by_stage(arguments):
         yield f"metric_for_best_model: {metric} will be that of the last eval set, {sets[-1]}: all have it by one name."
-
-
-def metric_names(arguments: Arguments) -> tuple[str, ...] | None:
-    """The metrics an evaluation of a run will have, times and speeds left out.
-
-    Args:
-        arguments: As for :func:`problems`.
-
-    Returns:
-        Their names, beginning with ``eval_``; ``None`` where keys do not tell.
-    """
-    sets, stage = _eval_sets(arguments), str(arguments.get("stage", "sft"))
-    if sets is None or stage not in _STAGES:
-        return None
-    measured: tuple[str, ...] = ("loss",)
-    predicts = not arguments.get("prediction_loss_only")
-    if stage == "sft" and arguments.get("predict_with_generate"):
-        measured = _GENERATED if predicts else ()  # it generates, and so computes no loss
-    elif predicts and (stage == "rm" or (stage == "sft" and arguments.get("compute_accuracy"))):
-        measured = ("loss", "accuracy")
-    by_set = [f"{prefix}{name}" for prefix in _prefixes(sets) for name in measured]
-    return (*by_set, *(f"{_PREFIX}{name}" for name in _added(arguments)))
 
 
 def _best_model(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
@@ -161,7 +133,7 @@ def _schedule(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
 def _metric(arguments: Arguments, origin: Origin, *, evaluates: bool) -> Iterator[Problem]:
     """Whether the metric that checkpoints, patience or schedule go by is given and will be there."""
     names = metric_names(arguments)
-    choices = "" if names is None else f" Here they are {_listed(names)}."
+    choices = "" if names is None else f" Here they are {listed(names)}."
     given = arguments.get("metric_for_best_model")
     default = _default_for(arguments, origin)
     stopper = _stopper(arguments, origin)
@@ -177,17 +149,17 @@ def _metric(arguments: Arguments, origin: Origin, *, evaluates: bool) -> Iterato
                 f"Set metric_for_best_model to the metric that counts.{choices}",
             )
     metric = str(given or (default and _LOSS))
-    wanted = metric if metric.startswith(_PREFIX) else _PREFIX + metric
+    wanted = metric if metric.startswith(PREFIX) else PREFIX + metric
     if not evaluates or not (given or default) or not _will_miss(wanted, names, arguments):
         return
     if names is None:
-        names = tuple(f"{prefix}loss" for prefix in _prefixes(_eval_sets(arguments) or ()))
+        names = tuple(f"{prefix}loss" for prefix in prefixes(eval_sets(arguments) or ()))
     key = origin("metric_for_best_model")
     if given and not (arguments.get("stage") == _NO_STAGE and default):
         said = f"metric_for_best_model: {given} (from {key}) will not be measured.{did_you_mean(wanted, names)}"
     else:
         said = f"{default} goes by {_LOSS}, as metric_for_best_model is not set, and that will not be measured."
-    fix = f"Set metric_for_best_model to one of {_listed(names)}." if names else "There is no metric to go by."
+    fix = f"Set metric_for_best_model to one of {listed(names)}." if names else "There is no metric to go by."
     yield Problem(said, fix)
 
 
@@ -210,71 +182,12 @@ def _stopper(arguments: Arguments, origin: Origin) -> str:
 
 def _will_miss(wanted: str, names: Sequence[str] | None, arguments: Arguments) -> bool:
     """Whether an evaluation will certainly not have a metric."""
-    sets = _eval_sets(arguments)
+    sets = eval_sets(arguments)
     if names is None:  # what is certain even so: a loss by set leaves no other
         return arguments.get("stage") == _NO_STAGE and bool(sets) and wanted == _LOSS
-    speeds = [f"{prefix}{name}" for prefix in _prefixes(sets or ()) for name in _SPEED]
+    speeds = [f"{prefix}{name}" for prefix in prefixes(sets or ()) for name in SPEED]
     memory = arguments.get("skip_memory_metrics") is False and "_mem_" in wanted
     return wanted not in names and wanted not in speeds and not memory
-
-
-def _added(arguments: Arguments) -> tuple[str, ...]:
-    """What the stage's Trainer adds to the metrics, whatever the eval set is called."""
-    stage = str(arguments.get("stage", "sft"))
-    orpo = _ORPO if stage == "dpo" and arguments.get("pref_loss") == "orpo" else ()
-    return (*_OF_STAGE.get(stage, ()), *orpo)
-
-
-def _prefixes(sets: Sequence[str]) -> list[str]:
-    return [f"{_PREFIX}{name}_" for name in sets] or [_PREFIX]
-
-
-def _eval_sets(arguments: Arguments) -> tuple[str, ...] | None:
-    """Names of the eval sets that are measured apart; empty where all are one; ``None`` where keys do not tell."""
-    splits = _tokenized_splits(arguments)
-    if splits is None or splits:
-        return None if splits is None else tuple(name for name in splits if name)
-    return _names(arguments.get("eval_dataset")) if arguments.get("eval_on_each_dataset") else ()
-
-
-def _lacks_eval_set(arguments: Arguments) -> str:
-    """Why there will be no eval set; ``""`` if there will be one, or keys do not tell."""
-    share = arguments.get("val_size") or 0
-    if not _names(arguments.get("eval_dataset")) and (not isinstance(share, (int, float)) or share < _NO_SPLIT):
-        return "there is no eval set"
-    splits = _tokenized_splits(arguments, ("train",))
-    if splits and not any(name != "train" for name in splits):
-        return f"tokenized_path: {arguments['tokenized_path']} holds none"
-    return ""
-
-
-def _tokenized_splits(arguments: Arguments, keep: Sequence[str] = ()) -> tuple[str, ...] | None:
-    """Eval sets in a ``tokenized_path`` that exists, from which LlamaFactory then takes them.
-
-    Returns:
-        Their names, ``""`` for one without a name; empty without such a folder; ``None`` where it cannot be read.
-    """
-    given = arguments.get("tokenized_path")
-    if not isinstance(given, str) or not given:
-        return ()
-    folder = user_path(given)
-    try:
-        if "://" in given or not folder.is_dir() or not any(folder.iterdir()):
-            return None if "://" in given else ()
-        record = next(path for path in (folder / "dataset_dict.json", folder / "eval" / "dataset_dict.json")
-                      if path.is_file())  # fmt: skip
-        splits = json.loads(record.read_text(encoding="utf-8"))["splits"]
-        evals = [name.removeprefix("validation").removeprefix("_") for name in splits if name.startswith("validation")]
-        return (*evals, *(name for name in splits if name in keep))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
-
-
-def _names(given: Any) -> tuple[str, ...]:
-    listed = given.split(",") if isinstance(given, str) else given
-    if not isinstance(listed, (list, tuple)):
-        return ()
-    return tuple(dict.fromkeys(str(name).strip() for name in listed))
 
 
 def _strategy(arguments: Arguments, key: str) -> str | None:
@@ -304,8 +217,3 @@ def _is_multiple(saved: float, every: float) -> bool:
         return not every
     scale = 1_000_000 if every < 1 else 1
     return not (saved * scale) % (every * scale)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

@@ -115,7 +115,10 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if early and signalled and not end.by:
             self._leave()
         if early and end.interrupts:
-            logger.warning("%s", self._stopped(end.by, self._checkpoint_folder()))
+            folder = self._checkpoint_folder()
+            kept = checkpoints.latest_valid(folder.parent)[0] if state.damage(folder) else folder
+            if self.is_world_process_zero():
+                logger.warning("%s", self._stopped(end.by, kept))
             return
         ended_by = (end.by or "the Trainer") if early else ""
         if early and self.is_world_process_zero():
@@ -132,12 +135,13 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             logger.warning("%s", self._stopped("SIGTERM", folder))
         raise Stopped(folder)
 
-    def _stopped(self: Any, by: str, checkpoint: Path) -> str:
+    def _stopped(self: Any, by: str, checkpoint: Path | None) -> str:
+        stopped = f"stopped by {by} after step {self.state.global_step} of {self.engine.schedule.total}"
+        if checkpoint is None:
+            return f"{stopped}. There is no checkpoint to go on from."
         if in_vain := why_not_from_its_own(self.session.run.plan):
-            further = f"The weights so far are in {checkpoint}, but the run cannot go on from there: {in_vain}."
-        else:
-            further = f"Go on with the same command and resume_from_checkpoint={checkpoint}"
-        return f"stopped by {by} after step {self.state.global_step} of {self.engine.schedule.total}. {further}"
+            return f"{stopped}. The weights so far are in {checkpoint}, but the run cannot go on from there: {in_vain}."
+        return f"{stopped}. Go on with the same command and resume_from_checkpoint={checkpoint}"
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
