@@ -43,12 +43,12 @@ def examine(
     Raises:
         DataFlexError: with all that is wrong, one a line.
     """
-    problems = Gathered()
-    known, options, prepared = None, PluginOptions(), None
+    problems, options, prepared = Gathered(), PluginOptions(), None
     kind: TrainType | None = None
+    theirs: _Theirs | None = None
     with problems.taking():
-        known = _known_keys()
-    run = _as_meant(run, known is not None)
+        theirs = _ask_llamafactory()
+    run = _as_meant(run, theirs)
     with problems.taking():
         kind = run.train_type
     with contextlib.suppress(DataFlexError):  # what is wrong with the keys it reads is told below
@@ -65,29 +65,39 @@ def examine(
         prepared = prepare_what_fits(run, plugins, problems, scores_only=scores_only)
     else:
         problems.add(checks.static_problems(run))
-    _check_theirs(run, known, problems, nameless=nameless, starts=starts, prepared=prepared)
-    if prepared is not None and int(os.environ.get("RANK", "0")) == 0:
+    if theirs is not None:
+        _check_theirs(run, theirs, problems, nameless=nameless, starts=starts, prepared=prepared)
+    if prepared is not None and not scores_only and int(os.environ.get("RANK", "0")) == 0:
         with problems.taking():  # here, since under torchrun every failure is code 1
             run_lock.require_writable(prepared.plan.output_dir)
     problems.refuse()
     return options, prepared
 
 
-def _as_meant(run: RunFile, told: bool) -> RunFile:
-    """The run that a file of dataflex 1.x means, so that one misplaced key does not make ten others wrong.
+@dataclasses.dataclass(frozen=True)
+class _Theirs:
+    """What LlamaFactory says of itself.
 
-    Args:
-        run: The run file.
-        told: Whether the key itself will be refused.
+    Attributes:
+        known: Its keys with their types.
+        takes_others: Whether it was told to take any others, too.
     """
-    if not (told and run.llamafactory.get(legacy.STATIC_MIX) is True):
+
+    known: Mapping[str, Any]
+    takes_others: bool
+
+
+def _as_meant(run: RunFile, theirs: _Theirs | None) -> RunFile:
+    """The run that a file of dataflex 1.x means, so that one misplaced key does not make ten others wrong."""
+    refused = theirs is not None and not theirs.takes_others  # the key itself, which says what it means
+    if not refused or run.llamafactory.get(legacy.STATIC_MIX) is not True:
         return run
     return dataclasses.replace(run, ours={**run.ours, "train_type": TrainType.STATIC_MIX.value})
 
 
 @uncollected()
-def _known_keys() -> dict[str, Any] | None:
-    """LlamaFactory's keys with their types; ``None`` if it was told to take any others, too.
+def _ask_llamafactory() -> _Theirs:
+    """Load LlamaFactory's parser.
 
     Raises:
         IncompatibleError: for a LlamaFactory that is not known to work here.
@@ -97,14 +107,13 @@ def _known_keys() -> dict[str, Any] | None:
     versions.require()
     from dataflex.bridge import llamafactory
 
-    known = llamafactory.known_keys()
-    return None if llamafactory.allows_extra_keys() else known
+    return _Theirs(llamafactory.known_keys(), llamafactory.allows_extra_keys())
 
 
 @uncollected()
 def _check_theirs(
     run: RunFile,
-    known: Mapping[str, Any] | None,
+    theirs: _Theirs,
     problems: Gathered,
     *,
     nameless: Collection[str],
@@ -115,7 +124,7 @@ def _check_theirs(
 
     Args:
         run: The run file.
-        known: LlamaFactory's keys with their types; ``None`` if they are not to be checked.
+        theirs: LlamaFactory's keys.
         problems: Takes all that is wrong.
         nameless: Keys with something in a name's place that is none, which has been told.
         prepared: The run, if it is a dynamic one and whole.
@@ -126,8 +135,8 @@ def _check_theirs(
     from dataflex.bridge.lookups import find_datasets, find_template
     from dataflex.bridge.reporting import check_report_to
 
-    keys = dict(run.llamafactory)
-    if known is not None:
+    keys, known = dict(run.llamafactory), theirs.known
+    if not theirs.takes_others:
         unknown, wrong = unknown_keys(run, known), wrong_values(run, known)
         problems.errors += [*unknown.values(), *wrong.values()]
         keys = {key: _stand_in(key, value, known) if key in wrong else value for key, value in keys.items()}

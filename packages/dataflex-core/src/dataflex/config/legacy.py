@@ -66,9 +66,9 @@ def train_type(name: str) -> str:
     return "" if advice is None else f" It is a train type of {RIVAL}. {advice}"
 
 
-def key(name: str) -> str:
-    """A sentence about a key of 1.x, with a blank in front; ``""`` for any other name."""
-    advice = KEYS.get(name)
+def key(name: str, value: object = None) -> str:
+    """A sentence about a key of 1.x with its value, with a blank in front; ``""`` for any other name."""
+    advice = "Leave it out: train_type says it." if (name, value) == (STATIC_MIX, False) else KEYS.get(name)
     return "" if advice is None else f" It is a key of {RIVAL}. {advice}"
 
 

@@ -41,16 +41,16 @@ def unknown_keys(run: RunFile, known: Iterable[str]) -> dict[str, ConfigError]:
     """
     names = [*(key.name for key in RUN_KEYS), *known]
     return {
-        key: ConfigError(f"unknown key {key} (from {run.origin(key)}).{_about(key) or did_you_mean(key, names)}")
-        for key in run.llamafactory
+        key: ConfigError(f"unknown key {key} (from {run.origin(key)}).{_about(key, value) or did_you_mean(key, names)}")
+        for key, value in run.llamafactory.items()
         if key not in names
     }
 
 
-def _about(key: str) -> str:
+def _about(key: str, value: Any) -> str:
     if key == PROJECT:
         return " This is a DoReMi project, which `dataflex doremi` trains; `dataflex train` is for a single run."
-    return legacy.key(key)
+    return legacy.key(key, value)
 
 
 def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:

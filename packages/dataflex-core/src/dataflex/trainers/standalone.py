@@ -85,7 +85,11 @@ def dynamic_trainer(
         raise ConfigError(f"{SOURCE} names no dynamic train_type, so {base.__name__} can be used as it is.")
     values = [*run.plugins(), *map(str, plugins)]
     loaded = PluginManager.load(PluginOptions.gather(values, os.environ))
-    attributes = {"keys": run.ours, "domain_rows": dict(domains or {}), "plugins": loaded}
+    attributes = {
+        "keys": run.ours,
+        "domain_rows": {str(name): rows for name, rows in (domains or {}).items()},
+        "plugins": loaded,
+    }
     return type(f"Dynamic{base.__name__}", (StandaloneMixin, DynamicMixin, base), attributes)
 
 
