@@ -20,7 +20,7 @@ from types import ModuleType
 from typing import Any
 
 from dataflex.bridge.rebound import rebound
-from dataflex.bridge.rows_at_fault import TimeIsUp, first_failing, rows_left
+from dataflex.bridge.rows_at_fault import TimeIsUp, first_failing, is_emptied, rows_left
 from dataflex.failures.foreign import foreign
 
 logger = logging.getLogger("dataflex")
@@ -140,7 +140,7 @@ class Watch:
         def aligned(dataset: Any, attributes: Any, *args: Any, **kwargs: Any) -> Any:
             group = self.groups[-1] if self.groups else Group([str(attributes)])
             one = group.loaded[-1] if group.loaded else DataSet(str(attributes), attributes)
-            one.raw = dataset
+            one.raw, self.converter = dataset, None
             with self._at(Doing.CONVERTING, group, one), foreign():
                 one.aligned = align(dataset, attributes, *args, **kwargs)
             return one.aligned
@@ -178,6 +178,7 @@ class Watch:
                 return tokenise(dataset, data_args, training_args, *args, **kwargs)
             is_eval = bool(kwargs.get("is_eval"))
             group = self.groups[-1 if is_eval else 0] if self.groups else None
+            self.processor = None
             with self._at(Doing.TOKENISING, group), foreign():
                 rows = tokenise(dataset, data_args, training_args, *args, **kwargs)
             if group is not None and getattr(training_args, "process_index", 0) == 0:
@@ -240,16 +241,14 @@ class Watch:
             for one in self.group.loaded:
                 yield one, one.aligned, functools.partial(_tokenise, self.processor, one.aligned)
 
-    def emptied(self) -> list[DataSet]:
-        """Data sets of which tokenising leaves nothing."""
+    def emptied(self, batch: int) -> list[DataSet]:
+        """Data sets of which tokenising, in batches of that many rows, leaves nothing."""
         if self.group is None or self.processor is None:
             return []
-        found = []
+        sized = [one for one in self.group.loaded if hasattr(one.aligned, "__len__")]
         with contextlib.suppress(TimeIsUp), _quiet():
-            for one in self.group.loaded:
-                if hasattr(one.aligned, "__len__") and not rows_left(one.aligned, self.processor, alone=False):
-                    found.append(one)
-        return found
+            return [one for one in sized if is_emptied(one.aligned, self.processor, batch)]
+        return []
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dataflex.errors import ConfigError
-from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.run_record import hide_secrets
 
 
@@ -27,11 +26,8 @@ def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str)
     @functools.wraps(parse)
     def parsed(*args: Any, **kwargs: Any) -> Any:
         try:
-            with foreign():
-                return parse(*args, **kwargs)
+            return parse(*args, **kwargs)
         except Exception as error:  # whatever values of a run file make it and its libraries raise
-            if not is_foreign(error):
-                raise
             said = " ".join(str(error).split()).rstrip(".")
             kind = "" if type(error) in (ValueError, AssertionError) else f"{type(error).__name__}: "
             meant = ", ".join(f"{key}: {value!r}" for key, value in hide_secrets(_named(said, keys)).items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 SEARCH_SECONDS = 60.0
@@ -43,25 +43,49 @@ def first_failing(rows: int, attempt: Callable[[int, int], object], seconds: flo
     return None
 
 
-def rows_left(aligned: Any, processor: Any, *, alone: bool = True, seconds: float = SEARCH_SECONDS) -> int:
-    """Samples that tokenising leaves of a data set.
+def rows_left(aligned: Any, processor: Any, *, seconds: float) -> int:
+    """Rows of a data set that tokenising leaves, where a sample is a row.
 
     Args:
         aligned: Its rows in LlamaFactory's fields.
         processor: LlamaFactory's.
-        alone: In batches; otherwise all rows at once, as packing needs them.
         seconds: How long to count.
 
     Raises:
         TimeIsUp: when that takes longer.
     """
     end, left = time.monotonic() + seconds, 0
-    size = _BATCH if alone else max(len(aligned), 1)
-    for first in range(0, len(aligned), size):
-        columns = processor.preprocess_dataset(aligned[first : first + size])
-        left += max((len(values) for values in columns.values()), default=0)
+    for samples in _samples(aligned, processor, _BATCH):
+        left += samples
         _check(end)
     return left
+
+
+def is_emptied(aligned: Any, processor: Any, batch: int, seconds: float = SEARCH_SECONDS) -> bool:
+    """Whether tokenising leaves nothing of a data set.
+
+    Args:
+        aligned: Its rows in LlamaFactory's fields.
+        processor: LlamaFactory's.
+        batch: ``preprocessing_batch_size``: what is packed into blocks is packed within one batch.
+        seconds: How long to look.
+
+    Raises:
+        TimeIsUp: when that takes longer.
+    """
+    end = time.monotonic() + seconds
+    for samples in _samples(aligned, processor, batch):
+        if samples:
+            return False
+        _check(end)
+    return True
+
+
+def _samples(aligned: Any, processor: Any, batch: int) -> Iterator[int]:
+    """How many samples each batch gives."""
+    for first in range(0, len(aligned), batch):
+        columns = processor.preprocess_dataset(aligned[first : first + batch])
+        yield max((len(values) for values in columns.values()), default=0)
 
 
 def _fails(attempt: Callable[[int, int], object], first: int, end: int) -> bool:

@@ -20,6 +20,8 @@ from dataflex.failures.saying import is_out_of_memory, root, said
 
 _ROW_TEXT = 200  # characters of a row that a message repeats
 _FIX = "Fix it, or leave the data set out."
+_LESS_MEMORY = "Lower preprocessing_batch_size, preprocessing_num_workers or max_samples."
+_LOST_WORKERS = "Lower preprocessing_num_workers, or give them more memory."
 
 
 def told(get_dataset: Callable[..., Any], loader: ModuleType, source: str) -> Callable[..., Any]:
@@ -90,9 +92,7 @@ def _sentence(watch: Watch, error: Exception, data_args: Any, loader: ModuleType
     where = f", {where}" if where else ""
     if watch.doing is Doing.MERGING and where:
         return f"LlamaFactory cannot load {key}: {names} (from {source}){where}. {advice}"
-    if is_out_of_memory(error):
-        advice = "Lower preprocessing_batch_size, preprocessing_num_workers or max_samples."
-    return f"LlamaFactory cannot load {key}: {names} (from {source}){where}: {said(error)}. {advice}"
+    return f"LlamaFactory cannot load {key}: {names} (from {source}){where}: {said(error)}. {advice}".rstrip()
 
 
 def _at_fault(watch: Watch, error: Exception, data_args: Any, loader: ModuleType) -> tuple[str, str, str]:
@@ -112,11 +112,9 @@ def _at_fault(watch: Watch, error: Exception, data_args: Any, loader: ModuleType
         return watch.data_set.name, _broken_line(watch.data_set, data_args), _FIX
     if watch.doing is Doing.MERGING:
         odd = unlike([(one.name, one.aligned.features) for one in watch.group.loaded if one.aligned is not None])
-        return (
-            (odd[0], odd[1], _FIX)
-            if odd
-            else (every, "", "Data sets are joined as they are: give them the same fields. " + _FIX)
-        )
+        return (odd[0], odd[1], _FIX) if odd else (every, "", f"Give them the same fields. {_FIX}")
+    if is_out_of_memory(error):
+        return (every if watch.data_set is None else watch.data_set.name), "", _LESS_MEMORY
     found = watch.failing_row()
     if found is not None:
         one, row = found
@@ -124,11 +122,11 @@ def _at_fault(watch: Watch, error: Exception, data_args: Any, loader: ModuleType
     if watch.doing is Doing.CONVERTING:
         assert watch.data_set is not None
         return watch.data_set.name, _no_rows(watch.data_set), f"{_columns(watch.data_set, error)}{_FIX}"
-    emptied = watch.emptied()
+    emptied = watch.emptied(int(getattr(data_args, "preprocessing_batch_size", None) or 1000))
     if emptied:
         rows = sum(len(one.aligned) for one in emptied)
         return ", ".join(one.name for one in emptied), f"of whose {rows} rows none is left", _usable(watch, data_args)
-    return every, "", _FIX
+    return every, "", _LOST_WORKERS if "died" in str(error) else ""
 
 
 def _usable(watch: Watch, data_args: Any) -> str:

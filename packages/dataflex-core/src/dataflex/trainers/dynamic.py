@@ -14,7 +14,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 
-from dataflex import state
+from dataflex import checkpoints, state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
