@@ -13,8 +13,8 @@ import torch
 from gloo import run_on_two_ranks
 from less_cases import (
     RANK_CASES,
-    coupled_selection,
     backward,
+    coupled_selection,
     pool_and_goals,
     rows_of,
     select_on_a_rank,
