@@ -159,7 +159,7 @@ def test_rows_that_see_each_other_are_measured_one_by_one_and_the_log_says_how_f
     "couples",
     [
         lambda tokens: tokens.shape == (4, 10),  # the first batch
-        lambda tokens: bool(tokens.eq(0).sum() > 5),  # the one with the most padding
+        lambda tokens: tokens.shape == (2, 3),  # the one with the most padding
     ],
     ids=["first batch", "most padding"],
 )

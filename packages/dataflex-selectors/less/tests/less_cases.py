@@ -224,6 +224,28 @@ def reference_cosines(
     return torch.stack(columns, dim=1).numpy()
 
 
+class CoupledWhereShort(nn.Module):
+    """Rows of a batch see each other if they are short."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = self.inner(x)
+        return y + 0.3 * y.mean(dim=0) if x.shape[0] > 1 and x.shape[1] <= 8 else y
+
+
+def coupled_selection(accelerator: Any = None) -> Selection:
+    """Of two batches one is wrong; where there are two ranks, it is the second rank's, and no other of its is."""
+    model: Any = with_lora(tiny_qwen())
+    layers = model.base_model.model.model.layers
+    layers[0].mlp = CoupledWhereShort(layers[0].mlp)
+    pool, goals = rows_of([16] * 4 + [8, 7, 6, 5], seed=3), {"one": rows_of([16] * 4, seed=4)}
+    options: dict[str, Any] = {"preconditioner": "sgd", "token_budget": 64}
+    return selector(pool, goals, None, accelerator=accelerator, **options).select(model, 6, 3)
+
+
 RANK_CASES = {
     "batched": (lambda: with_lora(tiny_qwen()), 64),
     "loop": (lambda: with_lora(tiny_qwen(), modules_to_save=["embed_tokens"]), 64),
@@ -239,6 +261,10 @@ def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:
         assert chosen is not None and chosen.scores is not None
         np.save(Path(folder, f"rows{rank}.npy"), np.asarray(chosen.rows), allow_pickle=False)
         np.save(Path(folder, f"scores{rank}.npy"), chosen.scores, allow_pickle=False)
+        if Path(folder).name == "batched":
+            coupled = coupled_selection(accelerator)
+            np.save(Path(folder, f"coupled{rank}.npy"), coupled.scores, allow_pickle=False)
+            assert coupled.metrics["one_by_one"] == 1
         _, undisturbed = _step_with(accelerator, rank, Path(folder).name, selecting=False)
         Path(folder, f"same{rank}.txt").write_text(str(torch.equal(weights, undisturbed)), encoding="utf-8")
 

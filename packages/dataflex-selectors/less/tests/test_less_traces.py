@@ -14,6 +14,7 @@ from gloo import run_on_two_ranks
 from less_cases import (
     RANK_CASES,
     backward,
+    coupled_selection,
     pool_and_goals,
     rows_of,
     select_on_a_rank,
@@ -105,6 +106,11 @@ def test_two_ranks_choose_what_one_chooses_and_train_on_as_if_nothing_had_happen
     folder = tmp_path / case
     folder.mkdir()
     run_on_two_ranks(select_on_a_rank, folder)
+    if case == "batched":  # and one rank found out that a batch is wrong: both went one row at a time
+        coupled = coupled_selection()
+        for rank in range(2):
+            scores = np.load(folder / f"coupled{rank}.npy", allow_pickle=False)
+            np.testing.assert_allclose(scores, coupled.scores, atol=1e-6, rtol=0)
     make_model, token_budget = RANK_CASES[case]
     model = make_model()
     rows, goals = pool_and_goals()

@@ -49,6 +49,45 @@ def test_left_padding_does_not_shift_the_positions_of_a_model_that_learned_them(
     np.testing.assert_allclose(chosen.scores, reference_losses(model, rows), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_with_rope_that_scales_with_the_longest_row_scores_are_the_losses_of_the_rows_alone(kind: str) -> None:
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0, 5.0, 6.0, 7.0], "original_max_position_embeddings": 16}
+    rope = {"rope_type": kind, "rope_theta": 10000.0, **(factors if kind == "longrope" else {"factor": 4.0})}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        config = Phi3Config(
+            vocab_size=200,
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=128 if kind == "longrope" else 16,
+            original_max_position_embeddings=16,
+            initializer_range=0.3,
+            pad_token_id=0,
+            rope_parameters=rope,
+        )
+        model = Phi3ForCausalLM(config)
+    rows = ragged_pool()
+    assert len({len(row["input_ids"]) > 16 for row in rows}) == 2  # on both sides
+    before = [buffer.clone() for buffer in model.buffers()]
+    chosen = selector(rows).select(model, 3, 4)
+    assert all(map(torch.equal, model.buffers(), before))
+    alone = [float(reference_losses(copy.deepcopy(model), [row])[0]) for row in rows]
+    np.testing.assert_allclose(chosen.scores, alone, atol=1e-5, rtol=0)
+
+
+def test_a_model_that_is_trained_with_a_loss_of_its_own_is_refused_by_name() -> None:
+    from transformers import XLNetConfig, XLNetLMHeadModel
+
+    model = XLNetLMHeadModel(XLNetConfig(vocab_size=200, d_model=32, n_layer=1, n_head=2, d_inner=32))
+    with pytest.raises(ComponentError, match="XLNetLMHeadModel computes a loss of its own"):
+        selector(ragged_pool()).select(model, 3, 4)
+
+
 def test_scores_follow_the_rows_when_the_pool_is_reordered() -> None:
     model, rows = tiny_qwen(), ragged_pool()
     order = np.random.default_rng(0).permutation(len(rows))

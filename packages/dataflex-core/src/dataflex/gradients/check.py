@@ -30,9 +30,8 @@ _SMALL = 1e-3  # rows whose gradient is shorter than this share of the longest o
 LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 """Largest difference, as a share of the gradient's length, that counts as rounding.
 
-Of the models that are exact in batches, the largest seen is 2e-6 in fp32, and what half precision rounds differently in
-another shape is far below the limits too, while a row that is given another's gradient differs by about 1
-(``test_no_model_that_is_exact_in_batches_falls_back``).
+Of fourteen small models that are exact in batches, the largest seen is 9e-7 in fp32, 3e-3 in fp16 and 9e-3 in bf16; a
+row that is given another's gradient differs by about 1 (``test_no_model_that_is_exact_in_batches_falls_back``).
 """
 
 
