@@ -34,6 +34,7 @@ class Decision:
         params: Its bound parameters.
         seconds: Wall-clock seconds the decision took, scoring included.
         seed: The run's seed.
+        data_seed: The seed that rows are drawn by; ``None`` in a record of before it could differ from ``seed``.
         result_ref: Path of the result, relative to the log's folder; ``""`` if there is none.
         metrics: What the component or the framework reports: numbers, lists of them, names.
         plan_ref: Path of the stage's rows in training order, relative to the log's folder; ``""`` in older records.
@@ -58,6 +59,7 @@ class Decision:
     plan_ref: str = ""
     timing: Mapping[str, float] = field(default_factory=dict)
     scores: Mapping[str, float | list[float]] = field(default_factory=dict)
+    data_seed: int | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:

@@ -41,6 +41,7 @@ FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _KEYS, _FILES = "engine.json", "plan.npy", "keys.json", "files.json"
+_LATER = frozenset({"data_seed"})  # fields that an engine.json of an earlier release has not
 _HASHED = frozenset({_PLAN, component_state.TENSORS, component_state.VALUES, _KEYS, _FILES})
 
 
@@ -65,6 +66,7 @@ class EngineState:
         log: Counters of the Trainer's log that a stock resume would lose, JSON values.
         params: Parameters of the component, JSON values.
         versions: Versions of core and of the component's distribution, for the record.
+        data_seed: The seed that rows are drawn by; ``None`` if the run that wrote it drew them by ``seed``, always.
     """
 
     step: int
@@ -83,6 +85,7 @@ class EngineState:
     log: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    data_seed: int | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("step", 0), ("stage", -1), ("plan_start", 0), ("pool_size", 0), ("global_batch", 1)):
@@ -273,7 +276,7 @@ def _own_damage(checkpoint: Path) -> tuple[str, FilesRecord | None]:
         if head.version not in READ:
             return f"{path} is damaged (it has version {head.version})", None
         needed = [_PLAN] if head.version == 1 else [_PLAN, _FILES]
-        missing = [name for name in EngineState.__dataclass_fields__ if name not in record]
+        missing = [name for name in EngineState.__dataclass_fields__ if name not in record and name not in _LATER]
         missing += [name for name in needed if name not in head.sha256]
         if missing:
             return f"{path} is damaged (it lacks {', '.join(missing)})", None

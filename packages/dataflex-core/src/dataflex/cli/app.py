@@ -88,16 +88,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             error.add_note(told.sentence)
             raise
         _print(error, told, os.environ)
-        _end(EXIT_ERROR)
+        if argv is None:
+            _end(EXIT_ERROR)
         raise SystemExit(EXIT_ERROR) from None
     except SystemExit as ending:  # the application always raises it; SIGTERM does so in a training run
-        if ending.code is None or isinstance(ending.code, int):
+        if argv is None and (ending.code is None or isinstance(ending.code, int)):
             _end(ending.code or 0)
         raise
 
 
 def _end(code: int) -> None:
-    """End a rank of torchrun here: its interpreter could abort while it is taken apart."""
+    """End a rank of torchrun here, if the command is all of its process: taken apart, its interpreter could abort."""
     if "RANK" in os.environ:
         from dataflex.distributed import end_rank
 

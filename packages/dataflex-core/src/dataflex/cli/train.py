@@ -40,12 +40,19 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         logger.warning(warning)
     from dataflex.bridge import llamafactory
 
-    with error_log.kept_in(_output_dir(run, prepared) / FOLDER):
-        llamafactory.load_training()
-        if prepared is None:
-            llamafactory.run_static(run.llamafactory, run.path.name)
-        else:
-            _train_dynamic(prepared, run, rank)
+    try:
+        with error_log.kept_in(_output_dir(run, prepared) / FOLDER):
+            llamafactory.load_training()
+            if prepared is None:
+                llamafactory.run_static(run.llamafactory, run.path.name)
+            else:
+                _train_dynamic(prepared, run, rank)
+    except KeyboardInterrupt:
+        if prepared is not None and rank == 0:
+            from dataflex.trainers.going_on import interrupted
+
+            logger.warning(interrupted(prepared.plan))
+        raise
 
 
 def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:

@@ -54,7 +54,7 @@ def settings(run: RunData) -> dict[str, Mapping[str, str]]:
         "steps": f"{info.total} (warm-up {info.warmup}, a boundary every {info.update})",
         "samples a step": f"{info.global_batch} over {info.ranks} process(es)",
         "pool": f"{info.pool:,} rows",
-        "seed": info.seed,
+        "seed": info.seed if info.data_seed in (None, info.seed) else f"{info.seed}, of rows {info.data_seed}",
     }
     if info.domains:
         sizes = zip(info.domains, info.domain_sizes, strict=True)

@@ -40,6 +40,7 @@ from dataflex.trainers.new_values import (
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resuming import prepare_callbacks
+from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
@@ -76,15 +77,17 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
-        self.session.count_tokens(self, _counting(checkpoint))
+        saved = None if checkpoint is None else state.load(checkpoint)
+        self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
+        self.session.count_tokens(self, _counting(saved))
         self.engine = self._make_engine()
         self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
         state.check_component(state_dict(self.component))  # now, not at the first checkpoint
         self.changes = Changes()
         self.remove_callback(ResumedState)  # of an earlier train()
-        if checkpoint is not None:
-            self._restore(checkpoint)
+        if checkpoint is not None and saved is not None:
+            self._restore(checkpoint, saved)
             self.add_callback(ResumedState(checkpoint, self.changes))
         self.recorder = self._make_recorder()
         stop = self._stop = StopAtSignal(self.accelerator)
@@ -244,7 +247,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self.component = planner.component
         self._watch(planner)
         session = self.session
-        return Engine(self, schedule, planner, session.identity, session.versions, session.run.plan.params)
+        params = session.run.plan.params
+        return Engine(self, schedule, planner, session.identity, session.versions, params, data_seed=context.seed)
 
     def _make_recorder(self: Any) -> Recorder:
         recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
@@ -264,8 +268,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         with in_the_optimizer(self, changed, Path(checkpoint or "")), foreign():
             return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
 
-    def _restore(self: Any, checkpoint: Path) -> None:
-        saved = state.load(checkpoint)
+    def _restore(self: Any, checkpoint: Path, saved: state.Saved) -> None:
         if unchecked := state.unchecked(checkpoint):
             logger.warning(unchecked)
         self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
@@ -273,15 +276,15 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self.is_world_process_zero():
             for told in told_of(self.changes, saved, checkpoint):
                 logger.warning("%s", told)
+            if self.weighing is None:  # a weighter's order of the data has always gone by data_seed
+                say_ignored(self.args, saved.engine, checkpoint)
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
 
 
-def _counting(checkpoint: Path | None) -> Counting | None:
+def _counting(saved: state.Saved | None) -> Counting | None:
     """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns."""
-    if checkpoint is None:
-        return None
-    return Counting(state.load(checkpoint).engine.planner.get("counting", Counting.COLUMNS))
+    return None if saved is None else Counting(saved.engine.planner.get("counting", Counting.COLUMNS))
 
 
 def dynamic(base: type, session: Session) -> type:

@@ -84,6 +84,7 @@ class Engine:
         component: Kind and name, kept in checkpoints so that a resume with another one is noticed.
         versions: Who provides what in which version; a resume under others is only warned of.
         params: Parameters of the component; likewise.
+        data_seed: The seed that rows are drawn by; the run's seed by default.
     """
 
     def __init__(
@@ -94,8 +95,10 @@ class Engine:
         component: str,
         versions: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
+        data_seed: int | None = None,
     ) -> None:
         self.trainer = trainer
+        self.data_seed = int(trainer.args.seed) if data_seed is None else data_seed
         self.schedule = schedule
         self.planner = planner
         self.component = component
@@ -231,7 +234,7 @@ class Engine:
             raise RuntimeError(f"stage {stage} begins at step {first}, but step {step} has no plan for it")
         # A resumed run may be longer than the saved one: a last stage that was cut short is planned anew from here.
         if stage != self.stage or len(self.plan) != self._samples_between(self.plan_start, end):
-            with rng_scope(key_seed(self.trainer.args.seed, "plan", step), devices=True):
+            with rng_scope(key_seed(self.data_seed, "plan", step), devices=True):
                 self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
             self.stage, self.plan_start = stage, step
         self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
@@ -279,6 +282,7 @@ class Engine:
             log=log_counters.read(self.trainer),
             params=self.params,
             versions=self.versions,
+            data_seed=self.data_seed,
         )
 
     def restore(self, saved: Saved, source: str, changes: Changes | None = None) -> None:

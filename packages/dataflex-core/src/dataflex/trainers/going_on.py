@@ -72,3 +72,13 @@ def advice(plan: RunPlan, checkpoint: Path, *, when: str) -> str:
     if not reason:
         return f"{when} resume from {checkpoint}"
     return f"The weights so far are in {checkpoint}, but no run can go on from there exactly: {reason}"
+
+
+def interrupted(plan: RunPlan) -> str:
+    """What to say when Ctrl-C has ended a run: which checkpoint it goes on from."""
+    if reason := why_not_from_its_own(plan):
+        return f"interrupted. The run cannot be resumed: {reason}."
+    last = checkpoints.last_resumable(plan.output_dir)
+    if last is None:
+        return "interrupted. There is no checkpoint to go on from: the same command begins anew."
+    return f"interrupted. Go on with the same command and resume_from_checkpoint={last}"

@@ -120,6 +120,7 @@ class Recorder:
                 step=step,
                 stage=stage,
                 seed=int(self.trainer.args.seed),
+                data_seed=self.trainer.engine.data_seed,
                 seconds=seconds,
                 result_ref=result_ref,
                 plan_ref=plan_ref,
@@ -140,10 +141,15 @@ class Recorder:
     ) -> None:
         """Write the numbers that a component reports once the run has ended: no plan comes of them. Rank 0 writes."""
         self._save(result_name(step), result)
-        seed = int(self.trainer.args.seed)
         with self._writing("the decision"):
             self.session.record(
-                step=step, stage=stage, seed=seed, seconds=0.0, result_ref=result_name(step), metrics=metrics
+                step=step,
+                stage=stage,
+                seed=int(self.trainer.args.seed),
+                data_seed=self.trainer.engine.data_seed,
+                seconds=0.0,
+                result_ref=result_name(step),
+                metrics=metrics,
             )
 
     def _overlap(self, rows: Rows) -> dict[str, Any]:
@@ -214,6 +220,7 @@ class Recorder:
             params=hide_secrets(plan.params),
             arguments=hide_secrets(plan.arguments),
             seed=int(self.trainer.args.seed),
+            data_seed=self.trainer.engine.data_seed,
             global_batch=self.global_batch,
             ranks=int(self.trainer.args.world_size),
             pool=len(self.trainer.train_dataset),

@@ -22,6 +22,7 @@ from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.trainers import run_keys
 from dataflex.trainers.loading import CheckedLoads
+from dataflex.trainers.row_seed import row_seed, row_seed_of
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, refuse_data_parallel, run_context
 from dataflex.trainers.token_counts import count_tokens
@@ -84,9 +85,11 @@ class ScoringMixin(CheckedLoads):
         """
         step = self.session.run.plan.steps.warmup
         schedule = Schedule(step, 1, step + 1)
+        saved = self._saved(resume_from_checkpoint)
+        self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
         self._planner = SelectPlanner(self, self.session, schedule, run_context(self, self.session, 1))
         self.component = self._planner.component
-        self._stage = self._restore_component(resume_from_checkpoint)
+        self._stage = 1 if saved is None else self._restore_component(saved)
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
         with foreign("scoring failed"):
@@ -110,7 +113,7 @@ class ScoringMixin(CheckedLoads):
     def _score(self: Any, ticket: int) -> Any:
         tokens = self._tokens()
         step, began = int(self.state.global_step), time.perf_counter()
-        with rng_scope(key_seed(self.args.seed, "plan", step), devices=True):
+        with rng_scope(key_seed(self.session.data_seed, "plan", step), devices=True):
             outcome = self._planner.outcome(self._stage, step, 1)
         if outcome.scores is None:
             raise ComponentError(
@@ -123,16 +126,20 @@ class ScoringMixin(CheckedLoads):
         columns, workers = trained_tokens(self.train_dataset), int(self.args.dataloader_num_workers)
         return count_tokens(self._planner.context, columns, (len(columns),), workers=workers).counts
 
-    def _restore_component(self: Any, checkpoint: str | None) -> int:
+    def _saved(self: Any, checkpoint: str | None) -> state.Saved | None:
+        """What the engine left in a checkpoint; ``None`` for one of LlamaFactory itself, or without one."""
+        if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
+            return None
+        saved = state.load(Path(checkpoint), weights_only=True)
+        self._refuse_other_model(saved, Path(checkpoint))
+        return saved
+
+    def _restore_component(self: Any, saved: state.Saved) -> int:
         """Give the component its state, if the checkpoint is of a run with it.
 
         Returns:
             The stage that the run would open at the checkpoint.
         """
-        if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
-            return 1
-        saved = state.load(Path(checkpoint), weights_only=True)
-        self._refuse_other_model(saved, Path(checkpoint))
         if saved.engine.component != self.session.identity:
             return 1
         if saved.component:

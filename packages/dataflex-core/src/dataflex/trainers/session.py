@@ -31,6 +31,7 @@ from dataflex.spec import Kind
 from dataflex.trainers import going_on
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.mixture import Mixture, open_mixture
+from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
 from dataflex.trainers.token_counts import Counting, count_tokens
 
@@ -46,6 +47,7 @@ class Session:
         domains: The domains of a mix run's pool, set by the front end as soon as the pool is loaded.
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
         arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
+        data_seed: The seed that rows are drawn by; ``None`` before it is known which checkpoint the run goes on from.
         counting: Where the tokens of ``domains`` come from.
     """
 
@@ -54,6 +56,7 @@ class Session:
     origins: Origins | None = None
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
+    data_seed: int | None = None
 
     @property
     def sources(self) -> Domains | Origins | None:
@@ -99,7 +102,7 @@ class Session:
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
             samples = schedule.total * self.global_batch(args)
-            mixture = self.open_mixture(samples, int(args.seed))
+            mixture = self.open_mixture(samples, row_seed(args))
             if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
                 mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
         given = args.resume_from_checkpoint if resumes else None
@@ -344,7 +347,7 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
         accelerator=trainer.accelerator,
         output_dir=output_dir,
         cache_dir=Path(cache_dir),
-        seed=int(trainer.args.seed),
+        seed=row_seed(trainer.args) if session.data_seed is None else session.data_seed,
         global_batch=global_batch,
         stage=plan.stage,
         eval_datasets=handed.eval_datasets,
