@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
+from dataflex import state
 from dataflex.errors import ConfigError
 from dataflex.testing.tiny import write_model
 from dataflex.trainers import dynamic_trainer
@@ -379,16 +380,18 @@ BEST = {
 }
 
 
-def go_on(best, folder, *, keep=(2, 4), stored=None, **changed):
+def go_on(best, folder, *, stored, keep=(2, 4), **changed):
     out = folder / "out"
     for step in keep:
         shutil.copytree(Path(best.args.output_dir) / f"checkpoint-{step}", out / f"checkpoint-{step}")
-    path = out / f"checkpoint-{AT}" / "trainer_state.json"
-    state = json.loads(path.read_text())
-    state |= {"best_model_checkpoint": stored or state["best_model_checkpoint"], "best_metric": -1.0}
-    path.write_text(json.dumps(state | {"best_global_step": 2}))
+    checkpoint = out / f"checkpoint-{AT}"
+    path, kept = checkpoint / "trainer_state.json", state.load(checkpoint)
+    best_so_far = {"best_model_checkpoint": stored, "best_metric": -1.0, "best_global_step": 2}
+    path.write_text(json.dumps(json.loads(path.read_text()) | best_so_far))
+    state.save(checkpoint, kept)
+    state.mark_complete(checkpoint)
     trainer = make(folder, **{**BEST, **changed})
-    trainer.train(str(out / f"checkpoint-{AT}"))
+    trainer.train(str(checkpoint))
     return trainer
 
 
