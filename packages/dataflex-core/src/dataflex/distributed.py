@@ -196,7 +196,7 @@ def end_rank(code: int = 0) -> None:
     if code == 0:
         leave_group()
         gc.collect()  # what was wrapped for the group lets go of it, and so joins its threads
-    threading._shutdown()  # type: ignore[attr-defined]
+    vars(threading)["_shutdown"]()  # as the interpreter does first of all
     atexit._run_exitfuncs()
     for found in gc.get_objects():
         if issubclass(type(found), io.IOBase):

@@ -61,8 +61,9 @@ def report_changes(states: Mapping[str, Any], callbacks: Sequence[TrainerCallbac
 
 def exported(callbacks: Sequence[TrainerCallback], control: TrainerControl) -> dict[str, Any]:
     """``stateful_callbacks`` as a new run of these callbacks begins with: one the checkpoint lacks has its place."""
-    own = [one for one in [*callbacks, control] if isinstance(one, ExportableState)]
-    return dict(TrainerState(stateful_callbacks=own).stateful_callbacks)
+    own: Any = [one for one in [*callbacks, control] if isinstance(one, ExportableState)]
+    states: Any = TrainerState(stateful_callbacks=own).stateful_callbacks
+    return dict(states)
 
 
 def refuse_forgetful(callbacks: Sequence[TrainerCallback], checkpoint: Path) -> None:

@@ -93,11 +93,11 @@ class RunEnd(TrainerCallback, ExportableState):
                 self.give_back()
             return control
 
-        handler.call_event = call_event
+        vars(handler)["call_event"] = call_event  # in front of the method, for this handler only
         try:
             yield
         finally:
-            del handler.call_event
+            del vars(handler)["call_event"]
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """A step is under way: what is stopped within it has no state to go on from."""
