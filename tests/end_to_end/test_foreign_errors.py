@@ -76,7 +76,8 @@ def told(workshop, data, capsys, monkeypatch):
     monkeypatch.setattr("logging.raiseExceptions", False)  # libraries' handlers keep an earlier test's standard error
 
     def told(*, command=("train",), options=(), **keys) -> tuple[int, str, str]:
-        path = workshop.run_file(**{"dataset_dir": str(data), "cutoff_len": 128, **keys})
+        plain = {"disable_tqdm": True}  # a bar that is not at its end would stand before the sentence, on its line
+        path = workshop.run_file(**{"dataset_dir": str(data), "cutoff_len": 128, **plain, **keys})
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main([*command, str(path), *options])

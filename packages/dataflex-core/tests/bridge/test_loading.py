@@ -100,7 +100,7 @@ GOOD = ["x"] * 10
         (None, r"cannot load dataset: bad \(from run\.yaml\): OSError: cut short \(ValueError: line 3\)\. Fix it"),
         (
             ["x", "unconvertible"],
-            r"dataset: bad \(from run\.yaml\), row 1 \(counted from 0\): KeyError: 'instruction'\. The ",
+            r"dataset: bad \(from run\.yaml\), row 1 \(counted from 0\): KeyError: 'instruction'\.",
         ),
         (
             ["x", "x", "untokenisable"],
@@ -171,8 +171,14 @@ def test_the_first_failing_row_is_found_with_few_questions():
     assert first_failing(100_000, attempt) == 900
     assert len(asked) < 300
     assert first_failing(100, lambda first, end: None) is None
+
+    def together(first, end):
+        if end - first > 1:
+            raise ValueError
+
+    assert first_failing(2, together) is None
     with pytest.raises(TimeIsUp):
-        first_failing(2, lambda first, end: [][end - first - 2], seconds=-1)
+        first_failing(2, together, seconds=-1)
 
 
 def test_what_tokenising_leaves_is_counted_in_batches():

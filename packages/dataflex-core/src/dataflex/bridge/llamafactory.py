@@ -145,7 +145,7 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
 
     workflow = sys.modules.get(f"llamafactory.train.{arguments.get('stage', 'sft')}.workflow")
     with contextlib.ExitStack() as stack:
-        if hasattr(workflow, "get_dataset"):
+        if workflow is not None and hasattr(workflow, "get_dataset"):
             loader = importlib.import_module(_LOADER)
             stack.enter_context(rebound(workflow, "get_dataset", told(_marked(workflow.get_dataset), loader, source)))
         stack.enter_context(stock_loads.warned_of())
