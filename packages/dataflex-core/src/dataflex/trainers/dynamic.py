@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 
 from dataflex import checkpoints, errors, state
 from dataflex.data.seeded_collator import SeededCollator
-from dataflex.errors import DataFlexError, OneRankError
+from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.spec import Kind
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.loss_seam import LossSeam
@@ -59,7 +59,8 @@ class DynamicMixin:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
-        self.session.count_tokens(self, _counting(checkpoint))
+        mixes = self.session.run.mixture is not None
+        self.session.count_tokens(self, _counting(checkpoint) if mixes and checkpoint is not None else None)
         self.engine = self._make_engine()
         self.args.max_steps = self.engine.schedule.total
         state.check_component(_state_dict(self.component))  # now, not at the first checkpoint
@@ -270,11 +271,21 @@ class _StepEnds(TrainerCallback):
         self._planner.step_end(int(state.global_step))
 
 
-def _counting(checkpoint: Path | None) -> Counting | None:
-    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns."""
-    if checkpoint is None:
-        return None
-    return Counting(state.load(checkpoint).engine.planner.get("counting", Counting.COLUMNS))
+def _counting(checkpoint: Path) -> Counting:
+    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns.
+
+    Raises:
+        ConfigError: when the checkpoint says something else.
+    """
+    planner = state.load(checkpoint).engine.planner
+    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
+    for counting in Counting:
+        if given == counting.value:
+            return counting
+    raise ConfigError(
+        f"cannot resume from {checkpoint}: the field 'planner' of its engine.json is damaged (counting: {given!r}). "
+        "Resume from an earlier checkpoint, or start anew."
+    )
 
 
 def _state_dict(component: Any) -> dict[str, Any]:
