@@ -174,7 +174,7 @@ def test_weights_that_can_never_act_are_announced_before_the_first_step_and_at_t
     runs.trained({"component_name": "patient", "warmup_step": 1}, tmp_path, max_steps=4)
     said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "the run ends after 4 steps, so its weights will not act, unless rows are packed" in said[0]
-    assert "its window holds 6 samples with targets after step 4, and weights act once it holds 64" in said[1]
+    assert "its window holds 6 samples with targets after step 4; weights act once it holds 64" in said[1]
     assert "Train more than 33 steps" in said[1]
 
 

@@ -214,7 +214,7 @@ class WeightPlanner:
         seam = self.loss_seam
         if seam is not None and (self._too_late or not seam.acts) and self._trainer.is_world_process_zero():
             logger.warning(
-                "%s: its window holds %d samples with targets after step %d, and weights act once it holds %d. They never "
+                "%s: its window holds %d samples with targets after step %d; weights act once it holds %d. They never "
                 "acted: the loss was the plain one throughout. %s",
                 *(self._title, len(self._window), step, self._needed, self._advice()),
             )
