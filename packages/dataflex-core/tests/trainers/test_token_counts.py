@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
 from dataflex.components.context import RunContext
+from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.token_counts import Counting, count_tokens
 
@@ -135,3 +137,13 @@ def test_a_pool_with_pictures_says_first_how_long_it_will_take(tmp_path, caplog)
     with caplog.at_level("WARNING", "dataflex"):
         count_tokens(context(tmp_path, pool, Cutting()), np.array([39] * 24 + [9] * 24), [24, 24], workers=2)
     assert "holds pictures, film or sound: collating its 48 rows takes about 1 minutes" in caplog.text
+
+
+@pytest.mark.parametrize("planner", [{"counting": "guesses"}, {"counting": ["columns"]}, []])
+def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, monkeypatch, planner) -> None:
+    from dataflex.trainers import dynamic
+
+    engine = SimpleNamespace(planner=planner)
+    monkeypatch.setattr(dynamic.state, "load", lambda path: SimpleNamespace(engine=engine))
+    with pytest.raises(ConfigError, match="the field 'planner' of its engine.json is damaged"):
+        dynamic._counting(tmp_path)

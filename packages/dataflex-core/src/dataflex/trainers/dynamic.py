@@ -18,6 +18,7 @@ from dataflex import checkpoints, state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
+from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign
 from dataflex.spec import Kind
 from dataflex.trainers import callback_state, run_keys
@@ -72,22 +73,21 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     weighing: WeightPlanner | None = None
     made_under: RunKeys
     changes: Changes = Changes()
+    _goes_on_from: tuple[Path, state.Saved] | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
-        saved = None if checkpoint is None else state.load(checkpoint)
-        self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
-        self.session.count_tokens(self, _counting(saved))
+        self._goes_on_from = None if checkpoint is None else (checkpoint, state.load(checkpoint))
         self.engine = self._make_engine()
         self.made_under = run_keys.gather(self)
         self.args.max_steps = self.engine.schedule.total
         state.check_component(state_dict(self.component))  # now, not at the first checkpoint
         self.changes = Changes()
         self.remove_callback(ResumedState)  # of an earlier train()
-        if checkpoint is not None and saved is not None:
-            self._restore(checkpoint, saved)
+        if self._goes_on_from is not None:
+            self._restore(*self._goes_on_from)
             self.add_callback(ResumedState(checkpoint, self.changes))
         self.recorder = self._make_recorder()
         stop = self._stop = StopAtSignal(self.accelerator)
@@ -240,6 +240,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         return bool(better or (self.engine is not None and self._stop.stopped))
 
     def _make_engine(self: Any) -> Engine:
+        self._take_up_what_was_begun()
         schedule = self.session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
         context = run_context(self, self.session, global_batch)
@@ -249,6 +250,16 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         session = self.session
         params = session.run.plan.params
         return Engine(self, schedule, planner, session.identity, session.versions, params, data_seed=context.seed)
+
+    def _take_up_what_was_begun(self: Any) -> None:
+        """Draw rows and count tokens as the run did that is gone on with."""
+        session, counting = self.session, None
+        session.data_seed = row_seed(self.args)
+        if self._goes_on_from is not None:
+            checkpoint, saved = self._goes_on_from
+            session.data_seed = row_seed_of(saved.engine)
+            counting = _counting(checkpoint, saved) if session.run.mixture is not None else None
+        session.count_tokens(self, counting)
 
     def _make_recorder(self: Any) -> Recorder:
         recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
@@ -282,9 +293,21 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             self.component.load_state_dict(dict(saved.component))
 
 
-def _counting(saved: state.Saved | None) -> Counting | None:
-    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns."""
-    return None if saved is None else Counting(saved.engine.planner.get("counting", Counting.COLUMNS))
+def _counting(checkpoint: Path, saved: state.Saved) -> Counting:
+    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns.
+
+    Raises:
+        ConfigError: when the checkpoint says something else.
+    """
+    planner = saved.engine.planner
+    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
+    for counting in Counting:
+        if given == counting.value:
+            return counting
+    raise ConfigError(
+        f"cannot resume from {checkpoint}: the field 'planner' of its engine.json is damaged (counting: {given!r}). "
+        "Resume from an earlier checkpoint, or start anew."
+    )
 
 
 def dynamic(base: type, session: Session) -> type:

@@ -65,7 +65,7 @@ class WeightPlanner:
         self._epoch_steps = math.ceil(samples / context.global_batch)
         self.log = WeightLog()
         self._native, self._total = overrides_weights(self.component), schedule.total
-        self._title, self._idle_said = session.title, False
+        self._title, self._idle_said, self._too_late = session.title, False, False
         _check(self.component, session.title, native=self._native)
         self._window = StepWindow(_window(self.component), columns=2)
         self._needed = min(LEAST_SAMPLES, self._window.samples)
@@ -137,7 +137,10 @@ class WeightPlanner:
         self._window.add_step(np.stack([taken.asked, taken.stats.tokens], axis=1))
         acted = seam.acts
         self._normalise(seam)
-        if seam.acts and not acted and self._trainer.is_world_process_zero():
+        if acted or not seam.acts:
+            return
+        self._too_late = taken.stats.step >= self._total  # there is no further step to act on
+        if not self._too_late and self._trainer.is_world_process_zero():
             logger.info(
                 "%s: the weights act from step %d on; their window holds %d samples.",
                 *(self._title, taken.stats.step + 1, len(self._window)),
@@ -208,10 +211,11 @@ class WeightPlanner:
 
     def finish(self, step: int) -> None:
         """Say so if the weights never acted."""
-        if self.loss_seam is not None and not self.loss_seam.acts and self._trainer.is_world_process_zero():
+        seam = self.loss_seam
+        if seam is not None and (self._too_late or not seam.acts) and self._trainer.is_world_process_zero():
             logger.warning(
-                "%s: its window holds %d samples with targets after step %d, fewer than %d, so the weights never acted "
-                "and the loss was the plain one throughout. %s",
+                "%s: its window holds %d samples with targets after step %d; weights act once it holds %d. They never "
+                "acted: the loss was the plain one throughout. %s",
                 *(self._title, len(self._window), step, self._needed, self._advice()),
             )
 
