@@ -1,7 +1,7 @@
 """What it costs to measure whether batches give rows the gradients they have alone, as a share of a pass of LESS.
 
-One process, the model, rows and token budget of less.py. The looked-at batches run with and without their rows alone; the
-pass is taken from a few batches between. CPU seconds; set OMP_NUM_THREADS=1. Prints one line.
+One process, the model, rows and token budget of less.py. Batches that are looked at run with and without their rows
+alone; the pass is taken from a few batches between. CPU seconds; set OMP_NUM_THREADS=1. Prints one line.
 """
 
 from __future__ import annotations
