@@ -6,7 +6,7 @@ further list column of the data holds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,6 +20,8 @@ LOOKED_AT = 4
 """Rows of a batch that are looked at."""
 
 _SCAN = 1000  # rows of an Arrow table looked at in one piece: a further column may hold the bytes of images
+_BY_TOKEN = ("input_ids", "attention_mask", "labels", "position_ids", "token_type_ids")
+_PEEKED = 64  # rows made when they are asked for are all read only if some of these hold items
 
 
 def item_counts(dataset: Any, rows: npt.ArrayLike, lengths: Rows) -> Counts:
@@ -106,7 +108,8 @@ def looked_at(rows: Rows, lengths: Sizes, counts: Sequence[Sizes]) -> list[int]:
 
 
 def _arrow_counts(dataset: Any, chosen: Rows) -> Counts:
-    names, whole = list(dataset.column_names), len(chosen) == len(dataset)
+    names = [name for name in dataset.column_names if name not in _BY_TOKEN]
+    whole = len(chosen) == len(dataset)
     found: Counts = {}
     for name in names:
         tables = dataset.with_format("arrow", columns=[name])
@@ -124,12 +127,21 @@ def _arrow_counts(dataset: Any, chosen: Rows) -> Counts:
 
 
 def _read_counts(dataset: Any, chosen: Rows) -> Counts:
+    peeked = chosen[:: max(1, len(chosen) // _PEEKED)]
+    if not any(True for row in peeked.tolist() for _ in _items(dataset[row])):
+        return {}
     found: Counts = {}
     for place, row in enumerate(chosen.tolist()):
-        features = dataset[row]
-        for name, value in features.items() if isinstance(features, Mapping) else ():
-            if hasattr(value, "__len__") and not isinstance(value, str | bytes | Mapping):
-                shape = getattr(value, "shape", None)
-                if shape is None or len(shape):
-                    found.setdefault(name, np.zeros(len(chosen), np.int64))[place] = len(value)
+        for name, count in _items(dataset[row]):
+            found.setdefault(name, np.zeros(len(chosen), np.int64))[place] = count
     return found
+
+
+def _items(features: Any) -> Iterator[tuple[str, int]]:
+    """Lengths of the lists of a row that do not hold its tokens."""
+    for name, value in features.items() if isinstance(features, Mapping) else ():
+        if name in _BY_TOKEN or isinstance(value, str | bytes | Mapping) or not hasattr(value, "__len__"):
+            continue
+        shape = getattr(value, "shape", None)
+        if shape is None or len(shape):
+            yield name, len(value)

@@ -126,5 +126,11 @@ def precision(model: nn.Module, accelerator: Any) -> str:
 
 
 def _coarse_products() -> bool:
-    """Whether fp32 matrices are multiplied with the mantissa of half precision (TF32)."""
-    return torch.get_float32_matmul_precision() != "highest"
+    """Whether fp32 matrices are multiplied with half precision's mantissa (TF32), by torch's new or old setting."""
+    places = (torch.backends, torch.backends.cuda.matmul)
+    if any(getattr(place, "fp32_precision", "none") in ("tf32", "bf16") for place in places):
+        return True
+    try:
+        return torch.get_float32_matmul_precision() != "highest"
+    except RuntimeError:  # only the new setting has been used, and it says nothing of matrices
+        return False

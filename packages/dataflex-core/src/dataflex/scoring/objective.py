@@ -119,8 +119,9 @@ def left_out(model: nn.Module) -> list[str]:
 def _router_losses(model: nn.Module) -> Iterator[str]:
     config = getattr(model, "config", None)
     for part in (config, getattr(config, "text_config", None)):
-        if getattr(part, _ROUTER, False) and getattr(part, "router_aux_loss_coef", 0):
-            yield f"the router's loss (router_aux_loss_coef: {part.router_aux_loss_coef:g})"
+        weight = getattr(part, "router_aux_loss_coef", 0)
+        if getattr(part, _ROUTER, False) and weight:
+            yield f"the router's loss (router_aux_loss_coef: {weight:g})"
             return
 
 

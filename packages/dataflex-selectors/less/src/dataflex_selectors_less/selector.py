@@ -17,6 +17,7 @@ from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_less.history import History
 from dataflex_selectors_less.params import LessParams
 from dataflex_selectors_less.ranking import choose, combine
+from dataflex_selectors_less.reporting import Metrics, report
 from dataflex_selectors_less.subtasks import Subtask, subtasks_of
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-Metrics = dict[str, float | list[float]]
 
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ACCELERATOR_TOKENS = 8192  # of a batch: gradients of each sample take more memory than its loss
@@ -84,7 +84,8 @@ class LessSelector(Selector):
         scores[rows] = combine(cosines, self.params)
         metrics = facts | self._metrics(pool, rows, scores, chosen)
         metrics["seconds"] = time.monotonic() - began
-        self._report(metrics, subtasks, step_id)
+        if context.rank == 0:
+            report(metrics, subtasks, step_id, context.accelerator)
         self._history, self._last_rows = history, chosen
         return Selection(chosen, metrics, scores)
 
@@ -303,46 +304,11 @@ class LessSelector(Selector):
             metrics["max_candidates"] = float(self.params.max_candidates)
         return metrics
 
-    def _report(self, metrics: Metrics, subtasks: Sequence[Subtask], step: int) -> None:
-        if self.context.rank:
-            return
-        logger.info(
-            "less at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
-            step,
-            metrics["scored"],
-            ", ".join(f"{subtask.name} ({len(subtask.rows)})" for subtask in subtasks),
-            metrics["seconds"],
-            metrics["samples_per_second"],
-        )
-        if metrics["validation_non_finite"] or metrics["validation_zero"]:
-            logger.warning(
-                "of the %d rows of the eval sets, %d have a gradient that is not finite and are left out, and %d have "
-                "one that is zero and count as no likeness at all.%s",
-                metrics["validation"],
-                metrics["validation_non_finite"],
-                metrics["validation_zero"],
-                _fp16_advice(self.context.accelerator),
-            )
-        if metrics["non_finite"] or metrics["without_targets"]:
-            logger.warning(
-                "%d samples have a gradient that is zero or not finite and %d have no target token; none is chosen.%s",
-                metrics["non_finite"],
-                metrics["without_targets"],
-                _fp16_advice(self.context.accelerator) if metrics["non_finite"] else "",
-            )
-
     def _learning_rate(self) -> float:
         scheduler, optimizer = self.context.scheduler(), self.context.optimizer()
         if scheduler is not None:
             return float(scheduler.get_last_lr()[0])
         return float(optimizer.param_groups[0]["lr"]) if optimizer is not None else 1.0
-
-
-def _fp16_advice(accelerator: Any) -> str:
-    """What to do where half precision may have been too small for a gradient."""
-    if str(getattr(accelerator, "mixed_precision", "no")) != "fp16":
-        return ""
-    return " In fp16 a gradient may be too large or too small for the numbers there are: bf16: true has room for both."
 
 
 def _counts(pool: PoolCosines, rows: Rows) -> tuple[int, int]:
