@@ -19,7 +19,16 @@ from dataflex.errors import ConfigError, reason
 from dataflex.weights import compare, convert
 from dataflex.weights.compare import Difference
 from dataflex.weights.files import ADAPTER, MODEL, SavedWeights, saved_weights
-from dataflex.weights.views import View, adapter_view, identities, in_memory, model_views, on_meta, tolerated, whole_here
+from dataflex.weights.views import (
+    View,
+    adapter_view,
+    identities,
+    in_memory,
+    model_views,
+    on_meta,
+    tolerated,
+    whole_here,
+)
 
 logger = logging.getLogger("dataflex")
 
@@ -110,7 +119,9 @@ def conversion_needed(model: Any, folder: Path) -> str:
     views = model_views(model) if saved is not None else []
     if saved is None or saved.pickled or not compare.fitting(saved, views).converts:
         return ""
-    return compare.describe(compare.names_and_shapes(saved, views[-1], tolerated(model, saved.tensors)), len(saved.tensors))
+    return compare.describe(
+        compare.names_and_shapes(saved, views[-1], tolerated(model, saved.tensors)), len(saved.tensors)
+    )
 
 
 def _load(trainer: Any, folder: Path, stock: Callable[[], None]) -> str:

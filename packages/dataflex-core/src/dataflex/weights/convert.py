@@ -47,7 +47,10 @@ def loading_differences(missing: Iterable[Any], unexpected: Iterable[Any], misma
     return [
         *(Difference(str(name), "is not in the file") for name in sorted(missing)),
         *(Difference(str(name), "is not in the model") for name in sorted(unexpected)),
-        *(Difference(str(name), f"has shape {list(file)} in the file, {list(ours)} in the model") for name, file, ours in mismatched),
+        *(
+            Difference(str(name), f"has shape {list(file)} in the file, {list(ours)} in the model")
+            for name, file, ours in mismatched
+        ),
     ]
 
 

@@ -90,7 +90,9 @@ def in_memory(model: nn.Module) -> Tensors:
 def on_meta(view: View) -> View:
     """The same names and shapes, without the numbers: what stays known of a model that will be sharded."""
     twins: dict[Identity, torch.Tensor] = {}
-    tensors = {name: twins.setdefault(identity(t), torch.empty_like(t, device="meta")) for name, t in view.tensors.items()}
+    tensors = {
+        name: twins.setdefault(identity(t), torch.empty_like(t, device="meta")) for name, t in view.tensors.items()
+    }
     optional = frozenset(identity(twins[key]) for key in view.optional if key in twins)
     return View(tensors, view.unsaved, optional, view.converts)
 
