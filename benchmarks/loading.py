@@ -1,8 +1,9 @@
 """What it costs to compare loaded weights with their checkpoint, beside the load itself.
 
 A Qwen2 is trained by full fine-tuning with AdamW for one step and resumed, with a plain Trainer. Timed is the CPU time
-of each part of the load: the base model, the checkpoint's weights, the optimizer's state, and the comparison. Once all numbers are
-compared, once (as above 2 GiB) some of each tensor. Files come from the page cache, so that a disk would only lower the share.
+of each part of the load: the base model, the checkpoint's weights, the optimizer's state, and the comparison. Once all
+numbers are compared, once (as above 2 GiB) some of each tensor. Files come from the page cache: a disk would only lower
+the share.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs that load a checkpoint: to go on, to end with the best model, to score. All in process, on random tiny models."""
+"""Runs that load a checkpoint: to go on, to end with the best model, to score. In process, on random tiny models."""
 
 from __future__ import annotations
 
