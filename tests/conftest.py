@@ -12,6 +12,7 @@ import pytest
 from tiny_runs import OTHER, POOL, Workshop
 
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
+from dataflex.testing.tiny_models import add_pictures, write_moe, write_vision
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,15 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder / "data", tiny=tiny_rows(POOL), other=tiny_rows(OTHER, seed=2, longest=4), val=tiny_rows(16, seed=1)
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tiny_folder: Path) -> Path:
+    """The tiny folder, with the models ``moe`` and ``vision`` and the data set ``pictures`` added."""
+    write_moe(tiny_folder / "moe")
+    write_vision(tiny_folder / "vision")
+    add_pictures(tiny_folder / "data")
+    return tiny_folder
 
 
 @pytest.fixture

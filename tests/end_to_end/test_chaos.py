@@ -22,22 +22,49 @@ COMPONENTS = {
     "mix": (NOTE_MIX | {"component_name": "watchful"}, WATCHFUL_MIXER),
     "weight": (NOTE_WEIGHT | {"component_name": "watchful", "train_step": 19}, WATCHFUL_WEIGHTER),
 }
-SHORT = [("select", "full", 0), ("select", "lora", 2), ("mix", "full", 2), ("weight", "lora", 0)]
-RUNS = list(itertools.product(COMPONENTS, ("full", "lora"), (0, 2))) if LONG else SHORT
+MODELS = {
+    "model": {},
+    "moe": {"model_name_or_path": "moe"},
+    "vision": {
+        "model_name_or_path": "vision",
+        "template": "qwen2_vl",
+        "freeze_vision_tower": False,
+        "dataset": "pictures,other",
+    },
+}
+"""transformers keeps the second and the third otherwise in memory than in files."""
+CONVERTED = [("select", "full", 0, "moe"), ("mix", "full", 2, "vision")]
+SHORT = [*CONVERTED, ("select", "lora", 2, "model"), ("weight", "lora", 0, "model")]
+RUNS = [*itertools.product(COMPONENTS, ("full", "lora"), (0, 2), ("model",)), *CONVERTED] if LONG else SHORT
+BEST = {
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_loss",
+    "greater_is_better": True,  # an early checkpoint is the best one of a run that learns, and not the last
+    "early_stopping_steps": 1000,  # on, but without an effect
+    "eval_dataset": "val",
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+}
 
 
 @pytest.mark.fault(
     "SIGKILL, at any moment", kept="the newest whole checkpoint; the resumed run ends in the same weights"
 )
-@pytest.mark.parametrize(("component", "finetuning_type", "workers"), RUNS)
-def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, component, finetuning_type, workers, seen):
+@pytest.mark.parametrize(("component", "finetuning_type", "workers", "model"), RUNS)
+def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
+    workshop, tiny_models, component, finetuning_type, workers, model, seen
+):
     component_keys, source = COMPONENTS[component]
+    kills = 4 * KILLS if LONG and model != "model" else KILLS
+    model_keys = MODELS[model]
+    if model_keys:
+        model_keys = BEST | model_keys | {"model_name_or_path": str(tiny_models / model)}
     plugin = workshop.out / "component.py"
     plugin.write_text(source)
     keys = component_keys | {
         "warmup_step": 3,
         "update_step": 4,
-        "update_times": 3 * KILLS,
+        "update_times": 3 * kills,
         "finetuning_type": finetuning_type,
         "save_strategy": "steps",
         "save_steps": 2,
@@ -46,13 +73,16 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(workshop, compo
         "dataloader_num_workers": workers,
         "preprocessing_num_workers": None,
     }
+    keys |= model_keys
     whole, killed = workshop.run_file("whole", **keys), workshop.run_file("killed", **keys)
     assert run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1) == []
-    seed = f"{component} {finetuning_type} {workers}"
+    seed = f"{component} {finetuning_type} {workers} {model}"
     # Each decision takes a second: no kill comes later than in the third since the last, and there are three for each.
-    moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=KILLS, seed=seed, span=2.5)
-    assert len(moments) == KILLS
+    moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=kills, seed=seed, span=2.5)
+    assert len(moments) == kills
     seen("nothing: the process is gone. The same command goes on.")
-    assert weights_digest(workshop.out / "killed") == weights_digest(workshop.out / "whole")
+    last = f"checkpoint-{3 + 4 * 3 * kills}" if component != "weight" else "checkpoint-19"
+    for folder in ("", last):  # the first is the best one's, where a run ends with that
+        assert weights_digest(workshop.out / "killed" / folder) == weights_digest(workshop.out / "whole" / folder)
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
     assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")

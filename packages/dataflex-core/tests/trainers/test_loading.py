@@ -1,4 +1,4 @@
-"""Runs that load a checkpoint: to go on, to end with the best model, to score. All in process, on random tiny models."""
+"""Runs that load a checkpoint: to go on, to end with the best model, to score. In process, on random tiny models."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_moe_run_goes_on_with_the_weights_it_was_stopped_with(make: Any, whole
 
 
 def test_the_best_moe_model_is_the_final_one(make: Any) -> None:
-    trainer = make(moe(), **BEST)
+    trainer = make(moe(), **BEST, save_steps=2)
     trainer.add_callback(Best())
     trainer.train()
     best = Path(trainer.args.output_dir) / "checkpoint-2"

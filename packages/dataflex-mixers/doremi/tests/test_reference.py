@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dataflex.components.mix_context import MicroBatch, MixContext, MixtureView
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.runs import RunPlan, Steps, TrainType
 from dataflex.testing.tiny import write_model
+from dataflex.testing.tiny_models import write_moe
 from dataflex_mixers_doremi import plugin
 from dataflex_mixers_doremi.cached import CachedReference
 from dataflex_mixers_doremi.live import LiveReference
@@ -298,3 +301,20 @@ def test_a_reference_is_looked_at_before_anything_loads(tmp_path: Path, model: s
     assert ["does not exist" in message for message in checked("saves/doremi/reference")] == [True]
     assert ["holds no model" in message for message in checked(str(tmp_path))] == [True]
     assert ["label_smoothing_factor" in message for message in checked(model, label_smoothing_factor=0.1)] == [True]
+
+
+def test_a_reference_whose_file_lacks_a_tensor_is_refused(tmp_path: Path) -> None:
+    doremi_runs.model(seed=3).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    lost = next(name for name in tensors if name.endswith("norm.weight"))
+    load_model(str(tmp_path), context(tmp_path))
+    save_file({name: tensor for name, tensor in tensors.items() if name != lost}, tmp_path / "model.safetensors")
+    with pytest.raises(ConfigError, match=rf"does not hold its weights: 1 difference .*{re.escape(lost)} is not in"):
+        load_model(str(tmp_path), context(tmp_path))
+
+
+def test_a_mixture_of_experts_may_be_the_reference(tmp_path: Path) -> None:
+    folder = write_moe(tmp_path / "moe", seed=7)
+    ids = torch.arange(6)[None]
+    alone = AutoModelForCausalLM.from_pretrained(folder)
+    assert torch.equal(load_model(str(folder), context(tmp_path))(ids).logits, alone(ids).logits)

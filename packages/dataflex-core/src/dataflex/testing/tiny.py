@@ -41,7 +41,7 @@ def write_dataset(folder: Path, **datasets: Sequence[dict[str, str]]) -> Path:
 
 
 def write_tokenizer(folder: Path, *, special: Sequence[str] = ()) -> Any:
-    """Write a byte-level tokenizer that LlamaFactory's Qwen templates accept, with further special tokens; returns it."""
+    """Write a byte-level tokenizer that LlamaFactory's Qwen templates accept, with more special tokens; returns it."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

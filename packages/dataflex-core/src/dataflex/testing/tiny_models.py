@@ -49,7 +49,7 @@ def write_moe(folder: Path, *, experts: int = 4, seed: int = 0) -> Path:
 
 
 def write_vision(folder: Path, *, seed: int = 0) -> Path:
-    """Write a random Qwen2-VL in fp32 and its processor, for LlamaFactory's template ``qwen2_vl``; returns ``folder``."""
+    """Write a random Qwen2-VL in fp32 and its processor, for the template ``qwen2_vl``; returns ``folder``."""
     from transformers import (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,

@@ -158,7 +158,7 @@ class CheckpointingMixin:
         what = f"the checkpoint {folder} was not written"
         if is_about_room(error):
             return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or mend it; {last}."
-        return f"{what}: {said(error)}. Fix that; {last}."
+        return f"{what}: {said(error)}. " + (f"Fix that; {last}." if whole or in_vain else "There is no whole one yet.")
 
     def _checkpoint_folder(self: Any) -> Path:
         return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"

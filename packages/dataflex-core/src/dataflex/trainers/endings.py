@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from transformers.trainer_callback import CallbackHandler, DefaultFlowCallback, ExportableState
 
 from dataflex.errors import ConfigError
+from dataflex.failures.foreign import foreign
 from dataflex.trainers.stopping import StopAtSignal
 
 EARLY_STOPPING = "early stopping"
@@ -79,7 +80,8 @@ class RunEnd(TrainerCallback, ExportableState):
                     control.should_training_stop = False
                 alone = copy.copy(handler)
                 alone.callbacks = [callback]
-                control = type(handler).call_event(alone, event, args, state, control, **kwargs)
+                with foreign():
+                    control = type(handler).call_event(alone, event, args, state, control, **kwargs)
                 if control.should_training_stop and not before and callback is not stop:
                     self._note(callback, state)
                 elif control.should_epoch_stop and not epoch_ended and event != "on_epoch_end":

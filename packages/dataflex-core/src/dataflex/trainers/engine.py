@@ -115,6 +115,7 @@ class Engine:
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
         # Rows of the micro-batches that were fetched and not yet trained on, this rank's share of each.
         self.fetched: deque[npt.NDArray[np.int64]] = deque(maxlen=self.accumulation)
+        self.restored_step = 0  # of the checkpoint the run goes on from
         self.ended = False  # early, at the checkpoint that was restored
         self.extended = False  # whether this run is longer than the restored one was
         self._log: Mapping[str, Any] = {}
@@ -315,6 +316,7 @@ class Engine:
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
                 "another output_dir."
             )
+        self.restored_step = then.step
         self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions:
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)

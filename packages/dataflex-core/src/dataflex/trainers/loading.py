@@ -1,8 +1,8 @@
 """Every load of a checkpoint's weights is compared with the file: resuming, the best model, scoring.
 
-The Trainer loads with ``load_state_dict(strict=False)`` and only warns of tensors that found no place. Here a difference
-ends the run before its first step, and models that transformers keeps otherwise in memory than in files are loaded
-through transformers' own conversion.
+The Trainer loads with ``load_state_dict(strict=False)`` and only warns of tensors that found no place. Here a
+difference ends the run before its first step, and models that transformers keeps otherwise in memory than in files
+are loaded through transformers' own conversion.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class CheckedLoads:
         super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
 
     def _load_best_model(self: Any) -> None:
-        """Load the best model; if that goes wrong, the last weights are the final model and the run ends in an error."""
+        """Load the best model; if that fails, the last weights are the final model and the run ends in an error."""
         best, output = Path(self.state.best_model_checkpoint), Path(self.args.output_dir)
         last = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
         saved = any(_weights_in(last, stem) for stem in (MODEL, ADAPTER))

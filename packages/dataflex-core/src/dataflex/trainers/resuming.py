@@ -8,7 +8,6 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from dataflex import checkpoints
 from dataflex.trainers import callback_state
 from dataflex.trainers.endings import RunEnd, ended_by
 from dataflex.trainers.pissa import keep_initial_adapter
@@ -33,7 +32,7 @@ def prepare_callbacks(trainer: Any, end: RunEnd, checkpoint: Path) -> list[Train
     callbacks, engine = trainer.callback_handler.callbacks, trainer.engine
     callback_state.refuse_forgetful(callbacks, checkpoint)
     kept = keep_initial_adapter(trainer, checkpoint)
-    step, total = checkpoints.step_of(checkpoint), engine.schedule.total
+    step, total = engine.restored_step, engine.schedule.total
     by = "" if engine.extended else ended_by(callback_state.saved_states(checkpoint), callbacks)
     if by and step < total:
         end.by, engine.ended = by, True

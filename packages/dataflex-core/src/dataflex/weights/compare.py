@@ -17,7 +17,7 @@ WHOLE = 2 * 2**30
 """Bytes of weights up to which every number is compared."""
 SAMPLE = 4096
 """Numbers compared of each tensor above that."""
-_RUN = 64  # neighbouring numbers: places of their own would read every page of a file
+_RUN = 256  # neighbouring numbers: places of their own would read every page of a file
 _NAMED = 5
 
 
@@ -116,9 +116,14 @@ def _same(theirs: torch.Tensor, ours: torch.Tensor, *, rounded: bool) -> bool:
     if rounded and ours.dtype.itemsize < theirs.dtype.itemsize:
         theirs = theirs.to(ours.dtype)
     ours = ours.to(theirs.dtype)
-    if theirs.dtype.itemsize == 1:  # 8-bit floats know no comparison
-        theirs, ours = theirs.view(torch.uint8), ours.view(torch.uint8)
-    if torch.equal(theirs, ours):
+    if torch.equal(_bits(theirs), _bits(ours)):
         return True
-    both_nan = theirs.isnan() & ours.isnan() if theirs.is_floating_point() else torch.zeros_like(theirs).bool()
-    return bool(((theirs == ours) | both_nan).all())
+    if not theirs.is_floating_point() or theirs.dtype.itemsize == 1:  # 8-bit floats know no comparison
+        return False
+    return bool(((theirs == ours) | (theirs.isnan() & ours.isnan())).all())
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    """The same bytes as integers, eight at a time where they can be: faster to compare than floats."""
+    flat = tensor.contiguous().view(-1).view(torch.uint8)
+    return flat.view(torch.int64) if flat.numel() % 8 == 0 and flat.storage_offset() % 8 == 0 else flat

@@ -1,4 +1,4 @@
-"""Loading a checkpoint whose tensors have other names or shapes than the model's: through transformers' own conversion."""
+"""Loading a checkpoint whose tensors have other names or shapes than the model's, by transformers' own conversion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FIRST_WITH_DTYPE = (4, 56)  # before that release, from_pretrained calls it tor
 
 
 def load_converted(model: nn.Module, saved: SavedWeights) -> list[Difference]:
-    """Load a checkpoint into a model as ``from_pretrained`` would, and keep the model's parameters the objects they are.
+    """Load a checkpoint into a model as ``from_pretrained`` would, into the parameters that the model has.
 
     A second model is loaded on the CPU and copied: the Trainer's own load needs as much memory for its state dict.
     Nothing is rounded on the way, and the global generators stay where they are.

@@ -1,4 +1,4 @@
-"""Checking a model that ``from_pretrained`` has just made, such as a reference model, against the files it came from."""
+"""Checking a model that ``from_pretrained`` has just made, such as a reference model, against its files."""
 
 from __future__ import annotations
 
