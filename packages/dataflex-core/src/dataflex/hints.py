@@ -21,7 +21,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
     Slips are letters left out, added, replaced, or swapped with a neighbour. Upper case and hyphens are none.
     """
-    found = []
+    found: list[tuple[int, str]] = []
     for each in known:
         longest = max(len(name), len(each))
         allowed = 0 if longest < _SHORTEST else max(1, round(longest / _LETTERS_A_SLIP))
@@ -30,7 +30,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         slips = _slips(_plain(name), _plain(each))
         if slips <= allowed:
             found.append((slips, each))
-    return min(found)[1] if found else None
+    fewest = min(found, default=(0, ""))[0]
+    return max((each for slips, each in found if slips == fewest), default=None)
 
 
 def _plain(name: str) -> str:

@@ -94,3 +94,8 @@ def test_a_static_run_is_warned_of_a_data_set_that_is_named_twice(read):
     (warning,) = warnings(read(json.dumps({"dataset": ["web", "web"]}), name="run.json"))
     assert warning.startswith("dataset (from run.json) names web more than once")
     assert list(warnings(read("dataset: web,code\n"))) == []
+
+
+def test_a_value_of_the_command_line_may_refer_to_a_key_of_the_file(read):
+    run = read("output_dir: runs/x\n", "logging_dir=${output_dir}/logs", "dataset=no")
+    assert run.llamafactory == {"output_dir": "runs/x", "logging_dir": "runs/x/logs", "dataset": "no"}

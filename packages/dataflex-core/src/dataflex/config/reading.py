@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def read_yaml(path: Path) -> tuple[Any, Written]:
     text = path.read_text(encoding="utf-8-sig")
     named = _with_null_keys_quoted(text)
     found = OmegaConf.load(path) if named is None else OmegaConf.create(named)
-    return found, _composed(text, path.name)
+    return found, _composed(text, path.name, file=str(path))
 
 
 def read_dotlist(items: Sequence[str], source: str = "the command line") -> tuple[Any, Written, list[Place]]:
@@ -68,7 +69,7 @@ def read_dotlist(items: Sequence[str], source: str = "the command line") -> tupl
     for key, value in pairs:
         place = tuple(key.split("."))
         written = _composed(value, source, place).over(written, [place])
-        if not isinstance(OmegaConf.select(found, key), Mapping):
+        if not _is_mapping(value):
             replaced.append(place)
     return found, written, replaced
 
@@ -102,12 +103,12 @@ def look_for(written: str, folders: Sequence[Path]) -> tuple[Path | None, str]:
     return found, " and ".join(dict.fromkeys(str(place.absolute()) for place in places))
 
 
-def _composed(text: str, source: str, above: Place = ()) -> Written:
+def _composed(text: str, source: str, above: Place = (), *, file: str = "<unicode string>") -> Written:
     """The texts of a document's words and numbers; refuses a key that stands twice."""
     # OmegaConf looks among keys that are texts only: of 0 and 0x0, which are one key, the last value would count.
     import yaml
 
-    loader = _loader(text)
+    loader = _loader(text, file)
     try:
         root = loader.get_single_node()
         for mapping in _mappings(root):
@@ -142,10 +143,22 @@ def _with_null_keys_quoted(text: str) -> str | None:
         loader.dispose()
 
 
-def _loader(text: str) -> Any:
+def _is_mapping(text: str) -> bool:
     import yaml
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)  # libyaml's where PyYAML has it, as in OmegaConf
+    loader = _loader(text)
+    try:
+        return isinstance(loader.get_single_node(), yaml.MappingNode)
+    finally:
+        loader.dispose()
+
+
+def _loader(text: str, name: str = "") -> Any:
+    import yaml
+
+    stream = io.StringIO(text)
+    stream.name = name  # for its messages
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)(stream)  # libyaml's where PyYAML has it, as in OmegaConf
 
 
 def _mappings(root: Any) -> Iterator[Any]:
