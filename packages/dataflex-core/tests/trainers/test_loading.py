@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from resealed import reseal
 from safetensors.torch import load_file, save_file
 from transformers import (
     Qwen2Config,
@@ -206,6 +207,7 @@ def test_a_checkpoint_that_does_not_fit_ends_the_run_before_its_first_step(
     trainer.train()
     folder = Path(trainer.args.output_dir) / "checkpoint-2"
     edit(folder / FILE, **change)
+    reseal(folder)
     again, steps = make(moe()), []
     again.add_callback(type("Steps", (TrainerCallback,), {"on_step_begin": lambda *_, **__: steps.append(1)})())
     with pytest.raises(ConfigError, match=rf"checkpoint-2 do not fit the model: 1 difference among its \d+ .*{told}"):
@@ -267,6 +269,7 @@ def test_an_adapter_goes_on_and_a_damaged_one_is_refused(make: Any) -> None:
     assert same(weights(resumed.model), weights(whole.model))
     (name, tensor), *_ = load_file(stopped / ADAPTER).items()
     edit(stopped / ADAPTER, **{name: None, f"{name}.odd": tensor})
+    reseal(stopped)
     with pytest.raises(ConfigError, match=r"do not fit the model: 2 differences"):
         make(adapted(), "damaged").train(str(stopped))
 
@@ -291,6 +294,7 @@ def test_of_a_pickled_checkpoint_the_names_that_the_loader_reports_count(
         tensors = load_file(folder / FILE)
         (folder / FILE).unlink()
         torch.save(tensors, folder / "pytorch_model.bin")  # as transformers 4 wrote it with save_safetensors=False
+        reseal(folder)
         resumed = make(model(), f"{model.__name__}-resumed")
         with caplog.at_level(logging.INFO, "dataflex"):
             resumed.train(str(folder))
@@ -298,5 +302,6 @@ def test_of_a_pickled_checkpoint_the_names_that_the_loader_reports_count(
         assert same(weights(resumed.model), weights(trainer.model))
         del tensors["model.norm.weight"]
         torch.save(tensors, folder / "pytorch_model.bin")
+        reseal(folder)
         with pytest.raises(ConfigError, match=r"model\.norm\.weight is not in the file"):
             make(model(), "damaged").train(str(folder))

@@ -140,10 +140,9 @@ def test_a_pool_with_pictures_says_first_how_long_it_will_take(tmp_path, caplog)
 
 
 @pytest.mark.parametrize("planner", [{"counting": "guesses"}, {"counting": ["columns"]}, []])
-def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, monkeypatch, planner) -> None:
+def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, planner) -> None:
     from dataflex.trainers import dynamic
 
-    engine = SimpleNamespace(planner=planner)
-    monkeypatch.setattr(dynamic.state, "load", lambda path: SimpleNamespace(engine=engine))
-    with pytest.raises(ConfigError, match="the field 'planner' of its engine.json is damaged"):
-        dynamic._counting(tmp_path)
+    saved = SimpleNamespace(engine=SimpleNamespace(planner=planner))
+    with pytest.raises(ConfigError, match=r"the field 'planner' of its engine\.json is damaged"):
+        dynamic._counting(tmp_path, saved)

@@ -65,7 +65,9 @@ def handed_out(trainer: Any) -> Handed:
     """Data sets and collator for components, which make their batches as the Trainer makes its own."""
     evals = trainer.eval_dataset
     named = evals if isinstance(evals, dict) else ({"eval": evals} if evals is not None else {})
-    if not trainer.args.remove_unused_columns and not any(_own(trainer, name) for name in (*_LOADERS, *_REMOVERS)):
+    if not getattr(trainer.args, "remove_unused_columns", False) and not any(
+        _own(trainer, name) for name in (*_LOADERS, *_REMOVERS)
+    ):
         return Handed(trainer.train_dataset, trainer.data_collator, named)
     source = _training_source(trainer)
     collator = HandedCollator(source.collator, trainer.data_collator)
