@@ -19,7 +19,8 @@ def row_seed(args: Any) -> int:
     Args:
         args: The ``transformers.TrainingArguments``.
     """
-    return int(args.seed if args.data_seed is None else args.data_seed)
+    given = getattr(args, "data_seed", None)
+    return int(args.seed if given is None else given)
 
 
 def row_seed_of(saved: EngineState) -> int:

@@ -340,14 +340,16 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
     """Collect what a component may see of a Trainer."""
     plan, handed = session.run.plan, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
-    cache_dir = session.run.bound.run_values.get("cache_dir", output_dir / "cache" / plan.component.name)
+    bound = getattr(session.run, "bound", None)  # a plan alone has no values of a component
+    given = {} if bound is None else bound.run_values
+    cache_dir = given.get("cache_dir", output_dir / "cache" / plan.component.name)
     return RunContext(
         dataset=handed.dataset,
         data_collator=handed.collator,
         accelerator=trainer.accelerator,
         output_dir=output_dir,
         cache_dir=Path(cache_dir),
-        seed=row_seed(trainer.args) if session.data_seed is None else session.data_seed,
+        seed=_row_seed(trainer, session),
         global_batch=global_batch,
         stage=plan.stage,
         eval_datasets=handed.eval_datasets,
@@ -357,6 +359,11 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
         scheduler=lambda: trainer.lr_scheduler,
         scores_only=plan.scores_only,
     )
+
+
+def _row_seed(trainer: Any, session: Session) -> int:
+    known = getattr(session, "data_seed", None)
+    return row_seed(trainer.args) if known is None else int(known)
 
 
 def _vocab_size(config: Any) -> int | None:
