@@ -180,7 +180,7 @@ def test_what_a_resume_needs_is_told_by_what_was_saved(tmp_path, files, absent):
     if absent:
         with pytest.raises(ConfigError, match=rf"checkpoint-5: it holds no {absent} .*save_only_model.*Start anew"):
             checkpoints.require_resumable(checkpoint)
-        write(tmp_path, 4, files=WEIGHTS | REST), write(tmp_path, 3)
+        write(tmp_path, 4, files={"trainer_state.json": b"{}"} | WEIGHTS | REST), write(tmp_path, 3)
         with pytest.raises(ConfigError, match=rf"Resume from {tmp_path}/checkpoint-4, the last whole one before it"):
             checkpoints.require_resumable(checkpoint)
 
