@@ -210,14 +210,14 @@ def _folder(path: str, arguments: Arguments) -> Path | None:
     folder = user_path(path)
     if folder.is_dir():
         return folder / subfolder if (folder / subfolder / "adapter_config.json").is_file() else folder
-    from huggingface_hub import try_to_load_from_cache
+    from transformers.utils import cached_file
 
     revision, cache = (arguments.values.get(key) for key in ("model_revision", "cache_dir"))
     for name in ("config.json", f"{subfolder}/adapter_config.json".lstrip("/")):
         try:
-            cached = try_to_load_from_cache(path, name, cache_dir=cache or None, revision=revision or None)
-        except ValueError:  # no name that a hub could have
-            return None
+            cached = cached_file(path, name, cache_dir=cache or None, revision=revision or None, local_files_only=True)
+        except (OSError, ValueError):  # not in the cache, or no name that a hub could have
+            continue
         if isinstance(cached, str):
             return Path(cached).parent
     return None
