@@ -192,6 +192,8 @@ def run_dynamic(
     ):
         kept = {key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}
         _run_exp(kept, session.run.plan.source, lambda read: _keep_arguments(session, read, arguments))
+    if not session.began:
+        raise _incompatible(f"run_{stage} in {workflow.__file__} has ended without training with DataFlex's {name}")
 
 
 def _reporting(parse: Callable[..., Any], parsed: Callable[[Any], None]) -> Callable[..., Any]:

@@ -27,6 +27,7 @@ from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
 from dataflex.trainers.going_on import why_not_from_its_own
+from dataflex.trainers.hooks import HooksAreUsed, passed_by
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
@@ -73,12 +74,14 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     weighing: WeightPlanner | None = None
     made_under: RunKeys
     changes: Changes = Changes()
+    took_training_step: bool = False
     _goes_on_from: tuple[Path, state.Saved] | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
+        self.session.began, self.took_training_step = True, False
         self._goes_on_from = None if checkpoint is None else (checkpoint, state.load(checkpoint))
         self.engine = self._make_engine()
         self.made_under = run_keys.gather(self)
@@ -96,6 +99,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         end = self._run_end = RunEnd(self.engine.schedule.total)
         self.remove_callback(RunEnd)  # likewise
         self.add_callback(end)
+        self.remove_callback(HooksAreUsed)  # likewise
+        self.add_callback(HooksAreUsed(self))
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
         self.recorder.begin(checkpoint)
@@ -162,13 +167,17 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
+        self.took_training_step = True
         if self.weighing is not None and self.weighing.own_step is not None:
             return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
             with foreign():
                 return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
-            return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+            loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if not self.loss_seam.saw_loss:
+            raise passed_by(self, "training_step", "the component would not see the loss")
+        return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; while a training step is watched, the seam looks at it or weighs it."""

@@ -36,6 +36,7 @@ from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
 from dataflex.trainers.going_on import advice
+from dataflex.trainers.hooks import passed_by
 
 logger = logging.getLogger("dataflex")
 _LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended
@@ -118,6 +119,7 @@ class Engine:
         self.restored_step = 0  # of the checkpoint the run goes on from
         self.ended = False  # early, at the checkpoint that was restored
         self.extended = False  # whether this run is longer than the restored one was
+        self.has_served = False  # whether the Trainer has asked for a batch
         self._log: Mapping[str, Any] = {}
         self._position: int | None = None  # micro-batches served since step 0, on this rank
         self._stage_end = 0  # position at which the open stage ends
@@ -169,6 +171,9 @@ class Engine:
             if not (is_foreign(error) or isinstance(error, DataFlexError)):
                 raise
             raise self._unreadable(self._position, error) from error
+        if not self.sampler.was_asked:
+            raise passed_by(self.trainer, "get_train_dataloader", "the plan of the component would not be trained on")
+        self.has_served = True
         self.fetched.append(self._rows_at(self._position))
         self._position += 1
         return batch

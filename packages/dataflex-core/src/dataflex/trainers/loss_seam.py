@@ -22,6 +22,7 @@ import torch
 from dataflex.components.mix_context import MicroBatch
 from dataflex.errors import ComponentError
 from dataflex.math.losses import SampleLosses, output_logits, token_losses
+from dataflex.trainers.hooks import loss_not_asked
 
 TokenScores = Callable[[MicroBatch], torch.Tensor | None]
 
@@ -39,11 +40,15 @@ class LossSeam:
     Args:
         tally: Told of every micro-batch.
         token_scores: Of the component; ``None`` if it has none.
+
+    Attributes:
+        saw_loss: Whether the loss of the latest micro-batch came by.
     """
 
     def __init__(self, tally: Tally, token_scores: TokenScores | None = None) -> None:
         self._tally, self._token_scores = tally, token_scores
         self._rows_B: npt.NDArray[np.int64] | None = None
+        self.saw_loss = False
 
     @property
     def watching(self) -> bool:
@@ -53,7 +58,7 @@ class LossSeam:
     @contextlib.contextmanager
     def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
         """Watch the loss computed in this block: that of the pool's rows ``rows_B``."""
-        self._rows_B = rows_B
+        self._rows_B, self.saw_loss = rows_B, False
         try:
             yield
         finally:
@@ -92,6 +97,7 @@ class LossSeam:
         mask_BT: torch.Tensor,
     ) -> None:
         """Hand a micro-batch's token losses, without gradient, to the component and the tally."""
+        self.saw_loss = True
         scores_BT = None
         if self._token_scores is not None:
             scores_BT = self._token_scores(MicroBatch(rows_B, inputs, losses_BT, mask_BT))
@@ -104,12 +110,24 @@ def loss_function(trainer: Any, function: Callable[..., torch.Tensor]) -> Iterat
     """Give the Trainer another ``compute_loss_func`` for the time of a block.
 
     No longer: the rest of the Trainer asks whether there is one, and would count and scale differently.
+
+    Raises:
+        ConfigError: when the block ends without having asked it.
     """
-    before, trainer.compute_loss_func = trainer.compute_loss_func, function
+    asked = False
+
+    def ask(*args: Any, **kwargs: Any) -> torch.Tensor:
+        nonlocal asked
+        asked = True
+        return function(*args, **kwargs)
+
+    before, trainer.compute_loss_func = trainer.compute_loss_func, ask
     try:
         yield
     finally:
         trainer.compute_loss_func = before
+    if not asked:
+        raise loss_not_asked(trainer)
 
 
 def row_labels(inputs: Mapping[str, Any], rows_B: npt.NDArray[np.int64]) -> torch.Tensor:

@@ -48,6 +48,7 @@ class Session:
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
         arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
         data_seed: The seed that rows are drawn by; ``None`` before it is known which checkpoint the run goes on from.
+        began: Whether a Trainer has taken it up.
         counting: Where the tokens of ``domains`` come from.
     """
 
@@ -57,6 +58,7 @@ class Session:
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
     data_seed: int | None = None
+    began: bool = False
 
     @property
     def sources(self) -> Domains | Origins | None:

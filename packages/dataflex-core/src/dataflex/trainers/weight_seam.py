@@ -69,6 +69,7 @@ class WeightSeam:
         acts: Whether the weights of the current step count in its loss; if not, they are computed and the loss is the
             plain one.
         announce: Called once, before the first step.
+        saw_loss: Whether the loss of the latest micro-batch came by.
     """
 
     def __init__(self, trainer: Any, component: Any, *, native: bool, warmup: int, title: str) -> None:
@@ -78,7 +79,7 @@ class WeightSeam:
         self.announce: Callable[[], None] | None = None
         whole = native and sees_whole_steps(component)
         self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
-        self._watching = self._probed = False
+        self._watching = self._probed = self.saw_loss = False
         self._watches_warmup = native and bool(getattr(component, "watches_warmup", False))
         self._units_said: set[bool] = set()
         self._parts_3U: list[torch.Tensor] = []
@@ -104,7 +105,7 @@ class WeightSeam:
     @contextlib.contextmanager
     def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
         """Weigh the loss computed in this block."""
-        self._watching = True
+        self._watching, self.saw_loss = True, False
         try:
             yield
         finally:
@@ -112,7 +113,7 @@ class WeightSeam:
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the stock ``compute_loss`` with the weighted loss in place, past the warm-up."""
-        trainer = self._trainer
+        trainer, self.saw_loss = self._trainer, True
         if trainer.state.global_step < self._warmup:
             return self._plain(stock, model, inputs, *args, **kwargs)
         if self._ahead is not None and self._ahead.looks_ahead:

@@ -1,0 +1,80 @@
+"""What is handed to the Trainer is checked for having been used: a class may go past it without a word.
+
+    what we hand over       who may go past it                          noticed
+    the plan's sampler      a get_train_dataloader with its own         at the first batch
+    the ticket loader       a loader put in its place                   when the first step ends
+    training_step           one that does not call super()              when the first step ends
+    compute_loss            a training_step with a forward of its own   at the first micro-batch
+    compute_loss_func       a compute_loss with a loss of its own       at the first micro-batch it is to act on
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import TrainerCallback
+
+from dataflex.errors import ConfigError
+
+_OURS = "dataflex"
+
+
+class HooksAreUsed(TrainerCallback):
+    """Sees when the first step has ended whether it was made of our batches and through our ``training_step``.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self._trainer, self._looked = trainer, False
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Look once.
+
+        Raises:
+            ConfigError: names the class that goes past them.
+        """
+        if self._looked:
+            return
+        self._looked = True
+        if not self._trainer.engine.has_served:
+            raise passed_by(self._trainer, "get_train_dataloader", "the plan of the component would not be trained on")
+        if not self._trainer.took_training_step:
+            raise passed_by(self._trainer, "training_step", "the component would not act on the loss")
+
+
+def passed_by(trainer: Any, method: str, otherwise: str) -> ConfigError:
+    """The error for a Trainer class whose ``method`` does not call the one it overrides.
+
+    Args:
+        trainer: The ``transformers.Trainer``.
+        method: The method's name.
+        otherwise: What would happen.
+    """
+    return ConfigError(
+        f"{_owner(trainer, method)} goes its own way in {method}() and does not call super().{method}(), so {otherwise}. "
+        f"Let it call super().{method}(...) and work with what that returns (docs/without_llamafactory.md)."
+    )
+
+
+def loss_not_asked(trainer: Any) -> ConfigError:
+    """The error for a Trainer class whose ``compute_loss`` does not use the loss function it is given."""
+    return ConfigError(
+        f"{_owner(trainer, 'compute_loss')} computes the loss by itself and does not ask the loss function that weighs "
+        "it (compute_loss_func), so the weights would do nothing. Let its compute_loss() call super().compute_loss(model, "
+        "inputs, ...) and add to what that returns, or take a weighter with a training_step of its own "
+        "(docs/without_llamafactory.md)."
+    )
+
+
+def _owner(trainer: Any, method: str) -> str:
+    """Whose ``method`` a Trainer runs, ours and transformers' own left out."""
+    if method in vars(trainer):
+        return f"the {method} that was put into the Trainer"
+    owners = [cls for cls in type(trainer).__mro__ if method in vars(cls) and not _is_ours(cls)]
+    return f"the Trainer class {owners[0].__qualname__}" if owners else f"the Trainer class {type(trainer).__qualname__}"
+
+
+def _is_ours(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] == _OURS
