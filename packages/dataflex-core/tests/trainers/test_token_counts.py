@@ -145,5 +145,5 @@ def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, monkeypatch, plan
 
     engine = SimpleNamespace(planner=planner)
     monkeypatch.setattr(dynamic.state, "load", lambda path: SimpleNamespace(engine=engine))
-    with pytest.raises(ConfigError, match="the field 'planner' of its engine.json is damaged"):
+    with pytest.raises(ConfigError, match=r"the field 'planner' of its engine\.json is damaged"):
         dynamic._counting(tmp_path)
