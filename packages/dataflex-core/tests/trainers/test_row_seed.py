@@ -114,9 +114,7 @@ def test_a_resumed_run_draws_by_the_data_seed_it_began_with(tmp_path: Path, kind
     assert weights(resumed) == weights(whole)
 
 
-def test_a_checkpoint_of_before_goes_on_with_the_seed_it_had(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_checkpoint_of_before_goes_on_with_the_seed_it_had(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     before = trained(tmp_path / "before", "select", seed=3)  # what data_seed=4 gave when it had no effect
     checkpoint = Path(before.args.output_dir) / "checkpoint-4"
     path = checkpoint / "dataflex" / "engine.json"

@@ -39,7 +39,13 @@ _CHECKPOINT = "resume_from_checkpoint"
 _FOLDERS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", _CHECKPOINT)
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
-_IGNORED = ("disable_shuffling", "group_by_length")
+_IGNORED = ("disable_shuffling", "group_by_length", "dataloader_drop_last")
+"""Keys of the stock loader that choose rows or their order, which the plan of a selector or mixer replaces."""
+
+_THE_PLANS = "the order of the samples is the plan's"
+_WHY_IGNORED = {"dataloader_drop_last": "every step of a plan is full"}
+_SAMPLING = "train_sampling_strategy"  # the name that transformers 5 gave group_by_length and its siblings
+_IGNORED_LOADER = {"even_batches": True, "use_seedable_sampler": True}  # of accelerator_config, with their defaults
 _MIXED_BY_LLAMAFACTORY = ("mix_strategy", "interleave_probs")
 _STAGES_WITH_TOKEN_LOSS = ("pt", "sft")
 _OTHER_LOSSES = ("use_dft_loss", "use_eaft_loss")
@@ -104,7 +110,9 @@ def warnings(run: RunFile) -> Iterator[str]:
         )
     for key in _IGNORED if run.train_type is not TrainType.WEIGHT else ():
         if run.llamafactory.get(key):
-            yield f"{key} has no effect: the order of the samples is the plan's."
+            yield f"{key} has no effect: {_WHY_IGNORED.get(key, _THE_PLANS)}."
+    if run.train_type is not TrainType.WEIGHT:
+        yield from _loader_warnings(run.llamafactory)
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
         yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
     if run.train_type.kind is Kind.MIXER:
@@ -125,6 +133,16 @@ def checkpoint_warnings(run: RunFile) -> Iterator[str]:
         yield from resuming.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
     else:
         yield from resuming.warnings(run.llamafactory, os.environ, run.path.name)
+
+
+def _loader_warnings(arguments: Mapping[str, Any]) -> Iterator[str]:
+    """Settings of the stock loader that a plan leaves without effect."""
+    if arguments.get(_SAMPLING) not in (None, "random"):
+        yield f"{_SAMPLING}: {arguments[_SAMPLING]} has no effect: {_THE_PLANS}."
+    given = arguments.get("accelerator_config")
+    for key, default in _IGNORED_LOADER.items():
+        if isinstance(given, Mapping) and given.get(key, default) is not default:
+            yield f"accelerator_config.{key} has no effect: {_THE_PLANS}."
 
 
 def _weight_warnings(run: RunFile) -> Iterator[str]:

@@ -16,6 +16,32 @@ from dataflex.hints import did_you_mean
 if TYPE_CHECKING:
     from dataflex.config.run import RunFile
 
+_RENAMED = {
+    "group_by_length": " Since transformers 5 it is written train_sampling_strategy: group_by_length.",
+    "evaluation_strategy": " It is written eval_strategy now.",
+    "no_cuda": " It is written use_cpu now.",
+    "use_mps_device": " Leave it out: the device is found by itself.",
+    "save_safetensors": " Leave it out: transformers 5 always saves safetensors.",
+    "per_gpu_train_batch_size": " It is written per_device_train_batch_size now.",
+    "per_gpu_eval_batch_size": " It is written per_device_eval_batch_size now.",
+    "adafactor": " It is written optim: adafactor now.",
+    "dispatch_batches": " It is written accelerator_config: {dispatch_batches: ...} now.",
+    "split_batches": " It is written accelerator_config: {split_batches: ...} now.",
+    "include_inputs_for_metrics": " It is written include_for_metrics: [inputs] now.",
+    "xpu_backend": " It is written ddp_backend now.",
+    "push_to_hub_model_id": " It is written hub_model_id now.",
+    "push_to_hub_token": " It is written hub_token now.",
+    "fsdp_transformer_layer_cls_to_wrap": " It is written fsdp_config: {transformer_layer_cls_to_wrap: [...]} now.",
+    "fsdp_min_num_params": " It is written fsdp_config: {min_num_params: ...} now.",
+    "fp16_opt_level": " Leave it out: it belonged to apex.",
+    "half_precision_backend": " Leave it out: it belonged to apex.",
+    "fp16_backend": " Leave it out: it belonged to apex.",
+    "jit_mode_eval": " Leave it out: torch_compile has taken its place.",
+    "use_ipex": " Leave it out: PyTorch holds what it brought.",
+    "torchdynamo": " It is written torch_compile_backend now.",
+}
+"""Keys of earlier transformers that the installed one has no more, and what has taken their place."""
+
 PROJECT = "doremi"
 """The section that makes a file a DoReMi project."""
 
@@ -50,7 +76,7 @@ def unknown_keys(run: RunFile, known: Iterable[str]) -> dict[str, ConfigError]:
 def _about(key: str, value: Any) -> str:
     if key == PROJECT:
         return " This is a DoReMi project, which `dataflex doremi` trains; `dataflex train` is for a single run."
-    return legacy.key(key, value)
+    return _RENAMED.get(key, "") or legacy.key(key, value)
 
 
 def check_values(run: RunFile, annotations: Mapping[str, Any]) -> None:

@@ -1,11 +1,11 @@
 """What is handed to the Trainer is checked for having been used: a class may go past it without a word.
 
-    what we hand over       who may go past it                          noticed
-    the plan's sampler      a get_train_dataloader with its own         at the first batch
-    the ticket loader       a loader put in its place                   when the first step ends
-    training_step           one that does not call super()              when the first step ends
-    compute_loss            a training_step with a forward of its own   at the first micro-batch
-    compute_loss_func       a compute_loss with a loss of its own       at the first micro-batch it is to act on
+what we hand over       who may go past it                          noticed
+the plan's sampler      a get_train_dataloader with its own         at the first batch
+the ticket loader       a loader put in its place                   when the first step ends
+training_step           one that does not call super()              when the first step ends
+compute_loss            a training_step with a forward of its own   at the first micro-batch
+compute_loss_func       a compute_loss with a loss of its own       at the first micro-batch it is to act on
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def passed_by(trainer: Any, method: str, otherwise: str) -> ConfigError:
         otherwise: What would happen.
     """
     return ConfigError(
-        f"{_owner(trainer, method)} goes its own way in {method}() and does not call super().{method}(), so {otherwise}. "
-        f"Let it call super().{method}(...) and work with what that returns (docs/without_llamafactory.md)."
+        f"{_owner(trainer, method)} goes its own way in {method}() and does not call super().{method}(), so "
+        f"{otherwise}. Let it call super().{method}(...) and work with what that returns (docs/without_llamafactory.md)."
     )
 
 
@@ -62,8 +62,8 @@ def loss_not_asked(trainer: Any) -> ConfigError:
     """The error for a Trainer class whose ``compute_loss`` does not use the loss function it is given."""
     return ConfigError(
         f"{_owner(trainer, 'compute_loss')} computes the loss by itself and does not ask the loss function that weighs "
-        "it (compute_loss_func), so the weights would do nothing. Let its compute_loss() call super().compute_loss(model, "
-        "inputs, ...) and add to what that returns, or take a weighter with a training_step of its own "
+        "it (compute_loss_func), so the weights would do nothing. Let its compute_loss() call "
+        "super().compute_loss(model, inputs, ...) and add to what that returns, or take a weighter with a training_step of its own "
         "(docs/without_llamafactory.md)."
     )
 
@@ -73,7 +73,9 @@ def _owner(trainer: Any, method: str) -> str:
     if method in vars(trainer):
         return f"the {method} that was put into the Trainer"
     owners = [cls for cls in type(trainer).__mro__ if method in vars(cls) and not _is_ours(cls)]
-    return f"the Trainer class {owners[0].__qualname__}" if owners else f"the Trainer class {type(trainer).__qualname__}"
+    return (
+        f"the Trainer class {owners[0].__qualname__}" if owners else f"the Trainer class {type(trainer).__qualname__}"
+    )
 
 
 def _is_ours(cls: type) -> bool:
