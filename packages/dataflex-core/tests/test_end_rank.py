@@ -49,10 +49,14 @@ def test_a_rank_ends_with_its_code_after_threads_atexit_and_files(tmp_path, rank
 def test_a_command_on_a_rank_ends_it_with_the_commands_code(monkeypatch, arguments, code):
     ended = []
     monkeypatch.setattr("dataflex.distributed.end_rank", ended.append)
+    monkeypatch.setattr("sys.argv", ["dataflex", *arguments])
     with pytest.raises(SystemExit) as caught:
-        main(arguments)
+        main()
     assert caught.value.code == code and ended == []
     monkeypatch.setenv("RANK", "0")
     with pytest.raises(SystemExit):
-        main(arguments)
+        main(arguments)  # called by a program of somebody's, which has more to do
+    assert ended == []
+    with pytest.raises(SystemExit):
+        main()
     assert ended == [code]

@@ -28,8 +28,10 @@ class Drawn(Selector):
 
 @register_weighter("even")
 class Even(Weighter):
-    def get_weighted_loss(self, losses, **facts):
-        return losses.mean()
+    def training_step(self, ctx, model, inputs, **facts):
+        loss = ctx.compute_loss(model, ctx._prepare_inputs(inputs))
+        ctx.accelerator.backward(loss)
+        return loss.detach()
 """
 KEYS: dict[str, dict[str, Any]] = {
     "select": {"train_type": "dynamic_select", "component_name": "drawn"},

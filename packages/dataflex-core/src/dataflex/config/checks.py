@@ -200,8 +200,9 @@ def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
     for key in _FOLDERS:
         for given in names.listed(arguments.get(key)) if key in LISTS_OF_PATHS else [arguments.get(key)]:
             # A model may also be the name of one on a hub; what is written as a path is one.
-            named = isinstance(given, str) and given.lower() not in ("true", "false")
-            if named and (key == _CHECKPOINT or written_as_path(given)) and not os.path.isdir(given):
+            if not isinstance(given, str) or given.lower() in ("true", "false"):
+                continue
+            if (key == _CHECKPOINT or written_as_path(given)) and not os.path.isdir(given):
                 yield Problem(f"{key}: {given} is not a directory.", "Correct the path.")
 
 

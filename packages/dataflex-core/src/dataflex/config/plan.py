@@ -88,7 +88,8 @@ def prepare_what_fits(
     entry, bound = _component(run, plugins, kind, problems)
     stage, output_dir = str(run.llamafactory.get("stage", "sft")), _given(run, "output_dir", "trainer_output")
     if entry is None or bound is None or plugins is None:
-        problems.add(checks.problems_without_plan(run.llamafactory, stage, entry and entry.spec, run.path.name))
+        spec = None if entry is None else entry.spec
+        problems.add(checks.problems_without_plan(run.llamafactory, stage, spec, run.path.name))
         return None
     plan = RunPlan(
         train_type=run.train_type,

@@ -32,20 +32,20 @@ def write_moe(folder: Path, *, experts: int = 4, seed: int = 0) -> Path:
     from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     tokenizer = write_tokenizer(folder)
-    config = Qwen3MoeConfig(
+    settings: dict[str, Any] = {
         **_SIZES,
-        vocab_size=len(tokenizer),
-        head_dim=8,
-        moe_intermediate_size=16,
-        num_experts=experts,
-        num_experts_per_tok=2,
-        decoder_sparse_step=1,
-        mlp_only_layers=[],
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
-    return save_random(Qwen3MoeForCausalLM, config, folder, seed=seed)
+        "vocab_size": len(tokenizer),
+        "head_dim": 8,
+        "moe_intermediate_size": 16,
+        "num_experts": experts,
+        "num_experts_per_tok": 2,
+        "decoder_sparse_step": 1,
+        "mlp_only_layers": [],
+        "bos_token_id": None,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    return save_random(Qwen3MoeForCausalLM, Qwen3MoeConfig(**settings), folder, seed=seed)
 
 
 def write_vision(folder: Path, *, seed: int = 0) -> Path:
@@ -55,8 +55,8 @@ def write_vision(folder: Path, *, seed: int = 0) -> Path:
         Qwen2VLForConditionalGeneration,
         Qwen2VLImageProcessor,
         Qwen2VLProcessor,
-        Qwen2VLVideoProcessor,
     )
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
 
     tokenizer = write_tokenizer(folder, special=_VISION_TOKENS)
     start, end, image, video = tokenizer.convert_tokens_to_ids(list(_VISION_TOKENS))

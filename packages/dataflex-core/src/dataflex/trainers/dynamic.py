@@ -27,7 +27,7 @@ from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
 from dataflex.trainers.going_on import why_not_from_its_own
-from dataflex.trainers.hooks import HooksAreUsed, passed_by
+from dataflex.trainers.hooks import HooksAreUsed, loss_not_seen
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import PREFIX
@@ -176,7 +176,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
             loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
         if not self.loss_seam.saw_loss:
-            raise passed_by(self, "training_step", "the component would not see the loss")
+            raise loss_not_seen(self)
         return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -286,7 +286,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
         changed = self.changes.optimizer if checkpoint is not None else ()
         with in_the_optimizer(self, changed, Path(checkpoint or "")), foreign():
-            return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)  # type: ignore[misc]
+            return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
 
     def _restore(self: Any, checkpoint: Path, saved: state.Saved) -> None:
         if unchecked := state.unchecked(checkpoint):

@@ -52,19 +52,27 @@ def passed_by(trainer: Any, method: str, otherwise: str) -> ConfigError:
         method: The method's name.
         otherwise: What would happen.
     """
+    own, stock = _owner(trainer, method), f"super().{method}"
     return ConfigError(
-        f"{_owner(trainer, method)} goes its own way in {method}() and does not call super().{method}(), so "
-        f"{otherwise}. Let it call super().{method}(...) and work with what that returns (docs/without_llamafactory.md)."
+        f"{own} goes its own way in {method}() and does not call {stock}(), so {otherwise}. Let it call {stock}(...) "
+        "and work with what that returns (docs/without_llamafactory.md)."
     )
+
+
+def loss_not_seen(trainer: Any) -> ConfigError:
+    """The error for a micro-batch whose loss did not come by our ``compute_loss``."""
+    in_front = getattr(trainer.compute_loss, "__func__", trainer.compute_loss)
+    ours = any(vars(cls).get("compute_loss") is in_front for cls in type(trainer).__mro__ if _is_ours(cls))
+    return passed_by(trainer, "training_step" if ours else "compute_loss", "the component would not see the loss")
 
 
 def loss_not_asked(trainer: Any) -> ConfigError:
     """The error for a Trainer class whose ``compute_loss`` does not use the loss function it is given."""
+    own = _owner(trainer, "compute_loss")
     return ConfigError(
-        f"{_owner(trainer, 'compute_loss')} computes the loss by itself and does not ask the loss function that weighs "
-        "it (compute_loss_func), so the weights would do nothing. Let its compute_loss() call "
-        "super().compute_loss(model, inputs, ...) and add to what that returns, or take a weighter with a training_step of its own "
-        "(docs/without_llamafactory.md)."
+        f"{own} computes the loss by itself and does not ask the loss function that weighs it (compute_loss_func), so "
+        "the weights would do nothing. Let its compute_loss() call super().compute_loss(model, inputs, ...) and add to "
+        "what that returns, or take a weighter with a training_step of its own (docs/without_llamafactory.md)."
     )
 
 

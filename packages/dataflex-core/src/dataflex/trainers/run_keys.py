@@ -210,7 +210,7 @@ def _folder(path: str, arguments: Arguments) -> Path | None:
     folder = user_path(path)
     if folder.is_dir():
         return folder / subfolder if (folder / subfolder / "adapter_config.json").is_file() else folder
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     revision, cache = (arguments.values.get(key) for key in ("model_revision", "cache_dir"))
     for name in ("config.json", f"{subfolder}/adapter_config.json".lstrip("/")):

@@ -138,7 +138,8 @@ class AheadOfStep:
             model: As the Trainer calls it, in training mode.
             prepare: The Trainer's ``_prepare_inputs``.
         """
-        parts, bare = [], self._accelerator.unwrap_model(model)
+        parts: list[tuple[SampleLosses, Mapping[str, Any]]] = []
+        bare = self._accelerator.unwrap_model(model)
         with rng_scope(devices=True), torch.no_grad(), _buffers_put_back(bare):
             for batch in self._batches:
                 inputs = dict(prepare(batch))
@@ -174,9 +175,9 @@ def _buffers_put_back(model: torch.nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        for module, buffers, values, numbers in kept:
+        for module, before, values, numbers in kept:
             module._buffers.clear()
-            module._buffers.update(buffers)
+            module._buffers.update(before)
             for name, value in values.items():
                 buffers[name].copy_(value)
             for name in _numbers(module).keys() - numbers.keys():

@@ -66,7 +66,7 @@ def _refuse(source: str, found: Sequence[Difference], saved: SavedWeights | None
 def _folder(source: str, file: str = "config.json") -> Path:
     if Path(source).is_dir():
         return Path(source)
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     return Path(str(cached_file(source, file))).parent
 

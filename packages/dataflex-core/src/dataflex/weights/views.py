@@ -132,8 +132,9 @@ def _as_saved(model: nn.Module, tensors: Tensors) -> Tensors:
         return _renamed(tensors, getattr(model, "_checkpoint_conversion_mapping", None) or {})
     if not hasattr(model, "config"):
         return tensors
+    converted: Any = model
     with torch.no_grad():
-        return dict(revert_weight_conversion(model, dict(tensors)))
+        return dict(revert_weight_conversion(converted, dict(tensors)))
 
 
 def _renamed(tensors: Tensors, mapping: Mapping[str, str]) -> Tensors:
