@@ -141,3 +141,58 @@ def test_the_epochs_of_a_static_mix_count_unless_steps_are_given(tmp_path):
     assert warned(tmp_path, text) == ""
     for more in ("max_steps: 8\n", "train_step: 8\n", "warmup_step: 2\nupdate_step: 3\nupdate_times: 2\n"):
         assert "num_train_epochs is ignored" in warned(tmp_path, text + more)
+
+
+@pytest.mark.parametrize(
+    ("keys", "told"),
+    [
+        ("dataloader_drop_last: true", "dataloader_drop_last has no effect: every step of a plan is full"),
+        ("train_sampling_strategy: group_by_length", "train_sampling_strategy: group_by_length has no effect"),
+        ("accelerator_config: {even_batches: false}", "accelerator_config.even_batches has no effect"),
+        ("accelerator_config: {use_seedable_sampler: false}", "accelerator_config.use_seedable_sampler has no effect"),
+    ],
+)
+def test_keys_of_the_loader_that_a_plan_replaces_are_named(tmp_path, keys, told):
+    for train_type in ("dynamic_select", "dynamic_mix", "static_mix"):
+        assert told in warned(tmp_path, f"train_type: {train_type}\n{keys}\n")
+    assert "has no effect" not in warned(tmp_path, f"train_type: dynamic_weight\n{keys}\n")
+    assert "has no effect" not in warned(tmp_path, "train_type: dynamic_select\ntrain_sampling_strategy: random\n")
+
+
+def test_every_key_of_the_stock_loader_is_dealt_with():
+    """A key that a new transformers gives its loader shows up here: honour it, refuse it, or warn of it."""
+    from dataclasses import fields
+
+    from transformers import TrainingArguments
+
+    from dataflex.config import checks
+
+    warned_of = {*checks._IGNORED, checks._SAMPLING}
+    refused = {key for key, *_ in checks._REFUSED} | {"accelerator_config", "parallelism_config"}
+    at_work = {"seed", "data_seed", "remove_unused_columns", "label_names", "length_column_name"}
+    at_work |= {f"dataloader_{name}" for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
+    of_the_loader = {
+        field.name
+        for field in fields(TrainingArguments)
+        if field.name.startswith(("dataloader_", "accelerator_")) or "sampl" in field.name or field.name == "data_seed"
+    }
+    assert of_the_loader <= warned_of | refused | at_work
+
+
+def test_every_key_that_is_looked_for_is_a_key_of_the_installed_llamafactory():
+    """A misspelt or vanished key in a check would never be found."""
+    from dataflex.bridge.llamafactory import known_keys
+    from dataflex.config import checks
+
+    known = set(known_keys())
+    # The first is of transformers 4, which the oldest LlamaFactory runs on; the second is a variable by now.
+    vanished = {"group_by_length", "use_ray"}
+    looked_for = {key for key, *_ in checks._REFUSED} | {*checks._IGNORED, checks._SAMPLING, checks.COUNTS_WHOLE_POOL}
+    looked_for |= {*checks._COUNTS, *checks._MIXED_BY_LLAMAFACTORY, *checks._OTHER_LOSSES}
+    assert looked_for - known <= vanished
+
+
+def test_ray_is_refused_by_its_variable_too(monkeypatch):
+    monkeypatch.setenv("USE_RAY", "1")
+    (problem,) = [one for one in problems(plan()) if "Ray" in one.message]
+    assert "USE_RAY (of the environment) is not possible here" in problem.message and "FORCE_TORCHRUN" in problem.fix

@@ -34,6 +34,7 @@ _REFUSED = (
 COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
 """LlamaFactory's key for a metric that is wrong when only a part of the data set is trained on."""
 
+_BY_VARIABLE = ("use_ray", "USE_RAY")  # a key that LlamaFactory takes from the environment alone since 0.9.4
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _CHECKPOINT = "resume_from_checkpoint"
 _FOLDERS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", _CHECKPOINT)
@@ -161,6 +162,10 @@ def _counts_epochs(run: RunFile) -> bool:
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
 
 
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "0").lower() in ("true", "y", "1")  # as LlamaFactory reads them
+
+
 def _whole(arguments: Mapping[str, Any], key: str) -> int:
     """A whole number among LlamaFactory's keys; -1 for none, and for what is refused as no number later on."""
     value = arguments.get(key)
@@ -175,6 +180,8 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
     for key, reason, fix in _REFUSED:
         if arguments.get(key):
             yield Problem(f"{key}: true is not possible here: {reason}.", fix)
+        elif key == _BY_VARIABLE[0] and stage != NO_STAGE and _is_set(_BY_VARIABLE[1]):
+            yield Problem(f"{_BY_VARIABLE[1]} (of the environment) is not possible here: {reason}.", fix)
     loader = arguments.get("accelerator_config")
     for key in _REFUSED_LOADER:
         if isinstance(loader, Mapping) and loader.get(key):

@@ -179,7 +179,9 @@ def _buffers_put_back(model: torch.nn.Module) -> Iterator[None]:
             module._buffers.clear()
             module._buffers.update(before)
             for name, value in values.items():
-                buffers[name].copy_(value)
+                buffer = before[name]
+                assert buffer is not None  # only those that were there have a value
+                buffer.copy_(value)
             for name in _numbers(module).keys() - numbers.keys():
                 del module.__dict__[name]
             module.__dict__.update(numbers)
