@@ -1,4 +1,8 @@
-"""The checkpoints of an output directory: which can be resumed from, and which to delete."""
+"""The checkpoints of an output directory: which can be resumed from, and which to delete.
+
+A folder is not a run: ``run_id`` tells which run wrote a checkpoint, and ``dataflex/run.json`` which was begun last in
+the folder. What another run left there is neither resumed by itself nor deleted.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,11 @@ from pathlib import Path
 
 from dataflex import checkpoint_files, state
 from dataflex.errors import ConfigError
+from dataflex.run_record import RunRecord
 
 _NAME = re.compile(r"checkpoint-(\d+)")
+ASIDE = "earlier-runs"
+"""Folder of an output directory for checkpoints of runs that were begun there before."""
 
 
 def step_of(checkpoint: Path) -> int:
@@ -38,10 +45,11 @@ def latest_valid(output_dir: Path, *, before: int | None = None) -> tuple[Path |
         The checkpoint, or ``None``; and the newer ones that were passed over, with what is wrong with each.
     """
     skipped: dict[Path, str] = {}
+    run_id = _begun_last(output_dir)
     for path in newest_first(output_dir):
         if before is not None and step_of(path) >= before:
             continue
-        reason = state.damage(path)
+        reason = state.damage(path) or _of_another(path, run_id)
         if not reason:
             return path, skipped
         skipped[path] = reason
@@ -106,25 +114,70 @@ def _refusal(checkpoint: Path, reason: str, first: str = "") -> str:
 
 def last_resumable(output_dir: Path, *, before: int | None = None) -> Path | None:
     """The newest whole checkpoint that lacks nothing a resume needs; of a step before ``before``, if that is given."""
+    run_id = _begun_last(output_dir)
     for path in newest_first(output_dir):
         if before is not None and step_of(path) >= before:
             continue
-        if not state.damage(path) and not lacking(path):
+        if not state.damage(path) and not lacking(path) and not _of_another(path, run_id):
             return path
     return None
 
 
-def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = ()) -> None:
+def _begun_last(output_dir: Path) -> str:
+    """The run that was begun last in a folder; ``""`` if that is not known."""
+    try:
+        info = RunRecord(output_dir).info()
+    except ConfigError:
+        return ""
+    return "" if info is None else info.run_id
+
+
+def _of_another(checkpoint: Path, run_id: str) -> str:
+    """Why a checkpoint is not the run's; ``""`` if it is, or that cannot be told."""
+    theirs = state.run_id_of(checkpoint)
+    if not run_id or theirs in ("", run_id):
+        return ""
+    return "it is of another run than the one that was begun last in this folder"
+
+
+def put_aside(output_dir: Path, run_id: str, *, anew: bool) -> Path | None:
+    """Move the checkpoints of other runs out of the way, into ``earlier-runs/N/``.
+
+    Args:
+        output_dir: The run's output directory.
+        run_id: The run.
+        anew: Whether it starts anew, so that no checkpoint there can be its own. Otherwise those of which it is not
+            known whose they are stay.
+
+    Returns:
+        Where they lie now; ``None`` if there were none.
+    """
+    others = [path for path in newest_first(output_dir) if anew or state.run_id_of(path) not in ("", run_id)]
+    if not others:
+        return None
+    numbers = [int(path.name) for path in (output_dir / ASIDE).glob("*") if path.name.isdecimal()]
+    folder = output_dir / ASIDE / str(max(numbers, default=0) + 1)
+    folder.mkdir(parents=True)
+    for path in others:
+        path.rename(folder / path.name)
+    return folder
+
+
+def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = (), *, run_id: str = "") -> None:
     """Delete the oldest checkpoints over ``limit``, never the newest complete one nor those of ``keep``.
+
+    With a ``run_id``, only checkpoints of that run count and are deleted, and unfinished ones.
 
     The Trainer's own rotation counts a checkpoint that is still being written as the newest; this one does not, so a
     kill at any moment leaves one to resume from.
     """
     if limit is None or limit <= 0:
         return
-    checkpoints = newest_first(output_dir)
-    complete = [path for path in checkpoints if (path / state.FOLDER / state.COMPLETE).is_file()]
-    protected = {path.absolute() for path in [*complete[:1], *keep]}
+    found = newest_first(output_dir)
+    complete = {path for path in found if (path / state.FOLDER / state.COMPLETE).is_file()}
+    checkpoints = [path for path in found if not run_id or path not in complete or state.run_id_of(path) == run_id]
+    finished = [path for path in checkpoints if path in complete]
+    protected = {path.absolute() for path in [*finished[:1], *keep]}
     surplus = len(checkpoints) - max(limit, len(protected))
     for path in reversed(checkpoints):
         if surplus <= 0:

@@ -57,6 +57,7 @@ class RunInfo:
         params: Its parameters.
         arguments: LlamaFactory's keys or the Trainer's arguments; what looks like a secret is hidden.
         seed: The run's seed.
+        run_id: What tells the run from others, as its checkpoints have it; ``""`` in a record of before there was one.
         data_seed: The seed that rows are drawn by; ``None`` in a record of before it could differ from ``seed``.
         global_batch: Samples of one optimizer step over all ranks.
         ranks: Number of processes.
@@ -95,6 +96,7 @@ class RunInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     pool_fingerprint: str = ""
     ending: Ending | None = None
+    run_id: str = ""
     data_seed: int | None = None
     schema: int = SCHEMA
 

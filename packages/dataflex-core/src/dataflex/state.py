@@ -41,7 +41,7 @@ FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _KEYS, _FILES = "engine.json", "plan.npy", "keys.json", "files.json"
-_LATER = frozenset({"data_seed"})  # fields that an engine.json of an earlier release has not
+_LATER = frozenset({"data_seed", "run_id"})  # fields that an engine.json of an earlier release has not
 _HASHED = frozenset({_PLAN, component_state.TENSORS, component_state.VALUES, _KEYS, _FILES})
 
 
@@ -66,6 +66,8 @@ class EngineState:
         log: Counters of the Trainer's log that a stock resume would lose, JSON values.
         params: Parameters of the component, JSON values.
         versions: Versions of core and of the component's distribution, for the record.
+        run_id: What tells the run from others: made when a run starts anew, kept through resumes; ``""`` in a
+            checkpoint of before there was one.
         data_seed: The seed that rows are drawn by; ``None`` if the run that wrote it drew them by ``seed``, always.
     """
 
@@ -85,6 +87,7 @@ class EngineState:
     log: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
     data_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -245,6 +248,16 @@ def of_later_core(checkpoint: Path) -> str:
         f"it was written by a later dataflex-core ({path} has version {version}, this dataflex-core reads "
         f"{' and '.join(map(str, READ))})"
     )
+
+
+def run_id_of(checkpoint: Path) -> str:
+    """Which run wrote a checkpoint; ``""`` where that is not known: written by an earlier release, or not finished."""
+    try:
+        record = json.loads((checkpoint / FOLDER / _ENGINE).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return ""
+    found = record.get("run_id") if isinstance(record, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _mark_damage(engine: Path) -> str:

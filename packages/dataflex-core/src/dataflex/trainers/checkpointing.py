@@ -124,7 +124,8 @@ class CheckpointingMixin:
                 state.save(unsealed.folder, unsealed.saved, ranks=int(self.accelerator.num_processes))
                 state.mark_complete(unsealed.folder)
                 best = self.state.best_model_checkpoint
-                checkpoints.rotate(unsealed.folder.parent, unsealed.limit, [Path(best)] if best else [])
+                keep, run_id = [Path(best)] if best else [], unsealed.saved.engine.run_id
+                checkpoints.rotate(unsealed.folder.parent, unsealed.limit, keep, run_id=run_id)
 
     def _callbacks_write(self: Any) -> bool:
         """Whether a callback may still write into a checkpoint, as LlamaFactory's write processors and value heads."""

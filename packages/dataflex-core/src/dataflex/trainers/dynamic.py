@@ -103,6 +103,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self.add_callback(HooksAreUsed(self))
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
+        self._put_others_aside(anew=checkpoint is None)
         self.recorder.begin(checkpoint)
         watched = end.watching(self.callback_handler, stop, kept)
         with (
@@ -115,6 +116,14 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
+
+    def _put_others_aside(self: Any, *, anew: bool) -> None:
+        """Keep the checkpoints that other runs left in the folder, where no rotation or resume comes by them."""
+        if not self.is_world_process_zero():
+            return
+        aside = checkpoints.put_aside(self._checkpoint_folder().parent, self.engine.run_id, anew=anew)
+        if aside is not None:
+            logger.warning("checkpoints of an earlier run lay in %s: they are in %s now.", self.args.output_dir, aside)
 
     def _close(self: Any, started: float, metrics: Any, *, signalled: bool) -> None:
         """Close the records of a run that has ended and tell the component and the plugins; leave one that has not."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
@@ -25,6 +26,7 @@ from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
+from dataflex.distributed import rank0_says
 from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
@@ -42,6 +44,11 @@ logger = logging.getLogger("dataflex")
 _LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended
 
 _TOLD_BY_THE_ENGINE = ("seed", "warmup_step", "update_step", "train_type", "component_name")
+
+
+def new_run_id() -> str:
+    """What tells a run that starts anew from all others; the same on every rank."""
+    return str(rank0_says(uuid.uuid4().hex))
 
 
 class Planner(Protocol):
@@ -107,6 +114,7 @@ class Engine:
         self.params = hide_secrets(params or {})
         self.accumulation = int(trainer.args.gradient_accumulation_steps)
         self.global_batch = int(trainer.get_total_train_batch_size(trainer.args))
+        self.run_id = new_run_id()
         self.stage = -1
         self.plan: npt.NDArray[np.int64] = np.zeros(0, np.int64)
         self.plan_start = 0  # optimizer step of the plan's first sample
@@ -288,6 +296,7 @@ class Engine:
             log=log_counters.read(self.trainer),
             params=self.params,
             versions=self.versions,
+            run_id=self.run_id,
             data_seed=self.data_seed,
         )
 
@@ -321,6 +330,7 @@ class Engine:
                 f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
                 "another output_dir."
             )
+        self.run_id = then.run_id or self.run_id  # a checkpoint of before has none: the run begins to have one
         self.restored_step = then.step
         self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions:

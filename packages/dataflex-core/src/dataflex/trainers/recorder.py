@@ -221,6 +221,7 @@ class Recorder:
             arguments=hide_secrets(plan.arguments),
             seed=int(self.trainer.args.seed),
             data_seed=self.trainer.engine.data_seed,
+            run_id=self.trainer.engine.run_id,
             global_batch=self.global_batch,
             ranks=int(self.trainer.args.world_size),
             pool=len(self.trainer.train_dataset),
