@@ -86,3 +86,25 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
         assert weights_digest(workshop.out / "killed" / folder) == weights_digest(workshop.out / "whole" / folder)
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
     assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")
+
+
+@pytest.mark.skipif(not LONG, reason="a part of the long form; test_whose_checkpoint.py has the same in process")
+@pytest.mark.parametrize("component", COMPONENTS)
+def test_a_run_begun_anew_over_an_old_one_and_killed_goes_on_from_its_own_checkpoint(workshop, component):
+    component_keys, source = COMPONENTS[component]
+    plugin = workshop.out / "component.py"
+    plugin.write_text(source)
+    keys = component_keys | {"warmup_step": 3, "update_step": 4, "update_times": 6}
+    keys |= {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "logging_steps": 3}
+    old = workshop.run_file("old", **keys, output_dir=str(workshop.out / "new"))
+    new, whole = workshop.run_file("new", **keys, seed=9), workshop.run_file("whole", **keys, seed=9)
+    run_to_the_end(train_command(old, plugin), workshop.out / "o", kills=0, seed="", span=1)
+    run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1)
+    # Where a kill leaves no checkpoint yet, the next command begins anew as well.
+    command = [*train_command(new, plugin), "resume_from_checkpoint=true"]
+    first = ["resume_from_checkpoint=null", "overwrite_output_dir=true"]
+    moments = run_to_the_end(command, workshop.out / "k", kills=2, seed=component, span=2.5, first=first)
+    assert len(moments) == 2
+    assert weights_digest(workshop.out / "new") == weights_digest(workshop.out / "whole")
+    (kept,) = (workshop.out / "new" / "earlier-runs" / "1").glob("checkpoint-*")
+    assert kept.is_dir()

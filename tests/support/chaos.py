@@ -110,7 +110,9 @@ class Watchful(Weighter):
 """A single-file weighter, likewise."""
 
 
-def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: str, span: float) -> list[float]:
+def run_to_the_end(
+    command: Sequence[str], folder: Path, *, kills: int, seed: str, span: float, first: Sequence[str] = ()
+) -> list[float]:
     """Run a command, killing it ``kills`` times on the way.
 
     Args:
@@ -119,6 +121,7 @@ def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: st
         kills: Number of kills before it is left alone.
         seed: Of the moments.
         span: Kills fall uniformly within so many seconds after the start of training.
+        first: Further words of the first start alone.
 
     Returns:
         The moments at which it was killed, in seconds after the start of training.
@@ -133,7 +136,8 @@ def run_to_the_end(command: Sequence[str], folder: Path, *, kills: int, seed: st
         log = folder / f"log-{attempt}.txt"
         environ = {**os.environ, "OMP_NUM_THREADS": "1", "CHAOS_STARTED": str(marker)}
         with log.open("w") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environ)
+            words = [*command, *(first if attempt == 1 else ())]
+            process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environ)
         if len(moments) < kills:
             while not marker.exists() and process.poll() is None:
                 time.sleep(0.02)
