@@ -46,7 +46,7 @@ def write_weights(
         "steps": dro.steps,
         "eta": params.eta,
         "smoothing": params.smoothing,
-        "average_from_start": params.average_from_start,
+        **({"average_from_start": True} if params.average_from_start else {}),
         "hashes": dict(hashes),
     }
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
