@@ -7,8 +7,9 @@ data set is therefore loaded by a call of its own and the parts are joined: a do
 from __future__ import annotations
 
 import copy
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from dataflex.data.domains import Domains, domain_of
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
 from dataflex.failures.saying import said
+
+logger = logging.getLogger("dataflex")
 
 GetDataset = Callable[..., dict[str, Any]]
 
@@ -88,17 +91,37 @@ def load_by_domain(
     if data_args.eval_dataset is not None:
         module |= load(dataset=None, tokenized_path=folder("eval"))
     if data_args.val_size > _NO_SPLIT and "eval_dataset" not in module:
-        module, sizes = _hold_out(module["train_dataset"], sizes, data_args.val_size, training_args.seed)
+        module, sizes = _hold_out(module["train_dataset"], names, sizes, data_args.val_size, training_args.seed)
     return module, Domains(names, tuple(sizes), trained_tokens(module["train_dataset"]))
 
 
-def _hold_out(pool: Any, sizes: list[int], val_size: float, seed: int) -> tuple[dict[str, Any], list[int]]:
-    """Hold out ``val_size`` rows (a share below 1, else a number), drawn over all domains as LlamaFactory does."""
+def _hold_out(
+    pool: Any, names: Sequence[str], sizes: list[int], val_size: float, seed: int
+) -> tuple[dict[str, Any], list[int]]:
+    """Hold out ``val_size`` rows (a share below 1, else a number), drawn over all domains as LlamaFactory does.
+
+    Of a domain that would be held out as a whole, the first row stays in training.
+    """
     from datasets import Dataset
 
     numbers = Dataset.from_dict({"row": range(len(pool))})
     drawn = numbers.train_test_split(test_size=int(val_size) if val_size > 1 else val_size, seed=seed)
     kept = np.sort(np.asarray(drawn["train"]["row"], dtype=np.int64))
     left = np.bincount(domain_of(kept, sizes), minlength=len(sizes))
-    module = {"train_dataset": pool.select(kept), "eval_dataset": pool.select(drawn["test"]["row"])}
+    emptied = [place for place, rows in enumerate(left) if not rows and sizes[place]]
+    first = np.cumsum([0, *sizes])[emptied].astype(np.int64)  # their rows are all held out
+    if emptied:
+        logger.warning(
+            "val_size: %s would hold out every row of %s; one row of each is left in training. Name an eval_dataset to "
+            "decide what is held out.",
+            *(val_size, ", ".join(f"{names[place]} ({sizes[place]})" for place in emptied)),
+        )
+        left[emptied] = 1
+    held = [row for row in drawn["test"]["row"] if row not in set(first.tolist())]
+    if not held:
+        raise ConfigError(
+            f"val_size: {val_size} of {len(pool)} rows leaves no eval set once each domain has a row to train on. Raise "
+            "it, add data, or name an eval_dataset."
+        )
+    module = {"train_dataset": pool.select(np.sort(np.concatenate([kept, first]))), "eval_dataset": pool.select(held)}
     return module, left.tolist()

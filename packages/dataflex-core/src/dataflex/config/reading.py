@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,10 @@ from dataflex.paths import expand
 
 _TEXT, _NULL = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 _QUOTE = " (both are read as the same value: quote names)"
+_OF_NAMES = ("init_mixture_proportions", "mixture_max_epochs")
+"""Keys below which only names of domains stand."""
+_WHOLE = re.compile(r"[+-]?\d+")
+_UNSET = re.compile(r"[Ee]nvironment variable '([^']+)' not found")
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool"))
 
 
@@ -33,7 +38,20 @@ def naming(what: str) -> Iterator[None]:
     except RecursionError as error:
         raise ConfigError(f"{what} cannot be read: it nests too deeply, or a part of it contains itself.") from error
     except Exception as error:
-        raise ConfigError(f"{what} cannot be read: {error}") from error
+        raise ConfigError(f"{what} cannot be read: {_in_our_words(error)}") from error
+
+
+def _in_our_words(error: Exception) -> str:
+    """What an error says, without the lines in which OmegaConf describes its own objects."""
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not isinstance(error, OmegaConfBaseException):
+        return str(error)
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    if variable := _UNSET.search(said):
+        name = variable[1]
+        said = f"the environment variable {name} is not set. Set it, or give a default: ${{oc.env:{name},...}}"
+    return f"{error.full_key}: {said}" if error.full_key else said
 
 
 def read_yaml(path: Path) -> tuple[Any, Written]:
@@ -50,8 +68,18 @@ def read_yaml(path: Path) -> tuple[Any, Written]:
     return found, _composed(text, path.name, file=str(path))
 
 
-def read_dotlist(items: Sequence[str], source: str = "the command line") -> tuple[Any, Written, list[Place]]:
+def read_dotlist(
+    items: Sequence[str], source: str = "the command line", over: Any = None
+) -> tuple[Any, Written, list[Place]]:
     """``key=value`` items as OmegaConf reads them; no key stands twice in one value.
+
+    A dot separates keys, but for one in a name that stands in ``over``, or where a name alone can stand:
+    ``init_mixture_proportions.v1.5=0.5``. A number is a number where ``over`` has numbers for keys.
+
+    Args:
+        items: The items.
+        source: What they are from, for messages.
+        over: What they are going to replace parts of, if that is known.
 
     Returns:
         The values; the texts of their words and numbers; and the places of those that replace what stood there, as a
@@ -64,14 +92,47 @@ def read_dotlist(items: Sequence[str], source: str = "the command line") -> tupl
 
     pairs = [item.partition("=")[::2] for item in items]
     quoted = {value: _with_null_keys_quoted(value) for _, value in pairs}
-    found = OmegaConf.from_dotlist([f"{key}={quoted[value] or value}" for key, value in pairs])
+    places = [_named_place(key, over) for key, _ in pairs]
+    ordinary = [
+        f"{key}={quoted[value] or value}" for (key, value), place in zip(pairs, places, strict=True) if place is None
+    ]
+    found = OmegaConf.from_dotlist(ordinary)
+    for (_, value), names in zip(pairs, places, strict=True):
+        if names is not None:
+            nested = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={quoted[value] or value}"]))["value"]
+            for name in reversed(names):
+                nested = {name: nested}
+            found = OmegaConf.merge(found, nested)
     written, replaced = Written(source=source), []
-    for key, value in pairs:
-        place = tuple(key.split("."))
+    for (key, value), names in zip(pairs, places, strict=True):
+        place = tuple(key.split(".")) if names is None else tuple(map(str, names))
         written = _composed(value, source, place).over(written, [place])
         if not _is_mapping(value):
             replaced.append(place)
     return found, written, replaced
+
+
+def _named_place(key: str, over: Any) -> list[str | int] | None:
+    """The keys that a dotted one stands for, where they are not simply its parts; ``None`` where they are."""
+    parts, node, names = key.split("."), over, []
+    if len(parts) > 2 and parts[0] in _OF_NAMES and "[" not in key:
+        return [parts[0], ".".join(parts[1:])]
+    left = list(parts)
+    while left:
+        keys = list(node) if _is_dict(node) else []
+        taken = next((end for end in range(len(left), 0, -1) if ".".join(left[:end]) in keys), 1)
+        name: str | int = ".".join(left[:taken])
+        if name not in keys and _WHOLE.fullmatch(str(name)) and keys and all(type(one) is int for one in keys):
+            name = int(name)
+        names.append(name)
+        node, left = node[name] if name in keys else None, left[taken:]
+    return None if names == parts else names
+
+
+def _is_dict(node: Any) -> bool:
+    from omegaconf import OmegaConf
+
+    return bool(OmegaConf.is_dict(node))
 
 
 def parse_json(text: str) -> Any:

@@ -195,8 +195,6 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
             raise ConfigError(f"{item!r} on the command line is not an override; write key=value, without dashes.")
         if not all(key.split(".")):
             raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
-    with naming("the command line"):
-        cli, typed, replaced = read_dotlist(overrides)
     written = Written(source=path.name)
     with naming(f"run file {path}"):
         if path.suffix == ".json":
@@ -207,6 +205,8 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         if not OmegaConf.is_dict(given):
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
+    with naming("the command line"):
+        cli, typed, replaced = read_dotlist(overrides, over=given)
     with naming(f"{' '.join(overrides)} on the command line, over {path},"):
         both = OmegaConf.merge(_without_other_kinds(given, cli), cli)
     with naming(f"run file {path}"):
