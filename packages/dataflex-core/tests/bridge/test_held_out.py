@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from datasets import Dataset
 
@@ -24,7 +26,7 @@ def test_every_domain_keeps_a_row(seed: int, val_size: float, caplog: pytest.Log
     held = [row for (row,) in module["eval_dataset"]["input_ids"]]
     assert sorted(trained + held) == list(range(68)) and trained == sorted(trained)
     bounds = (0, 64, 65, 68)
-    assert left == [sum(low <= row < high for row in trained) for low, high in zip(bounds, bounds[1:], strict=False)]
+    assert left == [sum(low <= row < high for row in trained) for low, high in itertools.pairwise(bounds)]
     assert min(left) >= 1
     stock = Dataset.from_dict({"row": range(68)}).train_test_split(
         test_size=int(val_size) if val_size > 1 else val_size, seed=seed

@@ -112,16 +112,16 @@ def _hold_out(
     first = np.cumsum([0, *sizes])[emptied].astype(np.int64)  # their rows are all held out
     if emptied:
         logger.warning(
-            "val_size: %s would hold out every row of %s; one row of each is left in training. Name an eval_dataset to "
-            "decide what is held out.",
+            "val_size: %s would hold out every row of %s; one row of each is left in training. Name an eval_dataset "
+            "to decide what is held out.",
             *(val_size, ", ".join(f"{names[place]} ({sizes[place]})" for place in emptied)),
         )
         left[emptied] = 1
     held = [row for row in drawn["test"]["row"] if row not in set(first.tolist())]
     if not held:
         raise ConfigError(
-            f"val_size: {val_size} of {len(pool)} rows leaves no eval set once each domain has a row to train on. Raise "
-            "it, add data, or name an eval_dataset."
+            f"val_size: {val_size} of {len(pool)} rows leaves no eval set once each domain has a row to train on. "
+            "Raise it, add data, or name an eval_dataset."
         )
     module = {"train_dataset": pool.select(np.sort(np.concatenate([kept, first]))), "eval_dataset": pool.select(held)}
     return module, left.tolist()

@@ -125,6 +125,7 @@ class CheckpointingMixin:
                 state.mark_complete(unsealed.folder)
                 best = self.state.best_model_checkpoint
                 keep, run_id = [Path(best)] if best else [], unsealed.saved.engine.run_id
+                keep += self._divergence.checkpointed(self, unsealed.folder)
                 checkpoints.rotate(unsealed.folder.parent, unsealed.limit, keep, run_id=run_id)
 
     def _callbacks_write(self: Any) -> bool:

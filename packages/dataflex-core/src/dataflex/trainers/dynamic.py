@@ -23,6 +23,7 @@ from dataflex.failures.foreign import foreign
 from dataflex.spec import Kind
 from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
+from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
@@ -75,6 +76,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     made_under: RunKeys
     changes: Changes = Changes()
     took_training_step: bool = False
+    _divergence: Divergence
     _goes_on_from: tuple[Path, state.Saved] | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -92,6 +94,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self._goes_on_from is not None:
             self._restore(*self._goes_on_from)
             self.add_callback(ResumedState(checkpoint, self.changes))
+        self._divergence = Divergence(checkpoint)
         self.recorder = self._make_recorder()
         stop = self._stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
@@ -177,6 +180,11 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
         self.took_training_step = True
+        loss = self._step_of_component(model, inputs, *args, **kwargs)
+        self._divergence.note(loss)
+        return loss
+
+    def _step_of_component(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         if self.weighing is not None and self.weighing.own_step is not None:
             return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
@@ -212,7 +220,10 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
-        own = self.engine.planner.log_values() if self.engine is not None and _IS_TRAINING_LOG & logs.keys() else {}
+        trains = self.engine is not None and bool(_IS_TRAINING_LOG & logs.keys())
+        own = self.engine.planner.log_values() if trains else {}
+        if trains:
+            self._divergence.look(self, logs)
         named = {PREFIX + name: value for name, value in own.items()}
         both = {**logs, **named}
         with foreign("the Trainer's log failed"):

@@ -23,6 +23,7 @@ from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
 from dataflex.spec import Need
+from dataflex.trainers.divergence import ADVICE
 from dataflex.trainers.domain_tally import DomainTally
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.objective_seam import ObjectiveSeam
@@ -166,12 +167,25 @@ class MixPlanner(ComponentPlanner):
 
     def _mix(self, stage: int, step: int) -> Proportions:
         self.view.update(step=step)
+        self._require_finite_losses()
         available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
         answer = self.ask(self.component.mix, available)
         try:
             return check_proportions(answer, self.view.names, "what its mix() returned")
         except ConfigError as error:  # the mixer's fault, not the run file's
             raise ComponentError(str(error)) from error
+
+    def _require_finite_losses(self) -> None:
+        """Check that losses which the mixer may read are numbers where tokens were seen.
+
+        Raises:
+            ComponentError: names the domains. A mixer would take them for domains that were never seen.
+        """
+        losses = self.view.losses
+        broken = (losses.tokens > 0) & ~np.isfinite(losses.sums)
+        if self.loss_seam is not None and broken.any():
+            named = ", ".join(name for name, bad in zip(self.view.names, broken, strict=True) if bad)
+            raise ComponentError(f"the training loss of {named} since the last boundary is not a number. {ADVICE}")
 
     def _evaluate(self, domain: str, max_samples: int | None) -> float:
         """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""

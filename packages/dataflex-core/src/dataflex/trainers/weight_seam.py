@@ -30,6 +30,7 @@ from dataflex.errors import ComponentError, OneRankError, reason
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
+from dataflex.trainers.divergence import ADVICE
 from dataflex.trainers.loss_seam import loss_function
 from dataflex.trainers.planner import what_is_kept
 from dataflex.trainers.router_loss import with_router_loss
@@ -181,6 +182,8 @@ class WeightSeam:
         """A ``compute_loss_func``."""
         logits_BTV = output_logits(outputs, _require_labels(labels_BT), model)
         units = self._units(logits_BTV, labels_BT, inputs)
+        with self._named_failures(int(self._trainer.state.global_step)):
+            require_finite(units.means.detach())
         tokens = units.counts_B.sum()
         target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if self._ahead is not None and self._ahead.due:
@@ -267,6 +270,17 @@ def sees_whole_steps(component: Any) -> bool:
     """Whether a native weighter asks for all samples of a step before it weighs them (``statistics: batch``)."""
     asked = getattr(component, "statistics", None)
     return isinstance(asked, str) and asked == BATCH
+
+
+def require_finite(losses_U: torch.Tensor) -> None:
+    """Check that the losses a weighter is to look at are numbers: of others it could not tell high from low.
+
+    Raises:
+        ComponentError: says that the model has diverged.
+    """
+    broken = int((~torch.isfinite(losses_U)).sum())
+    if broken:
+        raise ComponentError(f"the training loss of {broken} of {len(losses_U)} samples is not a number. {ADVICE}")
 
 
 def valid_weights(answer: Any, losses_U: torch.Tensor, normaliser: float = 1.0) -> torch.Tensor:

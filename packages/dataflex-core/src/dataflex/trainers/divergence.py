@@ -1,0 +1,77 @@
+"""A model that has diverged: said once, with the step, and the last checkpoint of finite weights is kept."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+
+logger = logging.getLogger("dataflex")
+
+ADVICE = "Lower the learning rate if the model has diverged"
+
+
+class Divergence:
+    """Watches the losses of training steps, without waiting for the device but where the Trainer does so itself.
+
+    Attributes:
+        last_finite: The last checkpoint whose weights are numbers, as far as this process knows; ``None`` before one.
+    """
+
+    def __init__(self, last_finite: Path | None = None) -> None:
+        self.last_finite = last_finite
+        self._broken: torch.Tensor | None = None  # whether a loss since the last look was no number
+        self._said = False
+
+    def note(self, loss: Any) -> None:
+        """Take in the loss of a micro-batch."""
+        if not isinstance(loss, torch.Tensor) or self._said:
+            return
+        broken = ~torch.isfinite(loss.detach()).all()
+        self._broken = broken if self._broken is None else self._broken | broken.to(self._broken.device)
+
+    def look(self, trainer: Any, logs: dict[str, Any]) -> None:
+        """Say so if a loss or gradient since the last log is no number. Called as the Trainer logs, which waits anyhow.
+
+        Args:
+            trainer: The ``transformers.Trainer``.
+            logs: What it logs. A gradient that is no number says nothing under fp16, whose scaler skips such steps.
+        """
+        norm = logs.get("grad_norm")
+        skips = getattr(trainer.accelerator, "scaler", None) is not None
+        gradient = norm is not None and not skips and not math.isfinite(float(norm))
+        loss = self._broken is not None and bool(self._broken)
+        self._broken = None
+        if self._said or not (loss or gradient):
+            return
+        self._said = True
+        if trainer.is_world_process_zero():
+            kept = f" The last checkpoint with finite weights is {self.last_finite}." if self.last_finite else ""
+            logger.warning(
+                "the %s of step %d or of one since the log before is not a number. %s.%s",
+                *("training loss" if loss else "gradient", int(trainer.state.global_step), ADVICE, kept),
+            )
+
+    def checkpointed(self, trainer: Any, folder: Path) -> list[Path]:
+        """Note a checkpoint that was just written.
+
+        Returns:
+            Those that are not to be rotated away: the last of finite weights, once there are others.
+        """
+        if weights_are_finite(trainer.model):
+            self.last_finite = folder
+            return []
+        return [self.last_finite] if self.last_finite is not None else []
+
+
+def weights_are_finite(model: Any) -> bool:
+    """Whether all trainable parameters, as far as this rank holds them, are numbers."""
+    with torch.no_grad():
+        return all(
+            bool(torch.isfinite(getattr(parameter, "_local_tensor", parameter)).all())
+            for parameter in model.parameters()
+            if parameter.requires_grad
+        )
