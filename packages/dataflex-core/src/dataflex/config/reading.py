@@ -96,10 +96,11 @@ def read_dotlist(
     ordinary = [
         f"{key}={quoted[value] or value}" for (key, value), place in zip(pairs, places, strict=True) if place is None
     ]
-    found = OmegaConf.from_dotlist(ordinary)
+    found: Any = OmegaConf.from_dotlist(ordinary)
     for (_, value), names in zip(pairs, places, strict=True):
         if names is not None:
-            nested = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={quoted[value] or value}"]))["value"]
+            held: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={quoted[value] or value}"]))
+            nested: Any = held["value"]
             for name in reversed(names):
                 nested = {name: nested}
             found = OmegaConf.merge(found, nested)
