@@ -51,26 +51,30 @@ def test_left_padding_does_not_shift_the_positions_of_a_model_that_learned_them(
 
 @pytest.mark.parametrize("kind", ["dynamic", "longrope"])
 def test_with_rope_that_scales_with_the_longest_row_scores_are_the_losses_of_the_rows_alone(kind: str) -> None:
-    from transformers import Phi3Config, Phi3ForCausalLM
+    from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
-    factors = {"short_factor": [1.0] * 4, "long_factor": [4.0, 5.0, 6.0, 7.0], "original_max_position_embeddings": 16}
-    rope = {"rope_type": kind, "rope_theta": 10000.0, **(factors if kind == "longrope" else {"factor": 4.0})}
+    sizes: dict[str, Any] = {
+        "vocab_size": 200,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 4,
+        "initializer_range": 0.3,
+        "pad_token_id": 0,
+    }
+    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": 10000.0}
+    model: nn.Module
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        config = Phi3Config(
-            vocab_size=200,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=4,
-            max_position_embeddings=128 if kind == "longrope" else 16,
-            original_max_position_embeddings=16,
-            initializer_range=0.3,
-            pad_token_id=0,
-            rope_parameters=rope,
-        )
-        model = Phi3ForCausalLM(config)
+        if kind == "dynamic":
+            config = LlamaConfig(**sizes, max_position_embeddings=16, rope_parameters=rope | {"factor": 4.0})
+            model = LlamaForCausalLM(config)
+        else:
+            rope |= {"short_factor": [1.0] * 4, "long_factor": [4.0, 5.0, 6.0, 7.0]}
+            rope |= {"original_max_position_embeddings": 16}
+            beyond = {"max_position_embeddings": 128, "original_max_position_embeddings": 16}
+            model = Phi3ForCausalLM(Phi3Config(**sizes, **beyond, rope_parameters=rope))
     rows = ragged_pool()
     assert len({len(row["input_ids"]) > 16 for row in rows}) == 2  # on both sides
     before = [buffer.clone() for buffer in model.buffers()]
