@@ -71,7 +71,7 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
         session = Session(prepared)
         leave_if_ended_without_checkpoints(session)
         llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
-        if rank == 0:
+        if rank == 0 and session.began:
             require_model(output_dir, output_dir, prepared.plan)
             RunRecord(output_dir).mark_written()
 
