@@ -61,7 +61,9 @@ def _refusal(look: Callable[[list[str], Any], Any], name: str, folder: Any) -> s
     try:
         look([name], folder)
     except Exception as error:  # whatever it makes of a dataset_info.json that somebody got wrong
-        return str(error) if type(error) in (ValueError, OSError) else f"{type(error).__name__}: {error}"
+        if type(error) in (ValueError, OSError):
+            return str(error)
+        return f"{name}: {type(error).__name__}: {error}. Look at its entry in dataset_info.json"
     return ""
 
 
