@@ -30,7 +30,7 @@ def test_every_unknown_name_of_both_keys_is_told():
 
 def test_whatever_a_broken_description_makes_of_itself_is_told():
     with pytest.raises(
-        ConfigError, match="in dataset_dir: data: web: KeyError: 'file_name'. Look at its entry in dataset_info"
+        ConfigError, match=r"in dataset_dir: data: web: KeyError: 'file_name'\. Look at its entry in dataset_info"
     ):
         find_datasets(lambda names, folder: {}["file_name"], {"dataset": "web"}, "run.yaml")
 
