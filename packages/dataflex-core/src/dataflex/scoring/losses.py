@@ -55,7 +55,7 @@ def score_pool(
 
     Args:
         model: The unwrapped model.
-        loader: This rank's batches. For a model with ``dataflex.scoring.rope`` it puts rows of one
+        loader: This rank's batches. For a model whose RoPE follows the longest row it puts rows of one
             length into each; padding is cut off then.
         pool_size: Rows of the whole pool.
         accelerator: The run's accelerator, whose autocast is used; or ``None``.
