@@ -108,6 +108,6 @@ def _save_rng_state(original: Callable[..., Any], trainer: Trainer, output_dir: 
     original(trainer, output_dir)
 
 
-def _rotate(original: Callable[..., Any], *args: Any) -> None:
-    original(*args)
+def _rotate(original: Callable[..., Any], *args: Any, **named: Any) -> None:
+    original(*args, **named)
     _hold(ROTATED, _Now.step + 1)

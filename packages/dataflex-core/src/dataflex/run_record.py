@@ -36,12 +36,14 @@ class Ending:
         metrics: The Trainer's closing metrics.
         ended_by: Who ended it before its last planned step; ``""`` for a run that came to it.
         written: Whether all that comes after training has been written too, the final model above all.
+        checkpoint: Step of the newest checkpoint then; 0 if there was none.
     """
 
     steps: int
     metrics: Mapping[str, Any]
     ended_by: str = ""
     written: bool = False
+    checkpoint: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,11 +187,15 @@ class RunRecord:
         except (ValueError, RecursionError) as error:
             raise ConfigError(f"{self.info_path} is not the record of a run ({error}). Move the file away.") from error
 
-    def mark_written(self) -> None:
-        """Note that everything has been written which comes after the training of a run that has ended."""
+    def mark_written(self, checkpoint: int) -> None:
+        """Note that everything has been written which comes after the training of a run that has ended.
+
+        Args:
+            checkpoint: Step of its newest checkpoint; 0 if there is none.
+        """
         info = self.info()
         if info is not None and info.ending is not None:
-            self.write_info(replace(info, ending=replace(info.ending, written=True)))
+            self.write_info(replace(info, ending=replace(info.ending, written=True, checkpoint=checkpoint)))
 
     def append(self, entry: Logged) -> None:
         """Add an entry of the log."""

@@ -61,6 +61,7 @@ def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.bridge import llamafactory
+    from dataflex.checkpoints import newest_first, step_of
     from dataflex.trainers.dynamic import dynamic as make_trainer
     from dataflex.trainers.final_model import require_model
     from dataflex.trainers.repeated import leave_if_ended_without_checkpoints
@@ -73,7 +74,7 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
         llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
         if rank == 0 and session.began:
             require_model(output_dir, output_dir, prepared.plan)
-            RunRecord(output_dir).mark_written()
+            RunRecord(output_dir).mark_written(max(map(step_of, newest_first(output_dir)), default=0))
 
 
 def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) -> bool:

@@ -1,17 +1,19 @@
 """The same command once more, on a run that has ended: nothing is loaded, nothing is trained, and it is said.
 
 A command is the same if all its keys are, and the component, its parameters and the pool. Any other goes on to the
-checkpoint, which says what may be different (:mod:`dataflex.trainers.engine`) and what is left to train.
+checkpoint, which says what may be different (:mod:`dataflex.trainers.engine`) and what is left to train. So does the
+same one where the last checkpoint is gone or damaged and an earlier one is left: that is how to train the end again.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sized
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from dataflex.checkpoint_files import holds_weights
-from dataflex.checkpoints import newest_first
+from dataflex.checkpoints import latest_valid, newest_first, step_of
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import rank0_says
 from dataflex.errors import ConfigError
@@ -96,9 +98,19 @@ def _record_of_an_end(session: Session) -> RunInfo | None:
         return None
     if info is None or info.ending is None or not info.ending.written or not holds_weights(plan.output_dir):
         return None
+    if _lost_its_last_checkpoint(plan.output_dir, info.ending.checkpoint):
+        return None
     then: tuple[Any, ...] = (info.train_type, info.component, info.params, info.settings, _what(info.arguments))
     params, arguments = hide_secrets(plan.params), _what(hide_secrets(plan.arguments))
     return info if then == (plan.train_type.value, plan.component.name, params, session.settings(), arguments) else None
+
+
+def _lost_its_last_checkpoint(output_dir: Path, last: int) -> bool:
+    """Whether the checkpoint of step ``last`` is not whole any more though others are left, to resume from."""
+    if not last or not newest_first(output_dir):
+        return False
+    whole, _ = latest_valid(output_dir)
+    return whole is None or step_of(whole) < last
 
 
 def _what(arguments: Mapping[str, Any]) -> dict[str, Any]:
