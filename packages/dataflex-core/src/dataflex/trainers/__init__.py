@@ -9,7 +9,8 @@ scoring   the mixin that only scores the pool, for ``dataflex score``
 endings   ends before the last planned step; callback_state, pissa and resuming: what callbacks keep across a resume
 repeated  the same command on a run that has ended
 run_keys  the keys of a run, for its checkpoints; new_values puts changed ones to work at a resume
-dynamic   the mixin that puts the engine under any ``transformers.Trainer``
+dynamic   the mixin that puts the engine under any ``transformers.Trainer``; checkpointing and loading are its parts
+mixin     what such mixins inherit from
 
 :func:`dynamic_trainer` is the public call, for Trainers without LlamaFactory.
 """

@@ -26,6 +26,7 @@ from dataflex.failures.saying import said
 from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.going_on import find_checkpoint, why_not_from_its_own
+from dataflex.trainers.mixin import TrainerMixin
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.session import Session
 from dataflex.trainers.stopping import StopAtSignal
@@ -59,7 +60,7 @@ class _Seals(TrainerCallback):
         self._trainer.seal_checkpoint()
 
 
-class CheckpointingMixin:
+class CheckpointingMixin(TrainerMixin):
     """Writes checkpoints with the engine's part in them, and finds the one to go on from."""
 
     session: Session
@@ -86,7 +87,7 @@ class CheckpointingMixin:
     def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
             with foreign():
-                return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+                return super()._save_checkpoint(model, trial, *args, **kwargs)
         with self._writing_checkpoint():
             result = self._write_checkpoint(model, trial, *args, **kwargs)
         if not self._callbacks_write():
@@ -109,7 +110,7 @@ class CheckpointingMixin:
         self.args.save_total_limit = None  # rotated once this one is whole
         try:
             with foreign("the checkpoint could not be written"):
-                return super()._save_checkpoint(model, trial, *args, **kwargs)  # type: ignore[misc]
+                return super()._save_checkpoint(model, trial, *args, **kwargs)
         finally:
             self.args.save_total_limit = self._unsealed.limit
 

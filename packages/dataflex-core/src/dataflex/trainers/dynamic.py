@@ -116,7 +116,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             final_model_first(self, lambda: has_ended(self, stop)),
             foreign("training failed"),
         ):
-            output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)  # type: ignore[misc]
+            output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
 
@@ -167,13 +167,15 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         """The ticket loader, over the stock loader with our sampler."""
         if self.engine is None:
             with foreign():
-                return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+                stock: DataLoader[Any] = super().get_train_dataloader()
+                return stock
         collator = self.data_collator
         self.data_collator = SeededCollator(collator, int(self.args.seed))
         try:
             with foreign("the loader of the training data could not be made"):
-                inner = super().get_train_dataloader()  # type: ignore[misc]
-            return self.engine.bind(inner)  # type: ignore[no-any-return]
+                inner = super().get_train_dataloader()
+            loader: DataLoader[Any] = self.engine.bind(inner)
+            return loader
         finally:
             self.data_collator = collator
 
@@ -189,16 +191,16 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return self.weighing.training_step(self, model, inputs)
         if self.loss_seam is None:
             with foreign():
-                return super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+                return super().training_step(model, inputs, *args, **kwargs)
         with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
-            loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+            loss = super().training_step(model, inputs, *args, **kwargs)
         if not self.loss_seam.saw_loss:
             raise loss_not_seen(self)
         return loss
 
     def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
-        stock = super().compute_loss  # type: ignore[misc]
+        stock = super().compute_loss
 
         def compute(*args: Any, **kwargs: Any) -> Any:
             with foreign():
@@ -211,7 +213,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         with foreign():
-            batches, count = super().get_batch_samples(*args, **kwargs)  # type: ignore[misc]
+            batches, count = super().get_batch_samples(*args, **kwargs)
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
         elif isinstance(self.loss_seam, WeightSeam):
@@ -227,24 +229,28 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         named = {PREFIX + name: value for name, value in own.items()}
         both = {**logs, **named}
         with foreign("the Trainer's log failed"):
-            super().log(both, *args, **kwargs)  # type: ignore[misc]
+            super().log(both, *args, **kwargs)
         # What the Trainer adds to what it logs (DPO's rewards, SFTTrainer's accuracy) may be the metric that counts.
         logs.update({name: value for name, value in both.items() if name not in named})
 
     def stock_sampler(self: Any) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
-        return super()._get_train_sampler()  # type: ignore[misc, no-any-return]
+        stock: Sampler[int] = super()._get_train_sampler()
+        return stock
 
     def stock_train_dataloader(self: Any) -> DataLoader[Any]:
         """The loader of the Trainer as it would be without a component."""
         with foreign():
-            return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+            stock: DataLoader[Any] = super().get_train_dataloader()
+            return stock
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
             with foreign():
-                return super()._get_train_sampler(*args, **kwargs)  # type: ignore[misc, no-any-return]
-        return self.engine.sampler  # type: ignore[no-any-return]
+                stock: Sampler[int] = super()._get_train_sampler(*args, **kwargs)
+                return stock
+        sampler: Sampler[int] = self.engine.sampler
+        return sampler
 
     def _load_callback_state(self: Any) -> None:
         """Give callbacks their states back, whatever ``restore_callback_states_from_checkpoint`` says.
@@ -254,7 +260,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         """
         if self.engine is None:
             with foreign():
-                super()._load_callback_state()  # type: ignore[misc]
+                super()._load_callback_state()
             return
         callbacks, states = self.callback_handler.callbacks, dict(self.state.stateful_callbacks or {})
         callback_state.give_back(states, callbacks)
@@ -265,7 +271,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def _determine_best_metric(self: Any, *args: Any, **kwargs: Any) -> bool:
         """Whether an evaluation found a new best model; under ``save_strategy: best`` that decides what is saved."""
         with foreign():
-            better = super()._determine_best_metric(*args, **kwargs)  # type: ignore[misc]
+            better = super()._determine_best_metric(*args, **kwargs)
         return bool(better or (self.engine is not None and self._stop.stopped))
 
     def _make_engine(self: Any) -> Engine:

@@ -16,6 +16,7 @@ from typing import Any
 
 from dataflex.distributed import all_gather
 from dataflex.errors import ConfigError, reason
+from dataflex.trainers.mixin import TrainerMixin
 from dataflex.weights import compare, convert
 from dataflex.weights.compare import Difference
 from dataflex.weights.files import ADAPTER, MODEL, SavedWeights, saved_weights
@@ -37,7 +38,7 @@ _SHARDED = ("pytorch_model_fsdp*", "global_step*")  # what FSDP and DeepSpeed lo
 _ADVICE = "Take another checkpoint, or the model and the library versions that it was written with."
 
 
-class CheckedLoads:
+class CheckedLoads(TrainerMixin):
     """Checks what the Trainer class after it in the bases loads."""
 
     _reported: Any = None  # what load_state_dict said of the last load
@@ -45,13 +46,13 @@ class CheckedLoads:
     wrote_final_model: bool = False  # that of the last step, before the best one was loaded in vain
 
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
-        stock = functools.partial(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+        stock = functools.partial(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)
         load_checked(self, Path(resume_from_checkpoint), stock)
 
     def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_deepspeed_enabled:  # which has loaded the weights by itself just now
             load_checked(self, Path(checkpoint), lambda: None)
-        super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+        super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_best_model(self: Any) -> None:
         """Load the best model; if that fails, the last weights are the final model and the run ends in an error."""
@@ -61,7 +62,7 @@ class CheckedLoads:
         if not saved:
             self.save_model()  # no checkpoint of this step: what is loaded now would be all there is
         try:
-            load_checked(self, best, super()._load_best_model)  # type: ignore[misc]
+            load_checked(self, best, super()._load_best_model)
         except ConfigError as error:
             if saved and self.args.should_save:
                 _copy_model(last, output)
@@ -74,12 +75,12 @@ class CheckedLoads:
 
     def _issue_warnings_after_load(self: Any, load_result: Any) -> None:
         self._reported = load_result
-        super()._issue_warnings_after_load(load_result)  # type: ignore[misc]
+        super()._issue_warnings_after_load(load_result)
 
     def _wrap_model(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
         if getattr(self, "is_fsdp_enabled", False) and not self._before_wrapping:
             self._before_wrapping = [on_meta(view) for view in model_views(model)] if not _is_peft(model) else ()
-        return super()._wrap_model(model, *args, **kwargs)  # type: ignore[misc]
+        return super()._wrap_model(model, *args, **kwargs)
 
 
 def load_checked(trainer: Any, folder: Path, stock: Callable[[], None]) -> None:

@@ -93,7 +93,7 @@ class ScoringMixin(CheckedLoads):
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
         with foreign("scoring failed"):
-            super().train(resume_from_checkpoint, *args, **kwargs)  # type: ignore[misc]
+            super().train(resume_from_checkpoint, *args, **kwargs)
         raise RuntimeError("the training loop ended without asking for a batch; please report it")
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
@@ -105,7 +105,8 @@ class ScoringMixin(CheckedLoads):
 
     def stock_train_dataloader(self: Any) -> DataLoader[Any]:
         """The loader of the Trainer as it would be if it trained."""
-        return super().get_train_dataloader()  # type: ignore[misc, no-any-return]
+        stock: DataLoader[Any] = super().get_train_dataloader()
+        return stock
 
     def keep_progress(self) -> None:
         """There is none that a checkpoint could keep."""

@@ -29,6 +29,7 @@ from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
 from dataflex.trainers.final_model import require_model
 from dataflex.trainers.going_on import require_loadable
+from dataflex.trainers.mixin import TrainerMixin
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
@@ -93,7 +94,7 @@ def dynamic_trainer(
     return type(f"Dynamic{base.__name__}", (StandaloneMixin, DynamicMixin, base), attributes)
 
 
-class StandaloneMixin:
+class StandaloneMixin(TrainerMixin):
     """Opens the session from the Trainer's own arguments. The class attributes are set by :func:`dynamic_trainer`."""
 
     keys: Mapping[str, Any]
@@ -125,7 +126,7 @@ class StandaloneMixin:
         """
         writes = self.is_world_process_zero()
         with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
-            output = super().train(*args, **kwargs)  # type: ignore[misc]
+            output = super().train(*args, **kwargs)
         if self.args.world_size > 1 and not self._leaves_group:
             self._leaves_group = True
             leave_group_at_exit(self)
@@ -137,13 +138,13 @@ class StandaloneMixin:
         Raises:
             ConfigError: when the Trainer wrote none, as under FSDP with SHARDED_STATE_DICT.
         """
-        super().save_model(output_dir, _internal_call)  # type: ignore[misc]
+        super().save_model(output_dir, _internal_call)
         if self.args.should_save and self.is_fsdp_enabled and not _internal_call:
             plan = self.session.run.plan
             require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir), plan)
 
     def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
-        found: Path | None = super()._checkpoint_to_resume(given)  # type: ignore[misc]
+        found: Path | None = super()._checkpoint_to_resume(given)
         if found is not None:
             require_loadable(self.session.run.plan, found)
         return found
