@@ -311,7 +311,7 @@ def test_a_checkpoint_of_version_1_holds_no_record_of_the_other_files_and_says_s
 
 def test_a_checkpoint_that_was_only_begun_was_interrupted(tmp_path):
     state.begin(tmp_path / "checkpoint-5")
-    assert "engine.json is missing: the run was stopped while it wrote" in state.damage(tmp_path / "checkpoint-5")
+    assert "COMPLETE is missing: the run was stopped while it wrote" in state.damage(tmp_path / "checkpoint-5")
 
 
 def test_a_checkpoint_without_its_mark_was_interrupted(tmp_path):

@@ -276,9 +276,10 @@ def _mark_damage(engine: Path) -> str:
 def _own_damage(checkpoint: Path) -> tuple[str, FilesRecord | None]:
     """What is wrong with the engine's files, and the record of the others; ``None`` if an earlier release kept none."""
     folder = checkpoint / FOLDER
-    path = folder / _ENGINE
-    if not path.is_file() and folder.is_dir() and not (folder / COMPLETE).is_file():
-        return f"{path} is missing: the run was stopped while it wrote this checkpoint", None
+    path, mark = folder / _ENGINE, folder / COMPLETE
+    interrupted = f"{mark} is missing: the run was stopped while it wrote this checkpoint"
+    if not path.is_file() and folder.is_dir() and not mark.is_file():
+        return interrupted, None
     if not path.is_file():
         return f"{path} is missing (was it written by DataFlex, under this train_type?)", None
     if reason := _mark_damage(path) or of_later_core(checkpoint):
@@ -304,8 +305,8 @@ def _own_damage(checkpoint: Path) -> tuple[str, FilesRecord | None]:
             return f"{file} is missing", None
         if _sha256(file) != digest:
             return f"{file} is damaged (its sha256 differs from the one in {_ENGINE})", None
-    if not (folder / COMPLETE).is_file():
-        return f"{folder / COMPLETE} is missing: the run was stopped while it wrote this checkpoint", None
+    if not mark.is_file():
+        return interrupted, None
     return _read_files_record(folder) if _FILES in head.sha256 else ("", None)
 
 
