@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from dataflex import resuming, run_checks
+from dataflex import resumable, run_checks
 from dataflex.runs import RunPlan, Steps, TrainType
 from dataflex.sharding import find_fsdp, spread_parameters
 from dataflex.spec import ComponentSpec, Kind
@@ -118,7 +118,7 @@ def test_a_component_that_needs_whole_parameters_is_refused_by_the_variables_too
     ],
 )
 def test_which_runs_cannot_go_on_from_their_own_checkpoints(arguments, environ, why):
-    said = resuming.why_no_resume(arguments, environ, "r.yaml")
+    said = resumable.why_no_resume(arguments, environ, "r.yaml")
     assert why in said and bool(why) == bool(said)
 
 
@@ -127,7 +127,7 @@ def test_which_runs_cannot_go_on_from_their_own_checkpoints(arguments, environ, 
 @pytest.mark.parametrize("finetuning", ["full", "lora"])
 def test_every_run_under_fsdp_is_warned_of_once_with_what_it_will_lack(dynamic, full_state, finetuning):
     environ = USE | {"FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT" if full_state else "SHARDED_STATE_DICT"}
-    (said,) = resuming.fsdp_warning({"finetuning_type": finetuning}, environ, "r.yaml", dynamic=dynamic)
+    (said,) = resumable.fsdp_warning({"finetuning_type": finetuning}, environ, "r.yaml", dynamic=dynamic)
     assert "ACCELERATE_USE_FSDP" in said
     assert ("no final model is written" in said) != full_state
     assert ("cannot be resumed" in said) == (dynamic and not (full_state and finetuning == "full"))

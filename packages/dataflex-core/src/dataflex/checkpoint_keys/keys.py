@@ -6,7 +6,6 @@ DataFlex's own. A name may be a pattern (``hub_*``); an exact name wins over a p
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -469,8 +468,3 @@ def group_of(name: str) -> Group | None:
             if patterns is None and "*" in key and fnmatchcase(name, key):
                 patterns = group
     return patterns
-
-
-def on_no_list(names: Iterable[str]) -> Iterator[str]:
-    """Keys whose class nobody has decided: a later LlamaFactory or transformers has new ones."""
-    return (name for name in names if group_of(name) is None)

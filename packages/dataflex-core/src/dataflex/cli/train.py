@@ -49,7 +49,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
                 _train_dynamic(prepared, run, rank)
     except KeyboardInterrupt:
         if prepared is not None and rank == 0:
-            from dataflex.trainers.going_on import interrupted
+            from dataflex.trainers.resuming import interrupted
 
             logger.warning(interrupted(prepared.plan))
         raise

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dataflex import resuming
+from dataflex import resumable
 from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.paths import LISTS_OF_PATHS
@@ -131,9 +131,9 @@ def warnings(run: RunFile) -> Iterator[str]:
 def checkpoint_warnings(run: RunFile) -> Iterator[str]:
     """What a run that trains will not get from its checkpoints, or at its end: said at its start, and by check-run."""
     if run.train_type is TrainType.STATIC:
-        yield from resuming.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
+        yield from resumable.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
     else:
-        yield from resuming.warnings(run.llamafactory, os.environ, run.path.name)
+        yield from resumable.warnings(run.llamafactory, os.environ, run.path.name)
 
 
 def _loader_warnings(arguments: Mapping[str, Any]) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex import resuming, state
+from dataflex import resumable, state
 from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
 from dataflex.config.plan import PreparedRun
@@ -77,7 +77,7 @@ class ScoringJob:
     def _check(self, checkpoint: Path) -> None:
         """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
         plan = self.prepared.plan
-        if reason := resuming.why_not_loaded(plan.arguments, os.environ, plan.source):
+        if reason := resumable.why_not_loaded(plan.arguments, os.environ, plan.source):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}.")
         if not (checkpoint / state.FOLDER).is_dir():
             return  # of LlamaFactory itself

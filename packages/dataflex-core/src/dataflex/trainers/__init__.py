@@ -6,7 +6,8 @@ planner   turns a component's answer into the plan of a stage (select.py)
 mix       the planner of domains; mixture, domain_tally, loss_seam and objective_seam are its parts
 weight    the planner of the stock order and of weights; weight_seam and weight_log are its parts
 scoring   the mixin that only scores the pool, for ``dataflex score``
-endings   ends before the last planned step; callback_state, pissa and resuming: what callbacks keep across a resume
+endings   ends before the last planned step
+resuming  from which checkpoint a run goes on; resumed_callbacks, callback_state and pissa: what callbacks keep then
 repeated  the same command on a run that has ended
 run_keys  the keys of a run, for its checkpoints; new_values puts changed ones to work at a resume
 dynamic   the mixin that puts the engine under any ``transformers.Trainer``; checkpointing and loading are its parts

@@ -25,9 +25,9 @@ from dataflex.failures.room import free_space, is_about_room
 from dataflex.failures.saying import said
 from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
-from dataflex.trainers.going_on import find_checkpoint, why_not_from_its_own
 from dataflex.trainers.mixin import TrainerMixin
 from dataflex.trainers.recorder import Recorder
+from dataflex.trainers.resuming import find_checkpoint, why_not_from_its_own
 from dataflex.trainers.session import Session
 from dataflex.trainers.stopping import StopAtSignal
 

@@ -27,7 +27,6 @@ from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
-from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.hooks import HooksAreUsed, loss_not_seen
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
@@ -42,7 +41,8 @@ from dataflex.trainers.new_values import (
 )
 from dataflex.trainers.objective_seam import ObjectiveSeam
 from dataflex.trainers.recorder import Recorder
-from dataflex.trainers.resuming import prepare_callbacks
+from dataflex.trainers.resumed_callbacks import prepare_callbacks
+from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context

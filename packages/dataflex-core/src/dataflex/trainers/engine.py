@@ -37,8 +37,8 @@ from dataflex.run_record import hide_secrets
 from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
-from dataflex.trainers.going_on import advice
 from dataflex.trainers.hooks import passed_by
+from dataflex.trainers.resuming import advice
 
 logger = logging.getLogger("dataflex")
 _LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended

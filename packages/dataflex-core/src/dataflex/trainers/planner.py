@@ -18,9 +18,9 @@ from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_a
 from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
-from dataflex.trainers.going_on import advice
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import decision_metrics, log_metrics
+from dataflex.trainers.resuming import advice
 from dataflex.trainers.session import Session
 from dataflex.trainers.time_limit import time_limit
 

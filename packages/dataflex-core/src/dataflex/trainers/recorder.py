@@ -23,8 +23,8 @@ from dataflex.errors import OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
 from dataflex.schedule import Schedule
-from dataflex.trainers.going_on import why_not_from_its_own
 from dataflex.trainers.planner import Outcome
+from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.samples import pick_samples
 from dataflex.trainers.session import Session
 

@@ -1,42 +1,84 @@
-"""What is made of the callbacks of a run that goes on from a checkpoint, before the checkpoint is loaded."""
+"""From which checkpoint a run goes on, and what its messages may promise of the ones it writes."""
 
 from __future__ import annotations
 
-import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from transformers import TrainerCallback
-
-from dataflex.trainers import callback_state
-from dataflex.trainers.endings import RunEnd, ended_by
-from dataflex.trainers.pissa import keep_initial_adapter
-
-logger = logging.getLogger("dataflex")
+from dataflex import checkpoints, resumable
+from dataflex.errors import ConfigError
+from dataflex.paths import user_path
+from dataflex.runs import RunPlan
 
 
-def prepare_callbacks(trainer: Any, end: RunEnd, checkpoint: Path) -> list[TrainerCallback]:
-    """See what the callbacks make of a resume, before anything is trained or the record is cut back.
+def find_checkpoint(
+    given: str | bool | None, output_dir: Path, *, named: bool
+) -> tuple[Path | None, Mapping[Path, str]]:
+    """Find the checkpoint to start from: a named one must be whole, an automatic one is the newest that is.
 
     Args:
-        trainer: The ``transformers.Trainer``, whose engine has been restored.
-        end: Of this run; told if it has ended at the checkpoint.
-        checkpoint: What the run goes on from.
+        given: What the Trainer was told to resume from.
+        output_dir: The run's output directory.
+        named: Whether that is a checkpoint the user named.
 
     Returns:
-        Those whose ``on_train_begin`` is left out, as what it stored the first time is there.
+        The checkpoint, ``None`` to start anew; and the newer ones that were passed over, with what is wrong with each.
 
     Raises:
-        ConfigError: names a callback that would lose what it needs.
+        ConfigError: when the one to take cannot be resumed from.
     """
-    callbacks, engine = trainer.callback_handler.callbacks, trainer.engine
-    callback_state.refuse_forgetful(callbacks, checkpoint)
-    kept = keep_initial_adapter(trainer, checkpoint)
-    step, total = engine.restored_step, engine.schedule.total
-    by = "" if engine.extended else ended_by(callback_state.saved_states(checkpoint), callbacks)
-    if by and step < total:
-        end.by, engine.ended = by, True
-    if trainer.is_world_process_zero() and (by or step >= total):
-        how = f"ended early at step {step} by {by}" if step < total else f"ended at step {step}"
-        logger.info("%s %s: nothing is left to train.", trainer.args.output_dir, how)
-    return kept
+    if not given:
+        return None, {}
+    checkpoint: Path | None
+    skipped: Mapping[Path, str] = {}
+    if named:
+        checkpoint = user_path(str(given))
+        checkpoints.require_valid(checkpoint)
+    else:
+        checkpoint, skipped = checkpoints.to_resume(output_dir)
+    if checkpoint is not None:
+        checkpoints.require_resumable(checkpoint)
+    return checkpoint, skipped
+
+
+def require_loadable(plan: RunPlan, checkpoint: Path) -> None:
+    """Check that a run can load a checkpoint, whole as that may be.
+
+    Raises:
+        ConfigError: says why the Trainer would go on with something else.
+    """
+    reason = resumable.why_not_loaded(plan.arguments, os.environ, plan.source)
+    if reason:
+        raise ConfigError(
+            f"cannot resume from {checkpoint}: {reason}. Start anew: another output_dir, or overwrite_output_dir: true."
+        )
+
+
+def why_not_from_its_own(plan: RunPlan) -> str:
+    """Why none of the checkpoints that a run writes can be resumed from; ``""`` if they can."""
+    return resumable.why_no_resume(plan.arguments, os.environ, plan.source)
+
+
+def advice(plan: RunPlan, checkpoint: Path, *, when: str) -> str:
+    """What to do after a run has ended early and left a checkpoint: the end of a message, without a full stop.
+
+    Args:
+        plan: The run.
+        checkpoint: The checkpoint.
+        when: What stands before "resume from", if this run can be resumed at all.
+    """
+    reason = why_not_from_its_own(plan)
+    if not reason:
+        return f"{when} resume from {checkpoint}"
+    return f"The weights so far are in {checkpoint}, but no run can go on from there exactly: {reason}"
+
+
+def interrupted(plan: RunPlan) -> str:
+    """What to say when Ctrl-C has ended a run: which checkpoint it goes on from."""
+    if reason := why_not_from_its_own(plan):
+        return f"interrupted. The run cannot be resumed: {reason}."
+    last = checkpoints.last_resumable(plan.output_dir)
+    if last is None:
+        return "interrupted. There is no checkpoint to go on from: the same command begins anew."
+    return f"interrupted. Go on with the same command and resume_from_checkpoint={last}"

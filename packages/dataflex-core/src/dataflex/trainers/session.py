@@ -28,7 +28,7 @@ from dataflex.run_record import hide_secrets
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
-from dataflex.trainers import going_on
+from dataflex.trainers import resuming
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.row_seed import row_seed
@@ -99,7 +99,7 @@ class Session:
             The stages of the run; ``None`` for a pool that is only scored.
 
         Raises:
-            ConfigError: as :meth:`schedule`, :meth:`open_mixture` and ``going_on.find_checkpoint``.
+            ConfigError: as :meth:`schedule`, :meth:`open_mixture` and ``resuming.find_checkpoint``.
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
@@ -109,9 +109,9 @@ class Session:
                 mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
         given = args.resume_from_checkpoint if resumes else None
         named = isinstance(given, str) and self.names_checkpoint(given)
-        checkpoint, _ = going_on.find_checkpoint(given, Path(args.output_dir), named=named)
+        checkpoint, _ = resuming.find_checkpoint(given, Path(args.output_dir), named=named)
         if checkpoint is not None:
-            going_on.require_loadable(self.run.plan, checkpoint)
+            resuming.require_loadable(self.run.plan, checkpoint)
         return schedule
 
     def settings(self) -> dict[str, Any]:

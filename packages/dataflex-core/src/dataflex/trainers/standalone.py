@@ -28,8 +28,8 @@ from dataflex.run_record import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
 from dataflex.trainers.final_model import require_model
-from dataflex.trainers.going_on import require_loadable
 from dataflex.trainers.mixin import TrainerMixin
+from dataflex.trainers.resuming import require_loadable
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")

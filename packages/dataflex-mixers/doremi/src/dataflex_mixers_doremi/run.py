@@ -23,7 +23,7 @@ from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.checkpoints import latest_valid
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
-from dataflex.resuming import why_no_resume
+from dataflex.resumable import why_no_resume
 from dataflex.run_record import RunRecord
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase, PhaseName
