@@ -19,7 +19,7 @@ from less_cases import (
     with_lora,
 )
 from torch import nn
-from unusual_cases import EXACT, check, reference_of_batches, select
+from unusual_cases import EXACT, LLAMA_SIZES, check, reference_of_batches, select
 
 from dataflex.errors import ComponentError
 
@@ -29,12 +29,7 @@ def test_a_routers_loss_is_left_out_and_the_log_says_so_once(caplog: pytest.LogC
 
     torch.manual_seed(0)
     config = MixtralConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **LLAMA_SIZES,
         num_local_experts=4,
         output_router_logits=True,
         router_aux_loss_coef=0.5,

@@ -26,7 +26,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
 from torch.nn.utils import weight_norm as old_weight_norm
-from unusual_cases import EXACT, check, reference_of_batches, select
+from unusual_cases import EXACT, LLAMA_SIZES, check, reference_of_batches, select
 
 # --- images -----------------------------------------------------------------------------------------------------------
 
@@ -47,12 +47,7 @@ def tiny_llava() -> nn.Module:
             projection_dim=16,
         )
         text = LlamaConfig(
-            vocab_size=VOCABULARY,
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
+            **LLAMA_SIZES,
             max_position_embeddings=128,
             initializer_range=0.2,
         )
@@ -156,12 +151,7 @@ def rotary_model(**rope: Any) -> nn.Module:
     torch.manual_seed(0)
     positions = rope.pop("positions")
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **LLAMA_SIZES,
         max_position_embeddings=positions,
         initializer_range=0.3,
         rope_parameters={"rope_theta": 10000.0, **rope},
@@ -174,12 +164,7 @@ def longrope_model() -> nn.Module:
 
     torch.manual_seed(0)
     config = Phi3Config(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        **LLAMA_SIZES,
         max_position_embeddings=128,
         original_max_position_embeddings=32,
         initializer_range=0.3,

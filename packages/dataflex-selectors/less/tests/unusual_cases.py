@@ -9,10 +9,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from less_cases import pool_and_goals, reference_cosines, selector, warmed_up
+from less_cases import VOCABULARY, pool_and_goals, reference_cosines, selector, warmed_up
 from torch import nn
 from torch.nn import functional
 
+LLAMA_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
 EXACT = 2e-6  # an fp32 pass beside an fp64 one, batch 1
 
 

@@ -147,25 +147,15 @@ class Watch:
 
         return aligned
 
-    def converting(self, choose: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``get_dataset_converter``: remember who converts."""
+    def remembering(self, name: str, choose: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap ``get_dataset_converter`` or ``_get_dataset_processor``: keep what it chooses as attribute ``name``."""
 
         @functools.wraps(choose)
         def chosen(*args: Any, **kwargs: Any) -> Any:
             with foreign():
-                self.converter = choose(*args, **kwargs)
-            return self.converter
-
-        return chosen
-
-    def choosing(self, choose: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``_get_dataset_processor``: remember who tokenises."""
-
-        @functools.wraps(choose)
-        def chosen(*args: Any, **kwargs: Any) -> Any:
-            with foreign():
-                self.processor = choose(*args, **kwargs)
-            return self.processor
+                choice = choose(*args, **kwargs)
+            setattr(self, name, choice)
+            return choice
 
         return chosen
 
@@ -258,13 +248,15 @@ def watching(loader: ModuleType, watch: Watch) -> Iterator[None]:
         "_get_merged_dataset": watch.merging,
         "_load_single_dataset": watch.reading,
         "align_dataset": watch.aligning,
-        "_get_dataset_processor": watch.choosing,
+        "_get_dataset_processor": functools.partial(watch.remembering, "processor"),
         "_get_preprocessed_dataset": watch.tokenising,
     }
     converters = sys.modules.get(getattr(getattr(loader, "align_dataset", None), "__module__", ""))
     with contextlib.ExitStack() as stack:
         if converters is not None and hasattr(converters, _CHOOSE):
-            stack.enter_context(rebound(converters, _CHOOSE, watch.converting(getattr(converters, _CHOOSE))))
+            stack.enter_context(
+                rebound(converters, _CHOOSE, watch.remembering("converter", getattr(converters, _CHOOSE)))
+            )
         for name, wrap in wrappers.items():
             if hasattr(loader, name):
                 stack.enter_context(rebound(loader, name, wrap(getattr(loader, name))))

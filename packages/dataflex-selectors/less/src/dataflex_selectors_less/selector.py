@@ -117,7 +117,8 @@ class LessSelector(Selector):
             stores: list[ShardStore] = []
 
             def open_store(one_by_one: bool) -> ShardStore:
-                stores.append(self._store(model, moments, subtasks, rows, step, one_by_one))
+                key = self._pass_key(model, moments, subtasks, rows, step, one_by_one)
+                stores.append(self._store(key, len(subtasks), step))
                 return stores[-1]
 
             scored = scorer.score(subtasks, rows, self.dataset, device, open_store)
@@ -214,23 +215,13 @@ class LessSelector(Selector):
             return {}
         return adam_moments(optimizer, coverage.parameters)
 
-    def _store(
-        self,
-        model: nn.Module,
-        moments: dict[str, AdamMoments],
-        subtasks: Sequence[Subtask],
-        rows: Rows,
-        step: int,
-        one_by_one: bool,
-    ) -> ShardStore:
+    def _store(self, key: str, subtasks: int, step: int) -> ShardStore:
         from dataflex.distributed import all_gather
         from dataflex.scoring.shards import ShardStore
 
-        context, seconds = self.context, self.params.shard_seconds
-        key = self._pass_key(model, moments, subtasks, rows, step, one_by_one) if seconds else "none"
-        key = all_gather(key, context.accelerator)[0]
-        folder = context.cache_dir / f"scores-{step:08d}-{key}"
-        return ShardStore(folder, len(subtasks) + 1, rank=context.rank, seconds=seconds)
+        context = self.context
+        folder = context.cache_dir / f"scores-{step:08d}-{all_gather(key, context.accelerator)[0]}"
+        return ShardStore(folder, subtasks + 1, rank=context.rank, seconds=self.params.shard_seconds)
 
     def _pass_key(
         self,
@@ -242,6 +233,8 @@ class LessSelector(Selector):
         one_by_one: bool,
     ) -> str:
         """Everything the scores depend on; of the data every row that is looked at, which scoring reads anyway."""
+        if not self.params.shard_seconds:
+            return "none"
         from dataflex.data.fingerprint import fingerprint
         from dataflex.scoring.shards import pass_fingerprint
 
