@@ -106,7 +106,7 @@ def accepted(folder, rest):
 
 
 def is_short(run):
-    steps = run.plan.steps
+    steps = run.facts.steps
     planned = max(steps.train, steps.warmup + steps.update * max(steps.times, 0))
     return planned <= LONGEST and (run.timeout is None or run.timeout >= 60)
 

@@ -93,13 +93,13 @@ def test_json_that_is_not_one_object_is_refused(started, text):
 def test_other_spellings_of_the_same_keys_are_the_same_run(started, rest, change):
     run = started(change(lines(rest, RUN)))
     assert run.code == 0, run.told
-    assert run.session.run.plan.steps.update == 3
+    assert run.session.run.facts.steps.update == 3
 
 
 def test_a_json_file_is_the_same_run(started, rest):
     run = started(json.dumps({**rest, **RUN}), name="run.json")
     assert run.code == 0, run.told
-    assert run.session.run.plan.params["focus"] == "low"
+    assert run.session.run.facts.params["focus"] == "low"
 
 
 TAKEN = {
@@ -116,7 +116,7 @@ TAKEN = {
 def test_an_override_is_taken_as_it_stands(started, rest, override):
     run = started(lines(rest, RUN), override)
     assert run.code == 0, run.told
-    assert TAKEN[override](run.session.run.plan)
+    assert TAKEN[override](run.session.run.facts)
 
 
 REFUSED = {

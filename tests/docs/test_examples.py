@@ -39,7 +39,7 @@ def test_a_run_file_names_a_component_that_exists(path: Path, plugins: PluginMan
     assert run.train_type is TrainType.SELECT
     prepared = prepare(run, plugins)
     assert prepared.entry.spec.name == path.stem
-    assert prepared.plan.arguments["output_dir"].endswith(f"{path.parent.name.removeprefix('train_')}/{path.stem}")
+    assert prepared.facts.arguments["output_dir"].endswith(f"{path.parent.name.removeprefix('train_')}/{path.stem}")
 
 
 @every_run_file
@@ -65,7 +65,7 @@ def test_there_is_a_mix_for_each_mixer_and_one_without() -> None:
 def test_a_mix_names_a_mixer_that_exists(path: Path, plugins: PluginManager) -> None:
     prepared = prepare(read_run_file(path), plugins)
     assert prepared.entry.spec.name == path.stem and prepared.mixture is not None
-    assert prepared.plan.arguments["output_dir"].endswith(f"lora/mix-{path.stem}")
+    assert prepared.facts.arguments["output_dir"].endswith(f"lora/mix-{path.stem}")
 
 
 def test_there_is_a_run_file_for_each_weighter() -> None:
@@ -76,8 +76,8 @@ def test_there_is_a_run_file_for_each_weighter() -> None:
 @pytest.mark.parametrize("path", WEIGHTED, ids=lambda path: path.stem)
 def test_a_weighted_run_file_names_a_weighter_that_exists(path: Path, plugins: PluginManager) -> None:
     prepared = prepare(read_run_file(path), plugins)
-    assert prepared.plan.train_type is TrainType.WEIGHT and prepared.entry.spec.name == path.stem
-    assert prepared.plan.arguments["output_dir"].endswith(f"lora/weight-{path.stem}")
+    assert prepared.facts.train_type is TrainType.WEIGHT and prepared.entry.spec.name == path.stem
+    assert prepared.facts.arguments["output_dir"].endswith(f"lora/weight-{path.stem}")
 
 
 @pytest.mark.slow

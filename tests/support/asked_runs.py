@@ -148,10 +148,10 @@ def differences(started: Started, asked: Mapping[str, Any]) -> Iterator[str]:
             yield "it became a static run"
         return
     run = started.session.run
-    found = {"train_type": run.plan.train_type.value, "component_timeout": run.timeout, **_steps(run, given)}
-    if run.plan.train_type is not TrainType.STATIC_MIX:
+    found = {"train_type": run.facts.train_type.value, "component_timeout": run.timeout, **_steps(run, given)}
+    if run.facts.train_type is not TrainType.STATIC_MIX:
         named = str(given["component_name"]).rpartition("/")[0]  # DIST/NAME
-        found["component_name"] = f"{run.plan.dist}/{run.plan.component.name}" if named else run.plan.component.name
+        found["component_name"] = f"{run.facts.dist}/{run.facts.component.name}" if named else run.facts.component.name
         yield from _params(run, given.get("component_params", {}))
     if run.mixture is not None:
         settings = run.mixture
@@ -176,7 +176,7 @@ _DEFAULTS = {
 
 
 def _steps(run: Any, given: Mapping[str, Any]) -> dict[str, Any]:
-    steps, kind = run.plan.steps, run.plan.train_type
+    steps, kind = run.facts.steps, run.facts.train_type
     if kind is TrainType.STATIC_MIX:
         total = given.get("warmup_step", 0) + given.get("update_step", 0) * max(given.get("update_times", 0), 0)
         return {"train_step": given.get("train_step", 0) if steps.train == (given.get("train_step") or total) else -1}
@@ -185,7 +185,7 @@ def _steps(run: Any, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _params(run: Any, given: Mapping[str, Any]) -> Iterator[str]:
-    taken = {**run.plan.params, **run.bound.run_values}
+    taken = {**run.facts.params, **run.bound.run_values}
     defaults = {info.name: info.default for info in schema(run.entry) if not info.required}
     for name, value in {**defaults, **given}.items():
         if name not in taken or not same(value, taken[name], text_counts=True):

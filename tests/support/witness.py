@@ -23,7 +23,7 @@ from transformers import Trainer
 
 from dataflex import checkpoints, hookimpl
 from dataflex.data.scoring_loader import ScoringLoader
-from dataflex.runs import RunPlan
+from dataflex.runs import RunFacts
 from dataflex.trainers.planner import ComponentPlanner
 
 TRAINING = "training"  # in the second micro-batch of a step, the first has been accumulated
@@ -33,7 +33,7 @@ ROTATED = "rotated"  # older checkpoints are gone, the callbacks have not heard 
 
 
 @hookimpl
-def dataflex_check_run(plan: RunPlan) -> tuple[()]:
+def dataflex_check_run(plan: RunFacts) -> tuple[()]:
     """Begin to watch: every process of a run comes here before its model loads."""
     torch.serialization.register_package(5, lambda _: None, _on_a_numbered_cpu)
     _wrap(Trainer, "training_step", _training_step)

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from dataflex import resumable, run_checks
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.sharding import find_fsdp, spread_parameters
 from dataflex.spec import ComponentSpec, Kind
 
@@ -78,7 +78,7 @@ def test_settings_in_files_are_read(tmp_path):
     assert list(spread_parameters({}, by_stage | {"ACCELERATE_DEEPSPEED_ZERO_STAGE": "2"}, "r.yaml")) == []
 
 
-PLAN = RunPlan(
+PLAN = RunFacts(
     train_type=TrainType.SELECT,
     stage="sft",
     component=ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:M", api=1),

@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,14 @@ from dataflex.errors import ComponentError
 
 class AnotherRankFailed(ComponentError):
     """The rank this one waits for has failed, and says itself what happened."""
+
+
+class _Wraps(Protocol):
+    """What is used of a ``transformers.Trainer``."""
+
+    model: Any
+    model_wrapped: Any
+    accelerator: Any
 
 
 class _At(enum.IntEnum):
@@ -208,7 +216,7 @@ def end_rank(code: int = 0) -> None:
     os._exit(code)
 
 
-def leave_group_at_exit(trainer: Any) -> None:
+def leave_group_at_exit(trainer: _Wraps) -> None:
     """Let go of the process group when the interpreter ends, for a script that does not call :func:`end_rank`.
 
     Its threads are joined then, if nothing else of the script holds on to it.

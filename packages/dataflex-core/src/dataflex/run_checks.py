@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from dataflex.runs import Problem, RunPlan
+from dataflex.runs import Problem, RunFacts
 from dataflex.sharding import spread_parameters
 
 PAIRED_STAGES = ("dpo", "rm", "kto")
@@ -17,7 +17,7 @@ _OTHER_OPTIMIZERS = ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "
 """LlamaFactory's keys for optimizers whose memory is of projections, blocks or means, not of each weight."""
 
 
-def needs_single_answers(plan: RunPlan) -> Iterator[Problem]:
+def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
     """A problem if the stage has no next-token loss of single answers to score."""
     if plan.stage in PAIRED_STAGES:
         yield Problem(
@@ -27,7 +27,7 @@ def needs_single_answers(plan: RunPlan) -> Iterator[Problem]:
         )
 
 
-def fills_a_stage(plan: RunPlan) -> Iterator[Problem]:
+def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
     """A problem if ``max_candidates`` is less than what one stage draws without replacement."""
     candidates = plan.params.get("max_candidates")
     if candidates is None or plan.params.get("replacement"):
@@ -46,7 +46,7 @@ def fills_a_stage(plan: RunPlan) -> Iterator[Problem]:
         )
 
 
-def needs_adam(plan: RunPlan) -> Iterator[Problem]:
+def needs_adam(plan: RunFacts) -> Iterator[Problem]:
     """Problems if the optimizer will hold no Adam moments at the first boundary.
 
     A pool that is only scored may have none: a component then does without (``RunContext.scores_only``).
@@ -64,7 +64,7 @@ def needs_adam(plan: RunPlan) -> Iterator[Problem]:
             yield Problem(f"{title} needs Adam's moments of each weight; with {key} there are none.", f"Unset {key}.")
 
 
-def needs_whole_parameters(plan: RunPlan) -> Iterator[Problem]:
+def needs_whole_parameters(plan: RunFacts) -> Iterator[Problem]:
     """Problems if FSDP or ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables."""
     title = f"{plan.component.kind} {plan.component.name!r}"
     for what in spread_parameters(plan.arguments, os.environ, plan.source):

@@ -52,13 +52,43 @@ class Steps:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunPlan:
+class PartFacts:
+    """One component of a run.
+
+    Attributes:
+        component: Its spec.
+        dist: Distribution that provides it; the path of the file for one given with ``-p``.
+        version: Version of that distribution, or ``""``.
+        params: Its bound parameters, by name.
+    """
+
+    component: ComponentSpec
+    dist: str
+    version: str
+    params: Mapping[str, Any]
+
+    @property
+    def identity(self) -> str:
+        """Kind and name, as a checkpoint keeps them.
+
+        Not who provides it: a file given with ``-p`` may move, or become a package, between two parts of a run.
+        """
+        return f"{self.component.kind} {self.component.name}"
+
+    @property
+    def title(self) -> str:
+        """Kind, name, distribution and version, for messages."""
+        return f"{self.component.kind} {self.component.name!r} of {self.dist} {self.version}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
     """Everything known about a run before anything loads.
 
     Attributes:
         train_type: Which trainer runs.
         stage: LlamaFactory's training stage (``sft``, ``pt``, ``dpo``, ``rm``, ``kto``).
-        component: Spec of the chosen component.
+        component: Spec of the first component.
         dist: Distribution that provides it; the path of the file for one given with ``-p``.
         version: Version of that distribution, or ``""``.
         params: Its bound parameters, by name.
@@ -68,6 +98,7 @@ class RunPlan:
         source: The run file, for error messages.
         scores_only: Whether the pool is only scored (``dataflex score``). ``steps.warmup`` is then the step of the
             checkpoint, 0 without one, and no training step is made.
+        others: The components after the first, for a run with several.
     """
 
     train_type: TrainType
@@ -81,12 +112,23 @@ class RunPlan:
     arguments: Mapping[str, Any]
     source: str
     scores_only: bool = False
+    others: tuple[PartFacts, ...] = ()
+
+    @property
+    def parts(self) -> tuple[PartFacts, ...]:
+        """Every component of the run."""
+        first = PartFacts(component=self.component, dist=self.dist, version=self.version, params=self.params)
+        return (first, *self.others)
 
     @property
     def samples_per_step(self) -> int:
         """Samples of one optimizer step on *one* process (batch times accumulation)."""
         batch = int(self.arguments.get("per_device_train_batch_size", 8))
         return batch * int(self.arguments.get("gradient_accumulation_steps", 1))
+
+
+RunPlan = RunFacts
+"""The name of before 0.2."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +149,7 @@ class RunSummary:
     """How a run ended.
 
     Attributes:
-        plan: What was asked for.
+        run: What was asked for.
         steps: Optimizer steps done.
         decisions: Number of decisions taken, resumed ones included.
         seconds: Wall-clock seconds inside ``Trainer.train``.
@@ -116,9 +158,14 @@ class RunSummary:
             came to it.
     """
 
-    plan: RunPlan
+    run: RunFacts
     steps: int
     decisions: int
     seconds: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     ended_by: str = ""
+
+    @property
+    def plan(self) -> RunFacts:
+        """:attr:`run` by its name of before 0.2."""
+        return self.run

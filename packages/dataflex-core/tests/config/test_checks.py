@@ -8,12 +8,12 @@ import pytest
 
 from dataflex.config.checks import problems, warnings
 from dataflex.config.run import read_run_file
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Kind, Need
 
 
-def plan(*, stage="sft", steps=None, needs=(), **arguments) -> RunPlan:
-    return RunPlan(
+def plan(*, stage="sft", steps=None, needs=(), **arguments) -> RunFacts:
+    return RunFacts(
         train_type=TrainType.SELECT,
         stage=stage,
         component=ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:M", api=1, needs=frozenset(needs)),
@@ -27,7 +27,7 @@ def plan(*, stage="sft", steps=None, needs=(), **arguments) -> RunPlan:
     )
 
 
-def messages(made: RunPlan) -> str:
+def messages(made: RunFacts) -> str:
     return "\n".join(f"{problem.message} {problem.fix}" for problem in problems(made))
 
 

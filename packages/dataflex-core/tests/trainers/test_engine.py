@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from types import SimpleNamespace
-from unittest.mock import MagicMock
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.errors import ConfigError
 from dataflex.schedule import Schedule
-from dataflex.trainers.dynamic import DynamicMixin
-from dataflex.trainers.engine import Engine
+from dataflex.trainers import dynamic_trainer
+from dataflex.trainers.loss import PlainLoss
+from dataflex.trainers.slots import Slots
 
 POOL = 40
 SCHEDULE = Schedule(warmup=2, update=3, total=8)
@@ -54,41 +56,51 @@ class Recorder(TrainerCallback):
 class RecordingPlanner:
     """Plans fixed, recognisable rows and remembers the weights it saw."""
 
-    domains = ()
-    epoch_samples = None
+    domains: Sequence[str] = ()
+    epoch_samples: int | None = None
 
-    def __init__(self):
-        self.seen, self.trainer = {}, None
+    def __init__(self) -> None:
+        self.seen: dict[int, str] = {}
+        self.trainer: Any = None
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         return {}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pass
 
-    def finish(self, step):
+    def finish(self, step: int, stage: int) -> None:
         pass
 
-    def log_values(self):
+    def log_values(self) -> Mapping[str, float]:
         return {}
 
-    def plan(self, stage, step, num_samples):
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         self.seen[step] = digest(self.trainer.accelerator.unwrap_model(self.trainer.model))
         torch.rand(3)  # a selector that draws from the global generator disturbs nobody
         return np.arange(stage * 10, stage * 10 + num_samples) % POOL
 
 
+SELECTOR = """
+from dataflex import Selector, register_selector
+
+@register_selector("never_asked")
+class NeverAsked(Selector):
+    pass
+"""
+
+
 def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out", **arguments):
     rows = []
     planner = RecordingPlanner()
+    (tmp_path / "never_asked.py").write_text(SELECTOR)
+    keys = {"warmup_step": schedule.warmup, "update_step": schedule.update, "train_step": schedule.total}
+    config = {"train_type": "dynamic_select", "component_name": "never_asked", "update_times": -1, **keys}
 
-    class Dynamic(DynamicMixin, Trainer):
-        def _make_engine(self):
+    class Dynamic(dynamic_trainer(Trainer, config, plugins=[tmp_path / "never_asked.py"])):
+        def _fill_slots(self, schedule, context):
             planner.trainer = self
-            return Engine(self, schedule, planner, "test/planner")
-
-        def _make_recorder(self):
-            return MagicMock()
+            return Slots(planner, PlainLoss())
 
         def training_step(self, model, inputs, *args, **kwargs):
             rows.append((self.state.global_step, inputs["x"][:, 0].int().tolist()))
@@ -110,10 +122,6 @@ def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out"
     )
     recorder = Recorder()
     trainer = Dynamic(model=Line(), args=args, train_dataset=Pool(), callbacks=[recorder])
-    trainer.session = SimpleNamespace(
-        finished=lambda **kwargs: None,
-        names_checkpoint=lambda path: True,
-    )
     return trainer, planner, recorder, rows
 
 

@@ -187,6 +187,6 @@ def test_a_run_that_never_reaches_our_trainer_is_told_as_a_seam_that_moved(monke
     monkeypatch.setattr(llamafactory, "_run_exp", lambda *args: None)
     monkeypatch.setattr(llamafactory, "load_training", lambda: ModuleType("tuner"))
     plan = SimpleNamespace(stage="sft", source="run.yaml", arguments={})
-    session: Any = SimpleNamespace(run=SimpleNamespace(plan=plan), began=False)
+    session: Any = SimpleNamespace(run=SimpleNamespace(facts=plan), began=False)
     with pytest.raises(IncompatibleError, match="ended without training with DataFlex's Theirs"):
         llamafactory.run_dynamic(session, lambda base, session: base, {})

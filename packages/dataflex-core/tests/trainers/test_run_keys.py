@@ -41,7 +41,7 @@ def run(arguments: Arguments, **params: Any) -> Any:
         steps=SimpleNamespace(warmup=1, update=2, times=3, train=0),
     )  # fmt: skip
     session = SimpleNamespace(
-        arguments=arguments, mixture_settings=dict, run=SimpleNamespace(plan=plan, timeout=None, mixture=None)
+        arguments=arguments, mixture_settings=dict, run=SimpleNamespace(facts=plan, timeout=None, mixture=None)
     )
     return SimpleNamespace(
         session=session, accelerator=Accelerator(cpu=True), args=TrainingArguments(), is_world_process_zero=lambda: True

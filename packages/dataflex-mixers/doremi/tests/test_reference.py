@@ -18,7 +18,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from dataflex.components.mix_context import MicroBatch, MixContext, MixtureView
 from dataflex.errors import ComponentError, ConfigError
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.testing.tiny import write_model
 from dataflex.testing.tiny_models import write_moe
 from dataflex_mixers_doremi import plugin
@@ -280,7 +280,7 @@ def test_a_reference_that_was_recorded_by_all_its_bytes_is_known_again(tmp_path:
 
 
 def checked(reference: str, **arguments: Any) -> list[str]:
-    plan = RunPlan(
+    plan = RunFacts(
         train_type=TrainType.MIX,
         stage="sft",
         component=plugin.dataflex_components()[0],

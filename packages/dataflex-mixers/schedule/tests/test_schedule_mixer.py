@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.errors import ConfigError
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API, ComponentSpec, Kind
 from dataflex_mixers_schedule import plugin
 from dataflex_mixers_schedule.mixer import ScheduleMixer, interpolate
@@ -85,8 +85,8 @@ def test_points_are_read_from_json_with_text_keys_and_refused_alike() -> None:
         adapter.validate_python({"points": {0: {"web": 2}}})
 
 
-def plan(dataset: Any, component: ComponentSpec = SPEC) -> RunPlan:
-    return RunPlan(
+def plan(dataset: Any, component: ComponentSpec = SPEC) -> RunFacts:
+    return RunFacts(
         train_type=TrainType.MIX,
         stage="sft",
         component=component,

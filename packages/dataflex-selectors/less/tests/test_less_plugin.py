@@ -12,7 +12,7 @@ import pytest
 from importlib_metadata import entry_points
 from pydantic import TypeAdapter, ValidationError
 
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API
 from dataflex_selectors_less import plugin
 from dataflex_selectors_less.params import LessParams
@@ -23,8 +23,8 @@ OTHER_OPTIMIZERS = ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "u
 
 def plan(
     *, stage: str = "sft", steps: Steps | None = None, arguments: dict[str, Any] | None = None, **params: Any
-) -> RunPlan:
-    return RunPlan(
+) -> RunFacts:
+    return RunFacts(
         train_type=TrainType.SELECT,
         stage=stage,
         component=SPEC,

@@ -11,7 +11,7 @@ import pytest
 from importlib_metadata import entry_points
 from pydantic import TypeAdapter, ValidationError
 
-from dataflex.runs import RunPlan, Steps, TrainType
+from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API
 from dataflex_selectors_loss import plugin
 from dataflex_selectors_loss.params import LossParams
@@ -19,8 +19,8 @@ from dataflex_selectors_loss.params import LossParams
 SPEC = plugin.dataflex_components()[0]
 
 
-def plan(*, stage: str = "sft", steps: Steps | None = None, batch: int = 2, **params: Any) -> RunPlan:
-    return RunPlan(
+def plan(*, stage: str = "sft", steps: Steps | None = None, batch: int = 2, **params: Any) -> RunFacts:
+    return RunFacts(
         train_type=TrainType.SELECT,
         stage=stage,
         component=SPEC,

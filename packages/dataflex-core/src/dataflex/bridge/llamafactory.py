@@ -183,7 +183,7 @@ def run_dynamic(
         ConfigError: when LlamaFactory refuses the keys.
         IncompatibleError: naming the symbol, if the installed LlamaFactory has other seams.
     """
-    stage = session.run.plan.stage
+    stage = session.run.facts.stage
     home, name = _trainer_seam(stage)
     workflow = _dataset_seam(stage)
     with (
@@ -191,7 +191,7 @@ def run_dynamic(
         rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
     ):
         kept = {key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}
-        _run_exp(kept, session.run.plan.source, lambda read: _keep_arguments(session, read, arguments))
+        _run_exp(kept, session.run.facts.source, lambda read: _keep_arguments(session, read, arguments))
     own = getattr(workflow, f"run_{stage}", None)
     if (
         not session.began and getattr(load_training(), f"run_{stage}", own) is own
@@ -238,7 +238,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
 
     A mix run keeps its data sets apart; in another run's pool, rows are followed to the data set they come from.
     """
-    source, loader = session.run.plan.source, importlib.import_module(_LOADER)
+    source, loader = session.run.facts.source, importlib.import_module(_LOADER)
 
     def checked(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
@@ -252,7 +252,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
             module, session.domains = load_by_domain(one_by_one, *given, *args, **kwargs)
         if "train_dataset" not in module:
             raise ConfigError(
-                f"LlamaFactory found no training rows for dataset: {session.run.plan.arguments.get('dataset')} (from "
+                f"LlamaFactory found no training rows for dataset: {session.run.facts.arguments.get('dataset')} (from "
                 f"{source}): tokenized_path: {data_args.tokenized_path} holds {', '.join(module) or 'nothing'}."
             )
         schedule = session.check(module["train_dataset"], training_args)

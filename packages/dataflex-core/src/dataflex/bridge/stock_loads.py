@@ -7,10 +7,13 @@ import functools
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataflex.bridge.rebound import rebound
 from dataflex.trainers.loading import conversion_needed
+
+if TYPE_CHECKING:
+    from transformers import Trainer
 
 logger = logging.getLogger("dataflex")
 
@@ -23,12 +26,12 @@ def warned_of() -> Iterator[None]:
     resume, best = Trainer._load_from_checkpoint, Trainer._load_best_model
 
     @functools.wraps(resume)
-    def warned_resume(trainer: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+    def warned_resume(trainer: Trainer, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         _warn(trainer, resume_from_checkpoint, "this static run does not go on from the weights of")
         resume(trainer, resume_from_checkpoint, *args, **kwargs)
 
     @functools.wraps(best)
-    def warned_best(trainer: Any) -> None:
+    def warned_best(trainer: Trainer) -> None:
         _warn(trainer, trainer.state.best_model_checkpoint, "this static run does not end with the weights of")
         best(trainer)
 
@@ -36,10 +39,10 @@ def warned_of() -> Iterator[None]:
         yield
 
 
-def _warn(trainer: Any, folder: str, what: str) -> None:
+def _warn(trainer: Trainer, folder: str | None, what: str) -> None:
     if trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled or not trainer.is_world_process_zero():
         return  # those load files of their own
-    left_out = conversion_needed(trainer.model, Path(folder))
+    left_out = conversion_needed(trainer.model, Path(str(folder)))
     if left_out:
         logger.warning(
             "%s %s: transformers keeps this model otherwise in memory than in files, and the Trainer, which "

@@ -47,6 +47,6 @@ def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
 def _described(prepared: PreparedRun | None) -> str:
     if prepared is None:
         return "a static run: trained as LlamaFactory does"
-    plan = prepared.plan
+    plan = prepared.facts
     chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with the {plan.component.kind} {plan.component.name}"
     return f"{plan.train_type}{chosen}"

@@ -69,7 +69,7 @@ def examine(
         _check_theirs(run, theirs, problems, nameless=nameless, starts=starts, prepared=prepared)
     if prepared is not None and not scores_only and int(os.environ.get("RANK", "0")) == 0:
         with problems.taking():  # here, since under torchrun every failure is code 1
-            run_lock.require_writable(prepared.plan.output_dir)
+            run_lock.require_writable(prepared.facts.output_dir)
     problems.refuse()
     return options, prepared
 

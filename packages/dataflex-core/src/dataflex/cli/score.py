@@ -103,6 +103,6 @@ def _refuse_silent(prepared: PreparedRun) -> None:
     spec = prepared.entry.spec
     if spec.gives_scores is False:
         raise ConfigError(
-            f"selector {spec.name!r} of {prepared.plan.dist} gives no scores, so there is nothing to write. Name one "
+            f"selector {spec.name!r} of {prepared.facts.dist} gives no scores, so there is nothing to write. Name one "
             "that does: loss, less, or one of yours that returns Selection.scores."
         )

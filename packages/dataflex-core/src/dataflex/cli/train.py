@@ -51,12 +51,12 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
         if prepared is not None and rank == 0:
             from dataflex.trainers.resuming import interrupted
 
-            logger.warning(interrupted(prepared.plan))
+            logger.warning(interrupted(prepared.facts))
         raise
 
 
 def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:
-    return Path(str(run.llamafactory.get("output_dir"))) if prepared is None else prepared.plan.output_dir
+    return Path(str(run.llamafactory.get("output_dir"))) if prepared is None else prepared.facts.output_dir
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
@@ -67,13 +67,13 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.trainers.repeated import leave_if_ended_without_checkpoints
     from dataflex.trainers.session import Session
 
-    output_dir = prepared.plan.output_dir
+    output_dir = prepared.facts.output_dir
     with run_lock.hold(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         session = Session(prepared)
         leave_if_ended_without_checkpoints(session)
         llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
         if rank == 0 and session.began:
-            require_model(output_dir, output_dir, prepared.plan)
+            require_model(output_dir, output_dir, prepared.facts)
             RunRecord(output_dir).mark_written(max(map(step_of, newest_first(output_dir)), default=0))
 
 

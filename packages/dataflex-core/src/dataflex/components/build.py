@@ -56,6 +56,32 @@ def call_by_name(signature: inspect.Signature, available: Mapping[str, Any]) -> 
     return {parameter.name: available[parameter.name] for parameter in parameters if parameter.name in available}
 
 
+def by_name_or_place(
+    signature: inspect.Signature, available: Mapping[str, Any], places: int
+) -> tuple[list[Any], dict[str, Any]]:
+    """As :func:`call_by_name`, for a class that has names of its own for the first arguments.
+
+    Args:
+        signature: Of the method.
+        available: The arguments by name, in their order.
+        places: How many of them, from the first on, may also be passed by their place.
+
+    Returns:
+        What to pass by place, and by name.
+    """
+    named = call_by_name(signature, available)
+    empty = inspect.Parameter.empty
+    by_place = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    first = list(signature.parameters.values())[:places]
+    unmatched = [one for one in first if one.kind in by_place and one.name not in available and one.default is empty]
+    takes_any = any(one.kind is inspect.Parameter.VAR_POSITIONAL for one in first)
+    if not unmatched and not takes_any:
+        return [], named
+    count = places if takes_any else sum(one.kind in by_place for one in first)
+    leading = dict(list(available.items())[:count])
+    return list(leading.values()), {name: value for name, value in named.items() if name not in leading}
+
+
 def _is_native(signature: inspect.Signature) -> bool:
     kinds = {parameter.kind for parameter in signature.parameters.values()}
     inherited = kinds == {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}

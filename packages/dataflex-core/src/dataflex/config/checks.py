@@ -11,7 +11,7 @@ from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
-from dataflex.runs import Problem, RunPlan, Steps, TrainType
+from dataflex.runs import Problem, RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Kind, Need
 
 STAGES = ("pt", "sft", "dpo", "rm", "kto")
@@ -52,7 +52,7 @@ _STAGES_WITH_TOKEN_LOSS = ("pt", "sft")
 _OTHER_LOSSES = ("use_dft_loss", "use_eaft_loss")
 
 
-def problems(plan: RunPlan, *, count_steps: bool = True) -> Iterator[Problem]:
+def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
     """Reasons why a dynamic run cannot start, from its plan alone.
 
     Args:
@@ -218,7 +218,7 @@ def written_as_path(given: str) -> bool:
     return given.startswith(("/", "./", "../", "~"))
 
 
-def _steps(plan: RunPlan) -> Iterator[Problem]:
+def _steps(plan: RunFacts) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
         weighs = plan.component.kind is Kind.WEIGHTER
@@ -245,7 +245,7 @@ def _spell(steps: Steps) -> str:
     return f"warmup_step={steps.warmup} + update_step={steps.update} x update_times={steps.times}"
 
 
-def _needs(plan: RunPlan) -> Iterator[Problem]:
+def _needs(plan: RunFacts) -> Iterator[Problem]:
     yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
     if Need.OPTIMIZER_STATE in plan.component.needs:
         yield from needs_adam(plan)

@@ -17,8 +17,27 @@ from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
-from dataflex.runs import Problem, RunPlan, TrainType
+from dataflex.runs import PartFacts, Problem, RunFacts, TrainType
 from dataflex.spec import API, ComponentSpec, Kind
+
+
+@dataclass(frozen=True)
+class Part:
+    """One component of a run: found, its parameters bound.
+
+    Attributes:
+        entry: The component.
+        bound: Its parameters.
+    """
+
+    entry: CatalogEntry
+    bound: BoundParams
+
+    @property
+    def facts(self) -> PartFacts:
+        """What plugins are told about it."""
+        entry = self.entry
+        return PartFacts(component=entry.spec, dist=entry.dist, version=entry.version, params=self.bound.values)
 
 
 @dataclass(frozen=True)
@@ -26,20 +45,32 @@ class PreparedRun:
     """A run that passed every check that needs no model and no data.
 
     Attributes:
-        plan: What plugins are told about it.
-        entry: The chosen component.
-        bound: Its parameters.
+        facts: What plugins are told about it.
+        parts: Its components.
         plugins: The loaded plugins, for the hooks to come.
         mixture: How a mix run samples its domains; ``None`` for others.
-        timeout: Most seconds a decision may take; ``None`` for no limit.
+        timeout: Most seconds a call of a component may take; ``None`` for no limit.
     """
 
-    plan: RunPlan
-    entry: CatalogEntry
-    bound: BoundParams
+    facts: RunFacts
+    parts: tuple[Part, ...]
     plugins: PluginManager
     mixture: MixtureSettings | None = None
     timeout: float | None = None
+
+    @property
+    def entry(self) -> CatalogEntry:
+        """The first component."""
+        return self.parts[0].entry
+
+    @property
+    def bound(self) -> BoundParams:
+        """Its parameters."""
+        return self.parts[0].bound
+
+    def part(self, kind: Kind) -> Part | None:
+        """The component of a kind, if the run has one."""
+        return next((part for part in self.parts if part.entry.spec.kind is kind), None)
 
 
 def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) -> PreparedRun:
@@ -91,7 +122,7 @@ def prepare_what_fits(
         spec = None if entry is None else entry.spec
         problems.add(checks.problems_without_plan(run.llamafactory, stage, spec, run.path.name))
         return None
-    plan = RunPlan(
+    facts = RunFacts(
         train_type=run.train_type,
         stage=stage,
         component=entry.spec,
@@ -104,11 +135,11 @@ def prepare_what_fits(
         source=run.path.name,
         scores_only=scores_only,
     )
-    problems.add(checks.problems(plan, count_steps=steps.right))
-    if _counts(plan):
-        for plugin, result in plugins.call("dataflex_check_run", plan=plan):
+    problems.add(checks.problems(facts, count_steps=steps.right))
+    if _counts(facts):
+        for plugin, result in plugins.call("dataflex_check_run", run=facts, plan=facts):
             problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
-    return PreparedRun(plan, entry, bound, plugins, mixture, timeout)
+    return PreparedRun(facts, (Part(entry, bound),), plugins, mixture, timeout)
 
 
 class _Steps:
@@ -125,7 +156,7 @@ class _Steps:
         self.right = len(problems.errors) == before
 
 
-def _counts(plan: RunPlan) -> bool:
+def _counts(plan: RunFacts) -> bool:
     """Whether plugins can count the samples of a step; what is wrong otherwise is said with LlamaFactory's keys."""
     try:
         return plan.samples_per_step > 0

@@ -68,7 +68,7 @@ class ScoringJob:
             self._check(self.request.checkpoint)
         with self.folder.open(self.asked) if rank == 0 else contextlib.nullcontext():
             try:
-                llamafactory.run_dynamic(self.session, scoring, self.prepared.plan.arguments, self.tracer)
+                llamafactory.run_dynamic(self.session, scoring, self.prepared.facts.arguments, self.tracer)
             except Scored as scored:
                 if rank == 0:
                     self._write(scored)
@@ -76,7 +76,7 @@ class ScoringJob:
 
     def _check(self, checkpoint: Path) -> None:
         """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
-        plan = self.prepared.plan
+        plan = self.prepared.facts
         if reason := resumable.why_not_loaded(plan.arguments, os.environ, plan.source):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}.")
         if not (checkpoint / state.FOLDER).is_dir():
@@ -90,7 +90,7 @@ class ScoringJob:
         """See the pool before the model loads; the scores may be there already."""
         self._pool, self._fingerprint = pool, fingerprint(pool)
         if self.keep is not None:
-            self.keep.check(len(pool), self.session.origins, self.prepared.plan.params)
+            self.keep.check(len(pool), self.session.origins, self.prepared.facts.params)
         if not self.folder.complete:
             return
         summary = json.loads(self.folder.summary.read_text(encoding="utf-8"))

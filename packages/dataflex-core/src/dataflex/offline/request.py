@@ -92,7 +92,7 @@ def read_request(
 
 def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:
     """Everything scores depend on that can be told before anything loads, as JSON values."""
-    plan = prepared.plan
+    plan = prepared.facts
     arguments = {key: value for key, value in plan.arguments.items() if key != "output_dir"}
     folders = [request.checkpoint, *(arguments.get(key) for key in ("model_name_or_path", "adapter_name_or_path"))]
     named = {

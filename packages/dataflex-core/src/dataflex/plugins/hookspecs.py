@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import pluggy
 
 from dataflex.decisions import Decision
-from dataflex.runs import Problem, RunPlan, RunSummary
+from dataflex.runs import Problem, RunFacts, RunSummary
 from dataflex.spec import ComponentSpec
 
 PROJECT = "dataflex"
@@ -29,16 +29,18 @@ def dataflex_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body
     """
 
 
-@hookspec
-def dataflex_check_run(plan: RunPlan) -> Iterable[Problem]:  # type: ignore[empty-body]
+@hookspec(warn_on_impl_args={"plan": DeprecationWarning("dataflex_check_run: `plan` is called `run` from 0.2 on")})
+def dataflex_check_run(run: RunFacts, plan: RunFacts) -> Iterable[Problem]:  # type: ignore[empty-body]
     """Return reasons why this run cannot work; any of them stops it before a model loads.
 
-    Called for every run, whichever component it uses: look at ``plan.component`` first.
+    Called for every run, whichever components it uses: look at ``run.parts`` first. ``plan`` is the same by its name of
+    before 0.2.
 
     Example:
         >>> @hookimpl
-        ... def dataflex_check_run(plan):
-        ...     if plan.component.name == "mine" and plan.stage == "dpo":
+        ... def dataflex_check_run(run):
+        ...     mine = any(part.component.name == "mine" for part in run.parts)
+        ...     if mine and run.stage == "dpo":
         ...         return [Problem("mine scores single answers; stage dpo has pairs.", "Use stage: sft.")]
         ...     return []
     """

@@ -7,7 +7,6 @@ A bench belongs to one check and one folder. What it asks of the component it as
 from __future__ import annotations
 
 import abc
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.build import build_component, call_by_name
+from dataflex.components.asking import Asking
+from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.bind import BoundParams
 from dataflex.errors import DataFlexError
@@ -25,6 +25,7 @@ from dataflex.rng import rng_scope
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.subject import Subject, bind_values
 from dataflex.testing.trainee import Row, Trainee, make_rows, make_trainee
+from dataflex.trainers.parts import BASES
 
 SEED = 3
 STEPS = (10, 20, 30)
@@ -205,7 +206,11 @@ class Bench(abc.ABC):
             "scheduler": lambda: trainee.scheduler,
         }
 
-    def call(self, method: Callable[..., Any], step: int, **more: Any) -> Any:
+    def door(self, component: Any) -> Asking:
+        """What calls the component's methods, as in a run; errors come out as they are."""
+        return Asking(component, BASES[self.entry.spec.kind], self.subject.name)
+
+    def call(self, component: Any, method: str, step: int, **more: Any) -> Any:
         """Call ``select`` or ``mix`` with those of the run-time facts it asks for."""
         trainee = self.trainee
         available = {
@@ -220,7 +225,7 @@ class Bench(abc.ABC):
             "tokenizer": trainee.tokenizer,
             **more,
         }
-        return method(**call_by_name(inspect.signature(method), available))
+        return self.door(component).call(method, **available)
 
 
 def _rows(domains: Iterable[tuple[str, int]]) -> list[Row]:

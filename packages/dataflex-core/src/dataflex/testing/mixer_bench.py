@@ -42,10 +42,9 @@ class MixerBench(Bench):
         seen = domain_losses(self.view.names) if losses is None else losses
         for before in range(step - _WATCHED, step):
             self.view.update(step=before + 1, losses=seen)
-            if hasattr(component, "on_step"):
-                component.on_step(StepStats(before + 1, seen, seen.sums))
+            self.door(component).call("on_step", stats=StepStats(before + 1, seen, seen.sums))
         self.view.update(step=step)
-        return self.call(component.mix, step)
+        return self.call(component, "mix", step)
 
     def flat(self, answer: Any) -> Any:
         """The proportions in the order of the domains."""

@@ -18,7 +18,7 @@ class SelectorBench(Bench):
 
     def ask(self, component: Any, step: int, num_samples: int = SAMPLES) -> Any:
         """Ask for rows."""
-        return self.call(component.select, step, num_samples=num_samples)
+        return self.call(component, "select", step, num_samples=num_samples)
 
     def flat(self, answer: Any) -> Any:
         """The rows, in order."""

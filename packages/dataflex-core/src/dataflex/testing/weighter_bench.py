@@ -5,7 +5,6 @@ Shapes: B samples of a micro-batch, T tokens.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataflex.components.build import call_by_name
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.rng import rng_scope
@@ -24,7 +22,6 @@ from dataflex.scoring.quiet import evaluating
 from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
-from dataflex.trainers.weight import overrides_weights
 from dataflex.trainers.weight_seam import sees_whole_steps, valid_weights
 
 SAMPLES = 6
@@ -92,16 +89,16 @@ class WeighterBench(Bench):
         Of a class with ``get_weighted_loss``, the weights are the gradient of its scalar, times the number of samples.
         """
         batch = batch or self.batch
-        for before in range(step - _WATCHED, step):
-            if overrides_weights(component) and hasattr(component, "on_step"):
-                component.on_step(_observed(before + 1))
-        if overrides_weights(component):
-            if sees_whole_steps(component) and hasattr(component, "on_losses"):
-                component.on_losses(_whole_step(step, batch))
+        door = self.door(component)
+        if door.defines("weights"):
+            for before in range(step - _WATCHED, step):
+                door.call("on_step", stats=_observed(before + 1))
+            if sees_whole_steps(door):
+                door.call("on_losses", losses=_whole_step(step, batch))
             context = WeightContext(
                 step=step, tokens_B=batch.tokens_B, model=self.trainee.model, inputs=dict(batch.inputs)
             )
-            return component.weights(batch.losses_B.clone(), context)
+            return door.call("weights", losses_B=batch.losses_B.clone(), context=context)
         losses_B, loss = self.reduce(component, step, batch)
         if not loss.requires_grad:
             return torch.zeros_like(losses_B)
@@ -109,11 +106,14 @@ class WeighterBench(Bench):
 
     def reduce(self, component: Any, step: int, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
         """The losses, with gradient, and the scalar that ``get_weighted_loss`` makes of them."""
-        if not hasattr(component, "get_weighted_loss"):
+        door = self.door(component)
+        if not door.defines("get_weighted_loss"):
             raise NotApplicable("its training_step does everything itself")
         losses_B = batch.losses_B.clone().requires_grad_()
         trainer = SimpleNamespace(state=SimpleNamespace(global_step=step), accelerator=self.accelerator)
-        loss = component.get_weighted_loss(losses_B, ctx=trainer, model=self.trainee.model, inputs=dict(batch.inputs))
+        loss = door.call(
+            "get_weighted_loss", losses=losses_B, ctx=trainer, model=self.trainee.model, inputs=dict(batch.inputs)
+        )
         return losses_B, loss
 
     @cached_property
@@ -152,10 +152,8 @@ class WeighterBench(Bench):
             "num_items_in_batch": None,
             "use_weighter": use_weighter,
         }
-        own = component.training_step
-        return self._trained(
-            lambda inputs: own(**call_by_name(inspect.signature(own), {**available, "inputs": inputs}))
-        )
+        door = self.door(component)
+        return self._trained(lambda inputs: door.call("training_step", **available, inputs=inputs))
 
     def train_unweighted(self) -> Trained:
         """Let the stock Trainer do that micro-batch."""

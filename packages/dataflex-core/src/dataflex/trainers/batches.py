@@ -23,6 +23,7 @@ from transformers.trainer_utils import RemoveColumnsCollator
 
 from dataflex.data.collator_settings import collator_settings
 from dataflex.rng import rng_scope
+from dataflex.trainers.host import DynamicHost, Host
 
 Collator = Callable[[Sequence[Any]], Any]
 
@@ -61,7 +62,7 @@ class Handed:
     eval_datasets: Mapping[str, Any]
 
 
-def handed_out(trainer: Any) -> Handed:
+def handed_out(trainer: DynamicHost) -> Handed:
     """Data sets and collator for components, which make their batches as the Trainer makes its own."""
     evals = trainer.eval_dataset
     named = evals if isinstance(evals, dict) else ({"eval": evals} if evals is not None else {})
@@ -115,7 +116,7 @@ class EvalSets(Mapping[str, Any]):
         key: Of the training source: rows of a set that is collated in another way bring their collator along.
     """
 
-    def __init__(self, trainer: Any, named: Mapping[str, Any], key: tuple[str, int]) -> None:
+    def __init__(self, trainer: Host, named: Mapping[str, Any], key: tuple[str, int]) -> None:
         self._trainer, self._named, self._key = trainer, dict(named), key
         self._ready: dict[str, Any] = {}
 
@@ -178,7 +179,7 @@ class OwnRows:
         return OwnRow(row, self._collator) if isinstance(row, dict) else row
 
 
-def _training_source(trainer: Any) -> BatchSource:
+def _training_source(trainer: DynamicHost) -> BatchSource:
     if _own(trainer, "get_train_dataloader") or _own(trainer, "_get_dataloader"):
         return BatchSource(
             trainer.train_dataset, lambda: _loader(trainer.stock_train_dataloader).collate_fn, ("own", 0)
@@ -186,7 +187,7 @@ def _training_source(trainer: Any) -> BatchSource:
     return _of_dataset(trainer, trainer.train_dataset, "Training")
 
 
-def _evaluation_source(trainer: Any, dataset: Any) -> BatchSource:
+def _evaluation_source(trainer: Host, dataset: Any) -> BatchSource:
     if _own(trainer, "get_eval_dataloader") or _own(trainer, "_get_dataloader"):
         loader = _loader(lambda: trainer.get_eval_dataloader(dataset))
         return BatchSource(loader.dataset, lambda: loader.collate_fn, ("own", 1))
@@ -198,7 +199,7 @@ def _loader(make: Callable[[], Any]) -> Any:
         return make()
 
 
-def _of_dataset(trainer: Any, dataset: Any, description: str) -> BatchSource:
+def _of_dataset(trainer: Host, dataset: Any, description: str) -> BatchSource:
     """As ``Trainer._get_dataloader`` does; ``description`` is its word in a message about dropped columns."""
     collator = trainer.data_collator
     if _is_hugging_face(dataset):
@@ -206,7 +207,7 @@ def _of_dataset(trainer: Any, dataset: Any, description: str) -> BatchSource:
         if transformed or _own(trainer, "_remove_unused_columns"):
             kept = trainer._remove_unused_columns(dataset, description=description)
             return BatchSource(kept, lambda: collator, ("plain", id(collator)))
-        wrap = Trainer._get_collator_with_removed_columns
+        wrap: Callable[..., Any] = Trainer._get_collator_with_removed_columns
         key = "removing"
     else:
         wrap = type(trainer)._get_collator_with_removed_columns
@@ -220,7 +221,7 @@ def _is_hugging_face(dataset: Any) -> bool:
     return isinstance(dataset, Dataset)
 
 
-def _own(trainer: Any, method: str) -> bool:
+def _own(trainer: Host, method: str) -> bool:
     """Whether the Trainer class that a run was given defines a method itself, in place of transformers'."""
     homes = [cls.__module__.partition(".")[0] for cls in type(trainer).__mro__ if method in vars(cls)]
     return any(home not in _LIBRARIES for home in homes)

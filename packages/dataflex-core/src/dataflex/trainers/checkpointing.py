@@ -25,7 +25,10 @@ from dataflex.failures.room import free_space, is_about_room
 from dataflex.failures.saying import said
 from dataflex.trainers import run_keys
 from dataflex.trainers.engine import Engine
+from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.mixin import TrainerMixin
+from dataflex.trainers.parts import Parts
+from dataflex.trainers.progress import RunProgress
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resuming import find_checkpoint, why_not_from_its_own
 from dataflex.trainers.session import Session
@@ -52,7 +55,7 @@ class _Unsealed:
 class _Seals(TrainerCallback):
     """Declares a checkpoint whole once the callbacks before this one have written into it."""
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: DynamicHost) -> None:
         self._trainer = trainer
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -66,11 +69,11 @@ class CheckpointingMixin(TrainerMixin):
     session: Session
     engine: Engine | None = None
     recorder: Recorder
-    component: Any = None
+    parts: Parts
     made_under: RunKeys
     _unsealed: _Unsealed | None = None
 
-    def keep_progress(self: Any) -> Path | None:
+    def keep_progress(self) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.
 
         Returns:
@@ -84,7 +87,7 @@ class CheckpointingMixin(TrainerMixin):
             self.seal_checkpoint()
         return folder
 
-    def _save_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+    def _save_checkpoint(self, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         if self.engine is None:
             with foreign():
                 return super()._save_checkpoint(model, trial, *args, **kwargs)
@@ -94,14 +97,16 @@ class CheckpointingMixin(TrainerMixin):
             self.seal_checkpoint()
         return result
 
-    def _write_checkpoint(self: Any, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
+    def _write_checkpoint(self, model: Any, trial: Any, *args: Any, **kwargs: Any) -> Any:
         """Let the Trainer write its files; what of the engine goes with them is taken before."""
         folder: Path = self._checkpoint_folder()
-        engine_state, component = self.engine.state(), state.round_trip(state_dict(self.component))
+        engine = self.running
+        component = state.round_trip(self._component_state())
+        engine_state = engine.state()
         keys = run_keys.to_keep(self.made_under, component)
         self._unsealed = _Unsealed(
             folder,
-            state.Saved(engine_state, self.engine.plan.copy(), component, keys),
+            state.Saved(engine_state, engine.plan.copy(), component, keys),
             self.args.save_total_limit,
         )
         if self.args.should_save:
@@ -114,7 +119,22 @@ class CheckpointingMixin(TrainerMixin):
         finally:
             self.args.save_total_limit = self._unsealed.limit
 
-    def seal_checkpoint(self: Any) -> None:
+    def _component_state(self) -> dict[str, Any]:
+        progress = RunProgress(self, self.session.run.facts)
+        return self.parts.state_dict(f"step {self.state.global_step}", progress.last_whole)
+
+    @property
+    def component(self) -> Any:
+        """The first component of the run, once ``train`` has begun; ``None`` before."""
+        return None if self.engine is None else self.parts.component
+
+    @property
+    def running(self) -> Engine:
+        """The engine, while there is one."""
+        assert self.engine is not None
+        return self.engine
+
+    def seal_checkpoint(self) -> None:
         """Declare the checkpoint that was just written whole, once every rank has written its files; then rotate."""
         unsealed, self._unsealed = self._unsealed, None
         if unsealed is None:
@@ -129,7 +149,7 @@ class CheckpointingMixin(TrainerMixin):
                 keep += self._divergence.checkpointed(self, unsealed.folder)
                 checkpoints.rotate(unsealed.folder.parent, unsealed.limit, keep, run_id=run_id)
 
-    def _callbacks_write(self: Any) -> bool:
+    def _callbacks_write(self) -> bool:
         """Whether a callback may still write into a checkpoint, as LlamaFactory's write processors and value heads."""
         ours, stock = (StopAtSignal, _Seals), TrainerCallback.on_save
         return any(
@@ -138,7 +158,7 @@ class CheckpointingMixin(TrainerMixin):
         )
 
     @contextlib.contextmanager
-    def _writing_checkpoint(self: Any) -> Iterator[None]:
+    def _writing_checkpoint(self) -> Iterator[None]:
         """Count the time, and say in one sentence that a checkpoint could not be written."""
         with self.recorder.checkpointing():
             try:
@@ -150,11 +170,11 @@ class CheckpointingMixin(TrainerMixin):
                     raise
                 raise OneRankError(self._unwritten(error)) from error
 
-    def _unwritten(self: Any, error: Exception) -> str:
+    def _unwritten(self, error: Exception) -> str:
         """What to say of a checkpoint that could not be written: advice about room only where room was the cause."""
         folder: Path = self._checkpoint_folder()
         whole = checkpoints.last_resumable(folder.parent)
-        if in_vain := why_not_from_its_own(self.session.run.plan):
+        if in_vain := why_not_from_its_own(self.session.run.facts):
             last = f"the run then starts anew: {in_vain}"
         else:
             last = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
@@ -163,10 +183,10 @@ class CheckpointingMixin(TrainerMixin):
             return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or mend it; {last}."
         return f"{what}: {said(error)}. " + (f"Fix that; {last}." if whole or in_vain else "There is no whole one yet.")
 
-    def _checkpoint_folder(self: Any) -> Path:
+    def _checkpoint_folder(self) -> Path:
         return Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
 
-    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+    def _checkpoint_to_resume(self, given: str | bool | None) -> Path | None:
         """The checkpoint to start from, after saying which newer ones are not taken."""
         named = isinstance(given, str) and self._names_checkpoint(given)
         found: Path | None
@@ -179,15 +199,10 @@ class CheckpointingMixin(TrainerMixin):
             logger.info("resuming from %s", found)
         return found
 
-    def seal_after_callbacks(self: Any) -> None:
+    def seal_after_callbacks(self) -> None:
         """Let a checkpoint be declared whole after the last callback that may write into it."""
         self.remove_callback(_Seals)  # of an earlier train()
         self.add_callback(_Seals(self))
 
     def _names_checkpoint(self, path: str) -> bool:
         return self.session.names_checkpoint(path)
-
-
-def state_dict(component: Any) -> dict[str, Any]:
-    """What a component wants to keep; nothing if it has no ``state_dict``."""
-    return dict(component.state_dict()) if hasattr(component, "state_dict") else {}

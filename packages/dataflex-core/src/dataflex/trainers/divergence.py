@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from dataflex.trainers.host import Host
+
 logger = logging.getLogger("dataflex")
 
 ADVICE = "Lower the learning rate if the model has diverged"
@@ -33,7 +35,7 @@ class Divergence:
         broken = ~torch.isfinite(loss.detach()).all()
         self._broken = broken if self._broken is None else self._broken | broken.to(self._broken.device)
 
-    def look(self, trainer: Any, logs: dict[str, Any]) -> None:
+    def look(self, trainer: Host, logs: dict[str, Any]) -> None:
         """Say so if a loss or gradient since the last log is no number. Called as the Trainer logs, which waits anyhow.
 
         Args:
@@ -55,7 +57,7 @@ class Divergence:
                 *("training loss" if loss else "gradient", int(trainer.state.global_step), ADVICE, kept),
             )
 
-    def checkpointed(self, trainer: Any, folder: Path) -> list[Path]:
+    def checkpointed(self, trainer: Host, folder: Path) -> list[Path]:
         """Note a checkpoint that was just written.
 
         Returns:

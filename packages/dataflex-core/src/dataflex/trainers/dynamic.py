@@ -16,22 +16,22 @@ from torch.utils.data import DataLoader, Sampler
 
 from dataflex import checkpoints, state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
+from dataflex.components.context import RunContext
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
 from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign
-from dataflex.spec import Kind
+from dataflex.schedule import Schedule
 from dataflex.trainers import callback_state, run_keys
-from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
+from dataflex.trainers.checkpointing import CheckpointingMixin
 from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
-from dataflex.trainers.hooks import HooksAreUsed, loss_not_seen
+from dataflex.trainers.hooks import HooksAreUsed
 from dataflex.trainers.loading import CheckedLoads
-from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.loss import LossShaper, PlainLoss
 from dataflex.trainers.metrics import PREFIX
-from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.new_values import (
     ResumedState,
     in_the_optimizer,
@@ -39,75 +39,69 @@ from dataflex.trainers.new_values import (
     told_of,
     without_misleading_warning,
 )
-from dataflex.trainers.objective_seam import ObjectiveSeam
+from dataflex.trainers.parts import Parts
+from dataflex.trainers.progress import RunProgress
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resumed_callbacks import prepare_callbacks
 from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
-from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
+from dataflex.trainers.slots import Slots, fill_slots
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.token_counts import Counting
 from dataflex.trainers.watchers import Logs, StepEnds
-from dataflex.trainers.weight import WeightPlanner
-from dataflex.trainers.weight_seam import WeightSeam
 
 logger = logging.getLogger("dataflex")
-
-PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlanner]] = {
-    Kind.SELECTOR: SelectPlanner,
-    Kind.MIXER: MixPlanner,
-    Kind.WEIGHTER: WeightPlanner,
-}
-
 
 _IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
 
 class DynamicMixin(CheckpointingMixin, CheckedLoads):
-    """Trains on what the session's component decides. The class attribute ``session`` is set by :func:`dynamic`."""
+    """Trains on what the session's components decide. The class attribute ``session`` is set by :func:`dynamic`."""
 
     session: Session
     engine: Engine | None = None
     recorder: Recorder
-    component: Any = None
-    loss_seam: LossSeam | WeightSeam | None = None
-    weighing: WeightPlanner | None = None
+    parts: Parts
+    loss_shaper: LossShaper = PlainLoss()
     made_under: RunKeys
     changes: Changes = Changes()
     took_training_step: bool = False
     _divergence: Divergence
+    data_collator: Any
     _goes_on_from: tuple[Path, state.Saved] | None = None
 
-    def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``."""
         started = time.perf_counter()
         checkpoint = self._checkpoint_to_resume(resume_from_checkpoint)
         self.session.began, self.took_training_step = True, False
         self._goes_on_from = None if checkpoint is None else (checkpoint, state.load(checkpoint))
-        self.engine = self._make_engine()
-        self.made_under = run_keys.gather(self)
-        self.args.max_steps = self.engine.schedule.total
-        state.check_component(state_dict(self.component))  # now, not at the first checkpoint
+        engine = self._make_engine()
+        self.made_under = run_keys.gather(self, self.session)
+        self.args.max_steps = engine.schedule.total
+        state.check_component(self.parts.state_dict("the start"))  # now, not at the first checkpoint
         self.changes = Changes()
         self.remove_callback(ResumedState)  # of an earlier train()
         if self._goes_on_from is not None:
             self._restore(*self._goes_on_from)
-            self.add_callback(ResumedState(checkpoint, self.changes))
+            self.add_callback(ResumedState(self._goes_on_from[0], self.changes))
         self._divergence = Divergence(checkpoint)
-        self.recorder = self._make_recorder()
         stop = self._stop = StopAtSignal(self.accelerator)
         self.remove_callback(StopAtSignal)  # of an earlier train()
         self.add_callback(stop)
-        end = self._run_end = RunEnd(self.engine.schedule.total)
+        end = self._run_end = RunEnd(engine.schedule.total)
         self.remove_callback(RunEnd)  # likewise
         self.add_callback(end)
         self.remove_callback(HooksAreUsed)  # likewise
-        self.add_callback(HooksAreUsed(self))
+        self.add_callback(
+            HooksAreUsed(self, has_served=lambda: engine.has_served, took_step=lambda: self.took_training_step)
+        )
         self.seal_after_callbacks()
-        kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
+        kept = [] if checkpoint is None else prepare_callbacks(self, engine, end, checkpoint)
         self._put_others_aside(anew=checkpoint is None)
-        self.recorder.begin(checkpoint)
+        self.recorder.begin(checkpoint, engine)
+        self.loss_shaper.resumed()
         watched = end.watching(self.callback_handler, stop, kept)
         with (
             stop.listening(),
@@ -120,18 +114,19 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
 
-    def _put_others_aside(self: Any, *, anew: bool) -> None:
+    def _put_others_aside(self, *, anew: bool) -> None:
         """Keep the checkpoints that other runs left in the folder, where no rotation or resume comes by them."""
         if not self.is_world_process_zero():
             return
-        aside = checkpoints.put_aside(self._checkpoint_folder().parent, self.engine.run_id, anew=anew)
+        aside = checkpoints.put_aside(self._checkpoint_folder().parent, self.running.run_id, anew=anew)
         if aside is not None:
             logger.warning("checkpoints of an earlier run lay in %s: they are in %s now.", self.args.output_dir, aside)
 
-    def _close(self: Any, started: float, metrics: Any, *, signalled: bool) -> None:
+    def _close(self, started: float, metrics: Any, *, signalled: bool) -> None:
         """Close the records of a run that has ended and tell the component and the plugins; leave one that has not."""
-        step, end = self.state.global_step, self._run_end
-        early = step < self.engine.schedule.total
+        engine = self.running
+        step, end, total = self.state.global_step, self._run_end, engine.schedule.total
+        early = step < total
         if early and signalled and not end.by:
             self._leave()
         if early and end.interrupts:
@@ -142,28 +137,29 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return
         ended_by = (end.by or "the Trainer") if early else ""
         if early and self.is_world_process_zero():
-            logger.warning("ended early after step %d of %d, by %s", step, self.engine.schedule.total, ended_by)
+            logger.warning("ended early after step %d of %d, by %s", step, total, ended_by)
         with final_model_first(self, everywhere=True), together("the end of the run", self.accelerator):
-            self.engine.planner.finish(step)
+            engine.planner.finish(step, engine.stage)
+            self.loss_shaper.finish(step)
             self.recorder.end(step, metrics, ended_by)
             if self.is_world_process_zero():
-                self.session.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
+                self.recorder.finished(steps=step, started=started, metrics=metrics, ended_by=ended_by)
 
-    def _leave(self: Any) -> None:
+    def _leave(self) -> None:
         folder = self._checkpoint_folder()
         if self.is_world_process_zero():
             logger.warning("%s", self._stopped("SIGTERM", folder))
         raise Stopped(folder)
 
-    def _stopped(self: Any, by: str, checkpoint: Path | None) -> str:
-        stopped = f"stopped by {by} after step {self.state.global_step} of {self.engine.schedule.total}"
+    def _stopped(self, by: str, checkpoint: Path | None) -> str:
+        stopped = f"stopped by {by} after step {self.state.global_step} of {self.running.schedule.total}"
         if checkpoint is None:
             return f"{stopped}. There is no checkpoint to go on from."
-        if in_vain := why_not_from_its_own(self.session.run.plan):
+        if in_vain := why_not_from_its_own(self.session.run.facts):
             return f"{stopped}. The weights so far are in {checkpoint}, but the run cannot go on from there: {in_vain}."
         return f"{stopped}. Go on with the same command and resume_from_checkpoint={checkpoint}"
 
-    def get_train_dataloader(self: Any) -> DataLoader[Any]:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """The ticket loader, over the stock loader with our sampler."""
         if self.engine is None:
             with foreign():
@@ -179,52 +175,44 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         finally:
             self.data_collator = collator
 
-    def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
         self.took_training_step = True
         loss = self._step_of_component(model, inputs, *args, **kwargs)
         self._divergence.note(loss)
         return loss
 
-    def _step_of_component(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        if self.weighing is not None and self.weighing.own_step is not None:
-            return self.weighing.training_step(self, model, inputs)
-        if self.loss_seam is None:
+    def _step_of_component(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        own = super().training_step
+
+        def stock() -> Any:
             with foreign():
-                return super().training_step(model, inputs, *args, **kwargs)
-        with self.loss_seam.micro_batch(self.engine.fetched.popleft()), foreign():
-            loss = super().training_step(model, inputs, *args, **kwargs)
-        if not self.loss_seam.saw_loss:
-            raise loss_not_seen(self)
-        return loss
+                return own(model, inputs, *args, **kwargs)
 
-    def compute_loss(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The stock loss; while a training step is watched, the seam looks at it or weighs it."""
-        stock = super().compute_loss
+        return self.loss_shaper.training_step(stock, model, inputs, lambda: self.running.fetched.popleft())
 
-        def compute(*args: Any, **kwargs: Any) -> Any:
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The stock loss; while a training step is watched, whoever shapes the loss looks at it or weighs it."""
+        own = super().compute_loss
+
+        def stock(*args: Any, **kwargs: Any) -> Any:
             with foreign():
-                return stock(*args, **kwargs)
+                return own(*args, **kwargs)
 
-        if self.loss_seam is None or not self.loss_seam.watching:
-            return compute(model, inputs, *args, **kwargs)
-        return self.loss_seam.compute_loss(compute, model, inputs, *args, **kwargs)
+        return self.loss_shaper.compute_loss(stock, model, inputs, *args, **kwargs)
 
-    def get_batch_samples(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> Any:
         """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         with foreign():
             batches, count = super().get_batch_samples(*args, **kwargs)
-        if isinstance(self.loss_seam, ObjectiveSeam):
-            self.loss_seam.begin_step(batches, list(self.engine.fetched))
-        elif isinstance(self.loss_seam, WeightSeam):
-            self.loss_seam.begin_step(batches)
+        self.loss_shaper.begin_step(batches, list(self.engine.fetched) if self.engine is not None else [])
         return batches, count
 
-    def log(self: Any, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log; what the component reports stands beside the training loss."""
-        trains = self.engine is not None and bool(_IS_TRAINING_LOG & logs.keys())
-        own = self.engine.planner.log_values() if trains else {}
-        if trains:
+        own: dict[str, float] = {}
+        if self.engine is not None and _IS_TRAINING_LOG & logs.keys():
+            own = {**self.engine.planner.log_values(), **self.loss_shaper.log_values()}
             self._divergence.look(self, logs)
         named = {PREFIX + name: value for name, value in own.items()}
         both = {**logs, **named}
@@ -233,18 +221,18 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         # What the Trainer adds to what it logs (DPO's rewards, SFTTrainer's accuracy) may be the metric that counts.
         logs.update({name: value for name, value in both.items() if name not in named})
 
-    def stock_sampler(self: Any) -> Sampler[int]:
+    def stock_sampler(self) -> Sampler[int]:
         """The sampler of the Trainer as it would be without a component."""
         stock: Sampler[int] = super()._get_train_sampler()
         return stock
 
-    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+    def stock_train_dataloader(self) -> DataLoader[Any]:
         """The loader of the Trainer as it would be without a component."""
         with foreign():
             stock: DataLoader[Any] = super().get_train_dataloader()
             return stock
 
-    def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
+    def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler[int]:
         if self.engine is None:
             with foreign():
                 stock: Sampler[int] = super()._get_train_sampler(*args, **kwargs)
@@ -252,7 +240,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         sampler: Sampler[int] = self.engine.sampler
         return sampler
 
-    def _load_callback_state(self: Any) -> None:
+    def _load_callback_state(self) -> None:
         """Give callbacks their states back, whatever ``restore_callback_states_from_checkpoint`` says.
 
         The Trainer's own way makes new callbacks with the arguments of the checkpoint, so that a raised patience would
@@ -268,25 +256,46 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self._run_end.give_back = lambda: callback_state.give_back(states, callbacks)
         self.state.stateful_callbacks = callback_state.exported(callbacks, self.control)
 
-    def _determine_best_metric(self: Any, *args: Any, **kwargs: Any) -> bool:
+    def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
         """Whether an evaluation found a new best model; under ``save_strategy: best`` that decides what is saved."""
         with foreign():
             better = super()._determine_best_metric(*args, **kwargs)
         return bool(better or (self.engine is not None and self._stop.stopped))
 
-    def _make_engine(self: Any) -> Engine:
-        self._take_up_what_was_begun()
-        schedule = self.session.schedule(self.train_dataset, self.args)
-        global_batch = int(self.get_total_train_batch_size(self.args))
-        context = run_context(self, self.session, global_batch)
-        planner = PLANNERS[self.session.run.plan.component.kind](self, self.session, schedule, context)
-        self.component = planner.component
-        self._watch(planner)
+    def _make_engine(self) -> Engine:
+        """Open the parts of the run, and what serves, shapes and records it."""
         session = self.session
-        params = session.run.plan.params
-        return Engine(self, schedule, planner, session.identity, session.versions, params, data_seed=context.seed)
+        self._take_up_what_was_begun()
+        schedule = session.schedule(self.train_dataset, self.args)
+        global_batch = int(self.get_total_train_batch_size(self.args))
+        context, progress = run_context(self, session, global_batch), RunProgress(self, session.run.facts)
+        self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)
+        self.parts = Parts(self.accelerator, session.run.timeout, progress)
+        slots = self._fill_slots(schedule, context)
+        self.loss_shaper = slots.loss
+        for callback in (Logs, StepEnds):  # of an earlier train()
+            self.remove_callback(callback)
+        if slots.loss.sees_steps:
+            self.add_callback(StepEnds(slots.loss))
+        self.add_callback(Logs(self.recorder, slots.loss))
+        self.engine = Engine(
+            self,
+            schedule,
+            slots.order,
+            session.identity,
+            session.versions,
+            session.run.facts.params,
+            data_seed=context.seed,
+            loss=slots.loss,
+            progress=progress,
+            sources=session.sources,
+        )
+        return self.engine
 
-    def _take_up_what_was_begun(self: Any) -> None:
+    def _fill_slots(self, schedule: Schedule, context: RunContext) -> Slots:
+        return fill_slots(self, self.session, self.parts, schedule, context, self.recorder)
+
+    def _take_up_what_was_begun(self) -> None:
         """Draw rows and count tokens as the run did that is gone on with."""
         session, counting = self.session, None
         session.data_seed = row_seed(self.args)
@@ -296,36 +305,22 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             counting = _counting(checkpoint, saved) if session.run.mixture is not None else None
         session.count_tokens(self, counting)
 
-    def _make_recorder(self: Any) -> Recorder:
-        recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
-        self.remove_callback(Logs)  # of an earlier train()
-        self.add_callback(Logs(recorder))
-        return recorder
-
-    def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
-        self.remove_callback(StepEnds)  # of an earlier train()
-        self.loss_seam = planner.loss_seam
-        self.weighing = planner if isinstance(planner, WeightPlanner) else None
-        if self.loss_seam is not None:
-            self.add_callback(StepEnds(planner))
-
-    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
         changed = self.changes.optimizer if checkpoint is not None else ()
         with in_the_optimizer(self, changed, Path(checkpoint or "")), foreign():
             return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
 
-    def _restore(self: Any, checkpoint: Path, saved: state.Saved) -> None:
+    def _restore(self, checkpoint: Path, saved: state.Saved) -> None:
         if unchecked := state.unchecked(checkpoint):
             logger.warning(unchecked)
         self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
-        self.engine.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
+        self.running.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
         if self.is_world_process_zero():
             for told in told_of(self.changes, saved, checkpoint):
                 logger.warning("%s", told)
-            if self.weighing is None:  # a weighter's order of the data has always gone by data_seed
+            if self.running.planner.epoch_samples is None:  # the stock order has always gone by data_seed
                 say_ignored(self.args, saved.engine, checkpoint)
-        if saved.component:
-            self.component.load_state_dict(dict(saved.component))
+        self.parts.load_state_dict(saved.component, f"step {saved.engine.step}")
 
 
 def _counting(checkpoint: Path, saved: state.Saved) -> Counting:

@@ -15,15 +15,17 @@ import logging
 import math
 import uuid
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader
 
 from dataflex.checkpoint_keys.compare import Changes
+from dataflex.data.domains import Domains
 from dataflex.data.fingerprint import fingerprint
+from dataflex.data.origins import Origins
 from dataflex.data.plan_sampler import PlanSampler
 from dataflex.data.ticket_loader import ticket_loader
 from dataflex.distributed import rank0_says
@@ -38,7 +40,10 @@ from dataflex.schedule import Schedule
 from dataflex.state import EngineState, Saved
 from dataflex.trainers import log_counters
 from dataflex.trainers.hooks import passed_by
-from dataflex.trainers.resuming import advice
+from dataflex.trainers.host import Host
+from dataflex.trainers.loss import LossShaper, PlainLoss
+from dataflex.trainers.planner import Planner
+from dataflex.trainers.progress import RunProgress
 
 logger = logging.getLogger("dataflex")
 _LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended
@@ -51,37 +56,6 @@ def new_run_id() -> str:
     return str(rank0_says(uuid.uuid4().hex))
 
 
-class Planner(Protocol):
-    """Makes the plan of a stage from the current model.
-
-    Attributes:
-        domains: Names of the domains it draws from; empty if it knows none.
-        epoch_samples: Samples of an epoch over all ranks, if the stages are epochs that end as the stock Trainer's do,
-            with a step that may be short; ``None`` if every step is full.
-    """
-
-    domains: Sequence[str]
-    epoch_samples: int | None
-
-    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
-        """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the planner must remember across a resume, as JSON values."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
-
-    def finish(self, step: int) -> None:
-        """Note the end of the run, after its last optimizer step."""
-
-    def log_values(self) -> dict[str, float]:
-        """Numbers that stand beside the training loss in the Trainer's log."""
-
-    def log_histogram(self) -> Mapping[str, Sequence[float]]:
-        """A histogram to record with them: ``edges`` and ``counts``; empty if there is none."""
-
-
 class Engine:
     """Serves the stages of a schedule to one Trainer.
 
@@ -89,26 +63,35 @@ class Engine:
         trainer: The ``transformers.Trainer``; its state, arguments and pool are read, nothing is changed.
         schedule: The stages.
         planner: Makes each stage's plan.
-        component: Kind and name, kept in checkpoints so that a resume with another one is noticed.
+        component: Kind and name of each component, kept in checkpoints so that a resume with another one is noticed.
         versions: Who provides what in which version; a resume under others is only warned of.
         params: Parameters of the component; likewise.
         data_seed: The seed that rows are drawn by; the run's seed by default.
+        loss: Who shapes the loss; its state is kept beside the planner's.
+        progress: Keeps the steps done when a row cannot be read; ``None`` if nothing is kept.
+        sources: Where the rows of the pool come from, if that is known.
     """
 
     def __init__(
         self,
-        trainer: Any,
+        trainer: Host,
         schedule: Schedule,
         planner: Planner,
         component: str,
         versions: Mapping[str, str] | None = None,
         params: Mapping[str, Any] | None = None,
         data_seed: int | None = None,
+        *,
+        loss: LossShaper | None = None,
+        progress: RunProgress | None = None,
+        sources: Domains | Origins | None = None,
     ) -> None:
         self.trainer = trainer
         self.data_seed = int(trainer.args.seed) if data_seed is None else data_seed
         self.schedule = schedule
         self.planner = planner
+        self.loss: LossShaper = PlainLoss() if loss is None else loss
+        self._progress, self._sources = progress, sources
         self.component = component
         self.versions = dict(versions or {})
         self.params = hide_secrets(params or {})
@@ -190,9 +173,10 @@ class Engine:
         """What to say when the loader fails at a micro-batch; it reads one ahead."""
         step = int(self.trainer.state.global_step)
         what, todo = self._what_failed(position, error)
-        kept = self.trainer.keep_progress() if self.trainer.accelerator.num_processes == 1 else None
-        after = f" {advice(self.trainer.session.run.plan, kept, when='Once it is mended,')}." if kept else ""
-        return OneRankError(f"{what} at step {step}: {said(error)}.{todo}{after}")
+        after = "."
+        if self._progress is not None and self.trainer.accelerator.num_processes == 1:
+            after = self._progress.keep(when="Once it is fixed,")
+        return OneRankError(f"{what} at step {step}: {said(error)}.{todo}{after.removeprefix('.')}")
 
     def _what_failed(self, position: int, error: Exception) -> tuple[str, str]:
         """What failed, naming a row only if it fails alone, and what to do."""
@@ -212,8 +196,7 @@ class Engine:
 
     def _source(self, row: int) -> str:
         """Which data set a row is of, where that is known."""
-        session = getattr(self.trainer, "session", None)
-        sources = session.sources if session is not None else None
+        sources = self._sources
         return "" if sources is None else f" (data set {sources.names[int(sources.of(np.array([row]))[0])]})"
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
@@ -292,7 +275,7 @@ class Engine:
             pool_fingerprint=self.pool_fingerprint,
             component=self.component,
             domains=list(self.planner.domains),
-            planner=self.planner.state_dict(),
+            planner={**self.planner.state_dict(), **self.loss.state_dict()},
             log=log_counters.read(self.trainer),
             params=self.params,
             versions=self.versions,
@@ -338,6 +321,7 @@ class Engine:
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         try:
             self.planner.load_state_dict(then.planner)
+            self.loss.load_state_dict(then.planner)
         except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
             raise ConfigError(
                 f"cannot resume from {source}: the field 'planner' of its engine.json is damaged "

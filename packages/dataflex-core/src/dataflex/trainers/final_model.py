@@ -7,13 +7,13 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from dataflex import checkpoints
 from dataflex.checkpoint_files import holds_weights
 from dataflex.errors import ConfigError
-from dataflex.runs import RunPlan
+from dataflex.runs import RunFacts
 from dataflex.sharding import STATE_TYPE, find_fsdp
+from dataflex.trainers.host import Host
 from dataflex.trainers.stopping import StopAtSignal
 
 logger = logging.getLogger("dataflex")
@@ -23,7 +23,7 @@ _SHARDS = "pytorch_model_fsdp_0"
 
 @contextlib.contextmanager
 def final_model_first(
-    trainer: Any, ended: Callable[[], bool] = lambda: True, *, everywhere: bool = False
+    trainer: Host, ended: Callable[[], bool] = lambda: True, *, everywhere: bool = False
 ) -> Iterator[None]:
     """Write the final model before an error of the body ends the run.
 
@@ -46,7 +46,7 @@ def final_model_first(
         raise
 
 
-def has_ended(trainer: Any, stop: StopAtSignal) -> bool:
+def has_ended(trainer: Host, stop: StopAtSignal) -> bool:
     """Whether the last step is done: the last planned one, or the one at which a callback ended the run.
 
     Args:
@@ -57,7 +57,7 @@ def has_ended(trainer: Any, stop: StopAtSignal) -> bool:
     return planned or (trainer.control.should_training_stop and not stop.stopped)
 
 
-def require_model(folder: Path, output_dir: Path, plan: RunPlan) -> None:
+def require_model(folder: Path, output_dir: Path, plan: RunFacts) -> None:
     """Check that a final model was written. Call it on a rank that writes.
 
     Args:

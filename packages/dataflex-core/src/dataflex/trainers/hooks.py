@@ -10,11 +10,13 @@ compute_loss_func       a compute_loss with a loss of its own       at the first
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
 
 from dataflex.errors import ConfigError
+from dataflex.trainers.host import Host
 
 _OURS = "dataflex"
 
@@ -24,10 +26,13 @@ class HooksAreUsed(TrainerCallback):
 
     Args:
         trainer: The ``transformers.Trainer``.
+        has_served: Whether it has asked us for a batch.
+        took_step: Whether it has called our ``training_step``.
     """
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: Host, *, has_served: Callable[[], bool], took_step: Callable[[], bool]) -> None:
         self._trainer, self._looked = trainer, False
+        self._has_served, self._took_step = has_served, took_step
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Look once.
@@ -38,13 +43,13 @@ class HooksAreUsed(TrainerCallback):
         if self._looked:
             return
         self._looked = True
-        if not self._trainer.engine.has_served:
+        if not self._has_served():
             raise passed_by(self._trainer, "get_train_dataloader", "the plan of the component would not be trained on")
-        if not self._trainer.took_training_step:
+        if not self._took_step():
             raise passed_by(self._trainer, "training_step", "the component would not act on the loss")
 
 
-def passed_by(trainer: Any, method: str, otherwise: str) -> ConfigError:
+def passed_by(trainer: Host, method: str, otherwise: str) -> ConfigError:
     """The error for a Trainer class whose ``method`` does not call the one it overrides.
 
     Args:
@@ -59,14 +64,14 @@ def passed_by(trainer: Any, method: str, otherwise: str) -> ConfigError:
     )
 
 
-def loss_not_seen(trainer: Any) -> ConfigError:
+def loss_not_seen(trainer: Host) -> ConfigError:
     """The error for a micro-batch whose loss did not come by our ``compute_loss``."""
     in_front = getattr(trainer.compute_loss, "__func__", trainer.compute_loss)
     ours = any(vars(cls).get("compute_loss") is in_front for cls in type(trainer).__mro__ if _is_ours(cls))
     return passed_by(trainer, "training_step" if ours else "compute_loss", "the component would not see the loss")
 
 
-def loss_not_asked(trainer: Any) -> ConfigError:
+def loss_not_asked(trainer: Host) -> ConfigError:
     """The error for a Trainer class whose ``compute_loss`` does not use the loss function it is given."""
     own = _owner(trainer, "compute_loss")
     return ConfigError(
@@ -76,7 +81,7 @@ def loss_not_asked(trainer: Any) -> ConfigError:
     )
 
 
-def _owner(trainer: Any, method: str) -> str:
+def _owner(trainer: Host, method: str) -> str:
     """Whose ``method`` a Trainer runs, ours and transformers' own left out."""
     if method in vars(trainer):
         return f"the {method} that was put into the Trainer"

@@ -12,10 +12,11 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dataflex.distributed import all_gather
 from dataflex.errors import ConfigError, reason
+from dataflex.trainers.host import Host
 from dataflex.trainers.mixin import TrainerMixin
 from dataflex.weights import compare, convert
 from dataflex.weights.compare import Difference
@@ -38,6 +39,13 @@ _SHARDED = ("pytorch_model_fsdp*", "global_step*")  # what FSDP and DeepSpeed lo
 _ADVICE = "Take another checkpoint, or the model and the library versions that it was written with."
 
 
+class _LoadsChecked(Host, Protocol):
+    """A Trainer with :class:`CheckedLoads`."""
+
+    _before_wrapping: Sequence[View]
+    _reported: Any
+
+
 class CheckedLoads(TrainerMixin):
     """Checks what the Trainer class after it in the bases loads."""
 
@@ -45,16 +53,16 @@ class CheckedLoads(TrainerMixin):
     _before_wrapping: Sequence[View] = ()
     wrote_final_model: bool = False  # that of the last step, before the best one was loaded in vain
 
-    def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         stock = functools.partial(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)
         load_checked(self, Path(resume_from_checkpoint), stock)
 
-    def _load_optimizer_and_scheduler(self: Any, checkpoint: str | None) -> None:
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_deepspeed_enabled:  # which has loaded the weights by itself just now
             load_checked(self, Path(checkpoint), lambda: None)
         super()._load_optimizer_and_scheduler(checkpoint)
 
-    def _load_best_model(self: Any) -> None:
+    def _load_best_model(self) -> None:
         """Load the best model; if that fails, the last weights are the final model and the run ends in an error."""
         best, output = Path(self.state.best_model_checkpoint), Path(self.args.output_dir)
         last = Path(self._get_output_dir(trial=None)) / f"checkpoint-{self.state.global_step}"
@@ -73,17 +81,17 @@ class CheckedLoads(TrainerMixin):
                 f"{self.state.global_step}; those of the best one lie in {best}."
             ) from error
 
-    def _issue_warnings_after_load(self: Any, load_result: Any) -> None:
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
         self._reported = load_result
         super()._issue_warnings_after_load(load_result)
 
-    def _wrap_model(self: Any, model: Any, *args: Any, **kwargs: Any) -> Any:
+    def _wrap_model(self, model: Any, *args: Any, **kwargs: Any) -> Any:
         if getattr(self, "is_fsdp_enabled", False) and not self._before_wrapping:
             self._before_wrapping = [on_meta(view) for view in model_views(model)] if not _is_peft(model) else ()
         return super()._wrap_model(model, *args, **kwargs)
 
 
-def load_checked(trainer: Any, folder: Path, stock: Callable[[], None]) -> None:
+def load_checked(trainer: _LoadsChecked, folder: Path, stock: Callable[[], None]) -> None:
     """Load a checkpoint's weights and compare the model with the files.
 
     All ranks load; rank 0 compares, and all hear of it.
@@ -127,7 +135,7 @@ def conversion_needed(model: Any, folder: Path) -> str:
     )
 
 
-def _load(trainer: Any, folder: Path, stock: Callable[[], None]) -> str:
+def _load(trainer: _LoadsChecked, folder: Path, stock: Callable[[], None]) -> str:
     """Load, and say what is wrong; ``""`` if nothing is."""
     model = getattr(trainer.model, "_orig_mod", trainer.model)
     if _is_peft(model):
@@ -155,7 +163,7 @@ def _load(trainer: Any, folder: Path, stock: Callable[[], None]) -> str:
     return _differs(folder, found, saved) if found else ""
 
 
-def _load_adapters(trainer: Any, model: Any, folder: Path, stock: Callable[[], None]) -> str:
+def _load_adapters(trainer: _LoadsChecked, model: Any, folder: Path, stock: Callable[[], None]) -> str:
     parts = dict(_adapters(folder, model))
     if not parts:
         if _weights_in(folder, MODEL):
@@ -177,7 +185,13 @@ def _load_adapters(trainer: Any, model: Any, folder: Path, stock: Callable[[], N
 
 
 def _load_pickled(
-    trainer: Any, model: Any, saved: SavedWeights, views: Sequence[View], stock: Callable[[], None], *, by_itself: bool
+    trainer: _LoadsChecked,
+    model: Any,
+    saved: SavedWeights,
+    views: Sequence[View],
+    stock: Callable[[], None],
+    *,
+    by_itself: bool,
 ) -> str:
     """Load a ``.bin`` file, which is not opened here: what its loader reports is what can be known of it."""
     _say_pickled(saved)

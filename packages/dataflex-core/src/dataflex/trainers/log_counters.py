@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from dataflex.distributed import all_gather
+from dataflex.trainers.host import Host
 
 _SCALARS = ("_total_loss_scalar", "_globalstep_last_logged")
 
 
-def read(trainer: Any) -> dict[str, Any]:
+def read(trainer: Host) -> dict[str, Any]:
     """The counters as JSON values, the loss sums of all ranks included. Called on every rank."""
     counters = {name: getattr(trainer, name) for name in _SCALARS if hasattr(trainer, name)}
     loss = getattr(trainer, "_tr_loss", None)
@@ -24,7 +25,7 @@ def read(trainer: Any) -> dict[str, Any]:
     return counters
 
 
-def write(trainer: Any, counters: Mapping[str, Any]) -> None:
+def write(trainer: Host, counters: Mapping[str, Any]) -> None:
     """Put the counters back, after the Trainer has reset them and before the first step."""
     for name in _SCALARS:
         if name in counters and hasattr(trainer, name):

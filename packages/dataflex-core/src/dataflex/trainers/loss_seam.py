@@ -12,19 +12,19 @@ through stock code. A mixer with weights of its own for the domains has an :clas
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from dataflex.components.asking import Asking
 from dataflex.components.mix_context import MicroBatch
 from dataflex.errors import ComponentError
 from dataflex.math.losses import SampleLosses, output_logits, token_losses
 from dataflex.trainers.hooks import loss_not_asked
-
-TokenScores = Callable[[MicroBatch], torch.Tensor | None]
+from dataflex.trainers.host import Host
 
 
 class Tally(Protocol):
@@ -39,16 +39,21 @@ class LossSeam:
 
     Args:
         tally: Told of every micro-batch.
-        token_scores: Of the component; ``None`` if it has none.
+        asking: The mixer, asked for ``token_scores`` if it has them; ``None`` without one.
+        step: Optimizer steps done so far.
 
     Attributes:
         saw_loss: Whether the loss of the latest micro-batch came by.
     """
 
-    def __init__(self, tally: Tally, token_scores: TokenScores | None = None) -> None:
-        self._tally, self._token_scores = tally, token_scores
+    def __init__(self, tally: Tally, asking: Asking | None = None, step: Callable[[], int] = lambda: 0) -> None:
+        self._tally, self._step = tally, step
+        self._scores = asking if asking is not None and asking.defines("token_scores") else None
         self._rows_B: npt.NDArray[np.int64] | None = None
         self.saw_loss = False
+
+    def begin_step(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[npt.NDArray[np.int64]]) -> None:
+        """Nothing: the loss is only looked at."""
 
     @property
     def watching(self) -> bool:
@@ -98,15 +103,17 @@ class LossSeam:
     ) -> None:
         """Hand a micro-batch's token losses, without gradient, to the component and the tally."""
         self.saw_loss = True
-        scores_BT = None
-        if self._token_scores is not None:
-            scores_BT = self._token_scores(MicroBatch(rows_B, inputs, losses_BT, mask_BT))
-        scores_B = None if scores_BT is None else _sum_scores(scores_BT, mask_BT)
+        scores_B = None
+        if self._scores is not None:
+            with self._scores.alone(f"step {self._step()}"):
+                batch = MicroBatch(rows_B, inputs, losses_BT, mask_BT)
+                scores_BT = self._scores.call("token_scores", batch=batch)
+                scores_B = None if scores_BT is None else _sum_scores(scores_BT, mask_BT)
         self._tally.add(rows_B, SampleLosses(losses_BT.sum(dim=1), mask_BT.sum(dim=1)), scores_B)
 
 
 @contextlib.contextmanager
-def loss_function(trainer: Any, function: Callable[..., torch.Tensor]) -> Iterator[None]:
+def loss_function(trainer: Host, function: Callable[..., torch.Tensor]) -> Iterator[None]:
     """Give the Trainer another ``compute_loss_func`` for the time of a block.
 
     No longer: the rest of the Trainer asks whether there is one, and would count and scale differently.
@@ -147,6 +154,8 @@ def row_labels(inputs: Mapping[str, Any], rows_B: npt.NDArray[np.int64]) -> torc
 
 
 def _sum_scores(scores_BT: torch.Tensor, mask_BT: torch.Tensor) -> torch.Tensor:
+    if not isinstance(scores_BT, torch.Tensor):
+        raise ComponentError(f"token_scores() returned {type(scores_BT).__name__}; it must return a tensor or None")
     if scores_BT.shape != mask_BT.shape:
         raise ComponentError(
             f"token_scores() returned shape {list(scores_BT.shape)} for losses of shape {list(mask_BT.shape)}"

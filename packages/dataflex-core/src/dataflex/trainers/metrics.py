@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from transformers import Trainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from dataflex.decisions import Decision
+from dataflex.trainers.host import Host
 
 PREFIX = "dataflex/"
 DECIDED = f"{PREFIX}decision_seconds"
@@ -42,18 +43,18 @@ def decision_metrics(decision: Decision) -> dict[str, float]:
     return {name: value for name, value in entries.items() if _is_number(value)}
 
 
-def log_metrics(trainer: Any, entries: Mapping[str, float]) -> None:
+def log_metrics(trainer: Host, entries: Mapping[str, float]) -> None:
     """Put entries into the Trainer's log and history, at its current step. Called on every rank.
 
     The Trainer's own ``log`` is used, not a subclass's: those add and reset averages of their own, which belong to
     the Trainer's regular entries.
     """
     with _without_echo(trainer):
-        Trainer.log(trainer, dict(entries))
+        Trainer.log(cast(Trainer, trainer), dict(entries))
 
 
 @contextmanager
-def _without_echo(trainer: Any) -> Iterator[None]:
+def _without_echo(trainer: Host) -> Iterator[None]:
     """Leave out the callbacks that print each entry to the terminal: a boundary prints its own summary."""
     handler = trainer.callback_handler
     callbacks = list(handler.callbacks)

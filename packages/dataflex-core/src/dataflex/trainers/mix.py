@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
+from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
-from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
-from dataflex.components.mixer import Mixer
+from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView
 from dataflex.config.mixture import Unit
 from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.data.proportions import Proportions, check_proportions
@@ -22,12 +22,11 @@ from dataflex.schedule import Schedule
 from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
-from dataflex.spec import Need
 from dataflex.trainers.divergence import ADVICE
-from dataflex.trainers.domain_tally import DomainTally
-from dataflex.trainers.loss_seam import LossSeam
-from dataflex.trainers.objective_seam import ObjectiveSeam
-from dataflex.trainers.planner import ComponentPlanner, Outcome
+from dataflex.trainers.host import Host
+from dataflex.trainers.outcome import Outcome
+from dataflex.trainers.planner import ComponentPlanner
+from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.session import Session
 
 
@@ -35,13 +34,30 @@ class MixPlanner(ComponentPlanner):
     """Asks a mixer for proportions at each boundary and draws the stage's samples in them.
 
     Args:
-        trainer: The ``transformers.Trainer``.
+        host: The Trainer.
         session: The run; its domains are known.
         schedule: Its stages.
         context: What a component may see of the run.
+        recorder: Writes down what is decided.
+        open_mixer: Constructs the mixer.
+
+    Attributes:
+        view: The mixture as the mixer sees it.
+        sampler: Draws the rows.
+        losses_are_seen: Whether the losses of the domains are added up for the mixer.
     """
 
-    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext) -> None:
+    losses_are_seen = False
+
+    def __init__(
+        self,
+        host: Host,
+        session: Session,
+        schedule: Schedule,
+        context: RunContext,
+        recorder: Recorder,
+        open_mixer: Callable[[MixContext], Asking],
+    ) -> None:
         mixture = session.open_mixture(schedule.total * context.global_batch, context.seed)
         self.global_batch, self.seed = context.global_batch, context.seed
         self.sampler: MixtureSampler = mixture.sampler
@@ -49,14 +65,12 @@ class MixPlanner(ComponentPlanner):
         self.view = MixtureView(domains.names, domains.sizes, mixture.proportions, tokens=domains.tokens)
         known = {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
         seen = MixContext(**known, mixture=self.view, evaluator=self._evaluate, row_tokens=domains.lengths)
-        component = session.component(seen)
-        super().__init__(trainer, session, schedule, context, component)
+        super().__init__(host, session, schedule, context, recorder, open_mixer(seen))
+        self._mix_recorder = recorder
         self.domains = domains.names
         self._settings = session.mixture_settings()
         self._drawn_from = 0  # optimizer step at which the current plan begins
         self._before = self.sampler.state()  # the sampler there, to draw a longer plan from
-        self._tally = DomainTally(self.sampler, trainer.accelerator)
-        self.loss_seam = self._open_seam()
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the mixer, check its proportions and draw.
@@ -82,23 +96,10 @@ class MixPlanner(ComponentPlanner):
     def describe(self, outcome: Outcome) -> str:
         """The new proportions, by name."""
         shares = zip(self.view.names, outcome.result.tolist(), strict=True)
-        name = self.session.run.plan.component.name
+        name = self.asking.name
         return f"{name} set " + ", ".join(f"{domain} {share:.3f}" for domain, share in shares)
 
-    def step_end(self, step: int) -> None:
-        """Add the losses of an optimizer step to what the mixer sees; past the warm-up, tell it of them.
-
-        Args:
-            step: Optimizer steps done.
-        """
-        if self.loss_seam is None:
-            return
-        losses, scores = self._tally.take()
-        self.view.update(step=step, losses=self.view.losses + losses)
-        if step > self.schedule.warmup and hasattr(self.component, "on_step"):
-            self.component.on_step(StepStats(step, losses, scores))
-
-    def finish(self, step: int) -> None:
+    def finish(self, step: int, stage: int) -> None:
         """Tell the mixer that the run has ended.
 
         The numbers it reports, which the last stage has moved, are recorded; so are the shares of a run that had no
@@ -106,31 +107,34 @@ class MixPlanner(ComponentPlanner):
 
         Args:
             step: Optimizer steps done: all of the schedule's, or fewer if the run has ended early.
+            stage: The last one.
         """
-        unrecorded = self._reported() or not self.schedule.boundaries
-        if unrecorded and self.trainer.is_world_process_zero():
-            stage = max(0, self.trainer.engine.stage)
+        with self.asking.agreed(f"step {step}"):
+            reported = self._reported()
+        if (reported or not self.schedule.boundaries) and self._mix_recorder.writes:
+            stage = max(0, stage)
             if step < self.schedule.bounds(stage)[1]:  # what was drawn for the steps that were not made does not count
                 self.sampler.restore(self._before)
                 self.sampler.draw(self.view.proportions, (step - self._drawn_from) * self.global_batch)
-            self.trainer.recorder.closing(
+            self._mix_recorder.closing(
                 stage=stage,
                 step=step,
                 result=self.view.proportions,
                 metrics=self._metrics(self.view.proportions, self._before),
             )
-        if hasattr(self.component, "finished"):
-            self.component.finished(step)
+        with self.asking.agreed(f"step {step}"):
+            self.asking.call("finished", step_id=step)
 
     def log_values(self) -> dict[str, float]:
         """What the mixer reports, one number per domain: ``alpha/web``."""
         values: dict[str, float] = {}
-        for name, value in self._reported().items():
-            if isinstance(value, (list, tuple)):
-                named = zip(self.view.names, value, strict=False)
-                values |= {f"{name}/{domain}": float(one) for domain, one in named if one is not None}
-            else:
-                values[name] = float(value)
+        with self.asking.alone(f"step {int(self.host.state.global_step)}"):
+            for name, value in self._reported().items():
+                if isinstance(value, (list, tuple)):
+                    named = zip(self.view.names, value, strict=False)
+                    values |= {f"{name}/{domain}": float(one) for domain, one in named if one is not None}
+                else:
+                    values[name] = float(value)
         return values
 
     def state_dict(self) -> dict[str, Any]:
@@ -168,8 +172,7 @@ class MixPlanner(ComponentPlanner):
     def _mix(self, stage: int, step: int) -> Proportions:
         self.view.update(step=step)
         self._require_finite_losses()
-        available = {"model": self.model(), "step_id": step, **self.runtime_arguments(stage)}
-        answer = self.ask(self.component.mix, available)
+        answer = self.ask("mix", model=self.model(), step_id=step, **self.runtime_arguments(stage))
         try:
             return check_proportions(answer, self.view.names, "what its mix() returned")
         except ConfigError as error:  # the mixer's fault, not the run file's
@@ -183,7 +186,7 @@ class MixPlanner(ComponentPlanner):
         """
         losses = self.view.losses
         broken = (losses.tokens > 0) & ~np.isfinite(losses.sums)
-        if self.loss_seam is not None and broken.any():
+        if self.losses_are_seen and broken.any():
             named = ", ".join(name for name, bad in zip(self.view.names, broken, strict=True) if bad)
             raise ComponentError(f"the training loss of {named} since the last boundary is not a number. {ADVICE}")
 
@@ -200,39 +203,16 @@ class MixPlanner(ComponentPlanner):
             rows,
             rank=context.rank,
             world_size=context.world_size,
-            device=self.trainer.accelerator.device,
+            device=self.host.accelerator.device,
             same_length=length_scaling(self.model()) is not None,
         )
         progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
-        losses = score_pool(self.model(), loader, len(context.dataset), self.trainer.accelerator, progress)
+        losses = score_pool(self.model(), loader, len(context.dataset), self.host.accelerator, progress)
         targets = losses.targets[rows]
         return float(np.nansum(losses.means[rows] * targets) / targets.sum()) if targets.any() else math.nan
 
-    def _open_seam(self) -> LossSeam | None:
-        component, session = self.component, self.session
-        scores = component.token_scores if _overrides(component, "token_scores") else None
-        weighs = _overrides(component, "objective_weights")
-        if Need.DOMAIN_LOSSES not in session.run.plan.component.needs:
-            if weighs or scores is not None:
-                method = "objective_weights" if weighs else "token_scores"
-                raise ComponentError(
-                    f"{session.title} defines {method}() but does not declare Need.DOMAIN_LOSSES, without which it "
-                    "would never be called. Add it to the spec's needs."
-                )
-            return None
-        if not weighs:
-            return LossSeam(self._tally, scores)
-        return ObjectiveSeam(
-            self.trainer,
-            self._tally,
-            component.objective_weights,
-            scores,
-            domains=self.view.names,
-            warmup=self.schedule.warmup,
-        )
-
     def _reported(self) -> Mapping[str, Any]:
-        reported: Mapping[str, Any] = self.component.metrics() if hasattr(self.component, "metrics") else {}
+        reported: Mapping[str, Any] = self.asking.call("metrics")
         return reported
 
     def _metrics(self, proportions: Proportions, before: MixtureState) -> dict[str, Any]:
@@ -240,8 +220,7 @@ class MixPlanner(ComponentPlanner):
         samples = self.sampler.counts - np.array(before.counts, np.int64)
         tokens = np.array(self.sampler.state().tokens, np.int64) - np.array(before.tokens, np.int64)
         losses = self.view.losses
-        watched = self.loss_seam is not None
-        seen = {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)} if watched else {}
+        seen = {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)} if self.losses_are_seen else {}
         return {
             "domains": list(self.view.names),
             "proportions": proportions.tolist(),
@@ -253,12 +232,6 @@ class MixPlanner(ComponentPlanner):
             **seen,
             **self._reported(),
         }
-
-
-def _overrides(component: Any, method: str) -> bool:
-    """Whether a class of any style defines a method that :class:`Mixer` only has as a default."""
-    own = getattr(type(component), method, None)
-    return own is not None and own is not getattr(Mixer, method)
 
 
 def _known(values: np.ndarray[Any, np.dtype[np.float64]]) -> list[float | None]:

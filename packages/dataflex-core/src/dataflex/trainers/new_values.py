@@ -24,6 +24,7 @@ from dataflex.checkpoint_keys.keys import BEST_MODEL
 from dataflex.checkpoint_keys.models import weight_files
 from dataflex.errors import ConfigError
 from dataflex.state import Saved
+from dataflex.trainers.host import Host
 from dataflex.trainers.run_keys import missing_paths
 
 logger = logging.getLogger("dataflex")
@@ -58,7 +59,7 @@ def _line(change: Change, source: Path) -> str:
     return f"{change.name} was {change.before!r} when {source} was written and is now {change.now!r}{change.remark}."
 
 
-def refuse_in_advance(trainer: Any, changes: Changes) -> Changes:
+def refuse_in_advance(trainer: Host, changes: Changes) -> Changes:
     """Refuse changes of the optimizer's numbers of which it is clear before the checkpoint loads that they cannot be.
 
     Returns:
@@ -77,7 +78,7 @@ def refuse_in_advance(trainer: Any, changes: Changes) -> Changes:
 
 
 @contextlib.contextmanager
-def in_the_optimizer(trainer: Any, changes: Sequence[Change], source: Path) -> Iterator[None]:
+def in_the_optimizer(trainer: Host, changes: Sequence[Change], source: Path) -> Iterator[None]:
     """Set changed numbers of the optimizer, once the body has loaded optimizer and schedule from a checkpoint.
 
     Args:

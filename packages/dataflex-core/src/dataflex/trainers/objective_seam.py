@@ -12,7 +12,6 @@ The tally and ``token_scores`` get the token losses that are trained on: there i
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -20,13 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dataflex.components.build import call_by_name
+from dataflex.components.asking import Asking
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.domain_weights import token_weights
 from dataflex.math.losses import IGNORE_INDEX, output_logits, token_losses
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.domain_tally import DomainTally, sum_dtype
-from dataflex.trainers.loss_seam import LossSeam, TokenScores, loss_function, row_labels
+from dataflex.trainers.host import Host
+from dataflex.trainers.loss_seam import LossSeam, loss_function, row_labels
 from dataflex.trainers.router_loss import with_router_loss
 
 
@@ -36,8 +36,7 @@ class ObjectiveSeam(LossSeam):
     Args:
         trainer: The ``transformers.Trainer``.
         tally: Told of every micro-batch.
-        objective_weights: Of the mixer.
-        token_scores: Likewise; ``None`` if it has none.
+        asking: The mixer.
         domains: Names of the domains.
         warmup: Optimizer steps before it acts.
 
@@ -47,15 +46,14 @@ class ObjectiveSeam(LossSeam):
 
     def __init__(
         self,
-        trainer: Any,
+        trainer: Host,
         tally: DomainTally,
-        objective_weights: Callable[..., Any],
-        token_scores: TokenScores | None,
+        asking: Asking,
         *,
         domains: Sequence[str],
         warmup: int,
     ) -> None:
-        super().__init__(tally, token_scores)
+        super().__init__(tally, asking, lambda: int(trainer.state.global_step))
         if trainer.compute_loss_func is not None:
             raise ConfigError(
                 "the Trainer has a compute_loss_func of its own, which the weights of the domains would replace. Use "
@@ -67,7 +65,7 @@ class ObjectiveSeam(LossSeam):
                 "are weighted by. Set it to 0."
             )
         self._trainer, self._domain_tally = trainer, tally
-        self._objective_weights, self._names, self._warmup = objective_weights, tuple(domains), warmup
+        self._asking, self._names, self._warmup = asking, tuple(domains), warmup
         self._token_weights_K: torch.Tensor | None = None
         self._tokens = 0
 
@@ -82,11 +80,11 @@ class ObjectiveSeam(LossSeam):
         if self._trainer.state.global_step < self._warmup or not batches:
             return
         tokens_K = self._count(batches, rows)
-        answer = call_by_name(inspect.signature(self._objective_weights), {"tokens": tokens_K})
-        weights_K = self._objective_weights(**answer)
-        if weights_K is None:
-            return
-        checked_K = self._check(weights_K)
+        with self._asking.alone(f"step {self._step()}"):
+            weights_K = self._asking.call("objective_weights", tokens=tokens_K)
+            if weights_K is None:
+                return
+            checked_K = self._check(weights_K)
         self._tokens = int(tokens_K.sum())
         self._token_weights_K = torch.from_numpy(token_weights(checked_K, tokens_K))
 

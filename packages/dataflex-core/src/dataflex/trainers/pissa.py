@@ -15,13 +15,14 @@ from transformers import TrainerCallback
 
 from dataflex.distributed import first_failure
 from dataflex.errors import ConfigError
+from dataflex.trainers.host import Host
 
 CALLBACK = "PissaConvertCallback"
 FOLDER = "pissa_init"
 _WEIGHTS = "adapter_model.safetensors"
 
 
-def keep_initial_adapter(trainer: Any, checkpoint: Path) -> list[TrainerCallback]:
+def keep_initial_adapter(trainer: Host, checkpoint: Path) -> list[TrainerCallback]:
     """See that the adapter of the first start is there; called on every rank, before the checkpoint is loaded.
 
     Args:
@@ -48,7 +49,7 @@ def _converts(kind: type) -> bool:
     return any(base.__name__ == CALLBACK for base in kind.__mro__)
 
 
-def _why_not(trainer: Any, checkpoint: Path) -> str:
+def _why_not(trainer: Host, checkpoint: Path) -> str:
     output_dir = Path(trainer.args.output_dir)
     there = [folder / FOLDER for folder in (output_dir, checkpoint.parent) if (folder / FOLDER / _WEIGHTS).is_file()]
     if not there:

@@ -3,71 +3,85 @@
 from __future__ import annotations
 
 import abc
-import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.build import call_by_name
+from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
-from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_all_ranks, first_failure
-from dataflex.errors import ComponentError, ConfigError, reason
+from dataflex.distributed import all_gather, assert_same_on_all_ranks
+from dataflex.errors import ComponentError
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
-from dataflex.trainers.loss_seam import LossSeam
+from dataflex.trainers.host import Host
 from dataflex.trainers.metrics import decision_metrics, log_metrics
-from dataflex.trainers.resuming import advice
+from dataflex.trainers.outcome import Outcome
+from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.session import Session
-from dataflex.trainers.time_limit import time_limit
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """What came of asking a component.
+class Planner(Protocol):
+    """The first slot of a run, who orders the rows: makes the plan of a stage from the current model.
 
     Attributes:
-        rows: The plan of the stage: row indices in training order, over all ranks; shape ``[num_samples]``.
-        result: What was decided, for the record (the rows, or the proportions).
-        metrics: Numbers for the record.
-        decided: Whether the component was asked; otherwise there is no decision to record.
-        scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; ``None`` if the
-            component gave none.
+        domains: Names of the domains it draws from; empty if it knows none.
+        epoch_samples: Samples of an epoch over all ranks, if the stages are epochs that end as the stock Trainer's do,
+            with a step that may be short; ``None`` if every step is full.
     """
 
-    rows: npt.NDArray[np.int64]
-    result: npt.NDArray[np.generic]
-    metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
-    decided: bool = True
-    scores: npt.NDArray[np.float64] | None = None
+    domains: Sequence[str]
+    epoch_samples: int | None
+
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the planner must remember across a resume, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back; ``state`` may hold more."""
+
+    def finish(self, step: int, stage: int) -> None:
+        """Note the end of the run, after ``step`` optimizer steps, in ``stage``."""
+
+    def log_values(self) -> Mapping[str, float]:
+        """Numbers that stand beside the training loss in the Trainer's log."""
 
 
 class ComponentPlanner(abc.ABC):
     """Asks a component at each boundary; checks, agrees on, records and returns the plan.
 
     Args:
-        trainer: The ``transformers.Trainer``.
+        host: The Trainer.
         session: The run.
         schedule: Its stages.
         context: What a component may see of the run.
-        component: The selector or mixer.
+        recorder: Writes down what is decided.
+        asking: The selector or mixer.
 
     Attributes:
         domains: Names of the domains it draws from; empty for a selector.
         epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
-        loss_seam: Where it sees the losses of training steps; ``None`` if the component asked for none.
     """
 
     domains: Sequence[str] = ()
     epoch_samples: int | None = None
-    loss_seam: LossSeam | None = None
 
-    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext, component: Any) -> None:
-        self.trainer, self.session, self.schedule = trainer, session, schedule
-        self.context, self.component = context, component
+    def __init__(
+        self,
+        host: Host,
+        session: Session,
+        schedule: Schedule,
+        context: RunContext,
+        recorder: Recorder | None,
+        asking: Asking,
+    ) -> None:
+        self.host, self.session, self.schedule = host, session, schedule
+        self.context, self.asking = context, asking
+        self._recorder = recorder
         self._asked_seconds = 0.0
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -79,7 +93,8 @@ class ComponentPlanner(abc.ABC):
         """
         started = time.perf_counter()
         outcome = self.outcome(stage, step, num_samples)
-        self._record(stage, step, outcome, time.perf_counter() - started)
+        if self._recorder is not None:
+            self._record(self._recorder, stage, step, outcome, time.perf_counter() - started)
         return outcome.rows
 
     def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
@@ -89,30 +104,27 @@ class ComponentPlanner(abc.ABC):
             ComponentError: as :meth:`plan`.
         """
         before = self.state_dict()
+
+        def kept() -> str:
+            self.load_state_dict(before)  # the resumed run comes to this boundary as if nothing had been tried
+            return self.asking.progress.keep()
+
         self._asked_seconds = 0.0
-        outcome, failure = None, ""
-        cause: Exception | None = None
-        try:
+        where = "the warm-up" if stage == 0 and self.schedule.boundaries else f"step {step}"
+        with self.asking.agreed(where, kept):
             outcome = self.decide(stage, step, num_samples)
-        except AnotherRankFailed as error:
-            cause = error
-        except Exception as error:
-            failure, cause = self._describe(error, stage, step), error
-        failure = first_failure(failure, self.trainer.accelerator, last=True)
-        if failure or outcome is None:
-            raise ComponentError(failure + self._keep_progress(before)) from cause
         try:
-            assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.trainer.accelerator)
+            assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.host.accelerator)
         except ComponentError as error:
-            raise ComponentError(f"{self.session.title}: {error}{self._keep_progress(before)}") from error
+            raise ComponentError(f"{self.asking.title}: {error}{kept()}") from error
         return outcome
 
-    def _record(self, stage: int, step: int, outcome: Outcome, seconds: float) -> None:
+    def _record(self, recorder: Recorder, stage: int, step: int, outcome: Outcome, seconds: float) -> None:
         """Write the plan down and, where the component decided, what it was. Called on every rank."""
-        recorder, entries = self.trainer.recorder, {}
+        entries: dict[str, float] = {}
         decided = stage > 0 and outcome.decided
         if recorder.writes and not decided:
-            recorder.undecided(step, outcome)
+            recorder.undecided(step, outcome, stage=stage)
         elif recorder.writes:
             decision = recorder.boundary(
                 stage=stage, step=step, outcome=outcome, seconds=seconds, component_seconds=self._asked_seconds
@@ -120,15 +132,14 @@ class ComponentPlanner(abc.ABC):
             announce(decision, self.describe(outcome))
             entries = decision_metrics(decision)
         if decided:
-            log_metrics(self.trainer, all_gather(entries, self.trainer.accelerator)[0])
+            log_metrics(self.host, all_gather(entries, self.host.accelerator)[0])
 
-    def ask(self, method: Callable[..., Any], available: Mapping[str, Any]) -> Any:
-        """Call a method of the component with those arguments that it names, for at most component_timeout seconds."""
-        started = time.perf_counter()
-        with time_limit(self.session.run.timeout):
-            answer = method(**call_by_name(inspect.signature(method), available))
-        self._asked_seconds = time.perf_counter() - started
-        return answer
+    def ask(self, method: str, **available: Any) -> Any:
+        """Call a method of the component and note how long it took."""
+        try:
+            return self.asking.call(method, **available)
+        finally:
+            self._asked_seconds = self.asking.spent
 
     @abc.abstractmethod
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
@@ -145,27 +156,20 @@ class ComponentPlanner(abc.ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:  # noqa: B027 - a default: most have no state
         """Take back what :meth:`state_dict` gave."""
 
-    def step_end(self, step: int) -> None:  # noqa: B027 - a default: most do nothing between boundaries
-        """Note the end of an optimizer step, on every rank; ``step`` are done."""
-
-    def finish(self, step: int) -> None:  # noqa: B027 - a default: most have nothing to add at the end
+    def finish(self, step: int, stage: int) -> None:  # noqa: B027 - a default: most have nothing to add at the end
         """Note the end of the run, on every rank, after its last optimizer step ``step``."""
 
     def log_values(self) -> dict[str, float]:
         """Numbers that stand beside the training loss in the Trainer's log."""
         return {}
 
-    def log_histogram(self) -> Mapping[str, Sequence[float]]:
-        """A histogram to record with them: ``edges`` and ``counts``; empty if there is none."""
-        return {}
-
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
-        return self.trainer.accelerator.unwrap_model(self.trainer.model_wrapped)
+        return self.host.accelerator.unwrap_model(self.host.model_wrapped)
 
     def runtime_arguments(self, stage: int) -> dict[str, Any]:
         """Facts that a component's ``select`` or ``mix`` may ask for by name."""
-        trainer = self.trainer
+        trainer = self.host
         return {
             "optimizer_state": trainer.optimizer.state if trainer.optimizer is not None else None,
             "scheduler_state": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler is not None else None,
@@ -175,20 +179,3 @@ class ComponentPlanner(abc.ABC):
             "data_collator": self.context.data_collator,
             "tokenizer": getattr(trainer, "processing_class", None),
         }
-
-    def _keep_progress(self, before: Mapping[str, Any]) -> str:
-        self.load_state_dict(before)  # the resumed run comes to this boundary as if nothing had been tried
-        return what_is_kept(self.trainer)
-
-    def _describe(self, error: Exception, stage: int, step: int) -> str:
-        where = "the warm-up" if stage == 0 and self.schedule.boundaries else f"step {step}"
-        who = f"at {where}" if isinstance(error, ConfigError) else f"{self.session.title} failed at {where}"
-        return f"{who}: {reason(error)}".removesuffix(".")
-
-
-def what_is_kept(trainer: Any) -> str:
-    """Write a checkpoint because a component has failed, on every rank; the end of its message."""
-    kept = trainer.keep_progress()
-    if kept is None:
-        return "."
-    return f". {advice(trainer.session.run.plan, kept, when='Nothing is lost: once it is mended,')}"

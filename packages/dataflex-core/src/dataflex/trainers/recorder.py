@@ -6,24 +6,26 @@ import json
 import logging
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import importlib_metadata
 import numpy as np
 import numpy.typing as npt
 
 from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
-from dataflex.decisions import Decision
+from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
+from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule
-from dataflex.trainers.planner import Outcome
+from dataflex.trainers.host import Host
+from dataflex.trainers.outcome import Outcome
 from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.samples import pick_samples
 from dataflex.trainers.session import Session
@@ -31,6 +33,22 @@ from dataflex.trainers.session import Session
 logger = logging.getLogger("dataflex")
 Rows = npt.NDArray[np.int64]
 _RECORDED = ("torch", "transformers", "llamafactory", "accelerate", "peft", "datasets", "numpy")
+
+
+class EngineFacts(Protocol):
+    """What is recorded of the engine.
+
+    Attributes:
+        stage: The stage it is in; -1 before the first.
+        plan: Its rows.
+        run_id: Which start of the run this is.
+        pool_fingerprint: Of the pool's content.
+    """
+
+    stage: int
+    plan: Rows
+    run_id: str
+    pool_fingerprint: str
 
 
 class Recorder:
@@ -41,32 +59,44 @@ class Recorder:
         session: The run.
         schedule: Its stages.
         global_batch: Samples of one optimizer step over all ranks.
+        data_seed: The seed that rows are drawn by.
+
+    Attributes:
+        files: What is written.
+        log: The decisions.
+        writes: Whether this rank does.
     """
 
-    def __init__(self, trainer: Any, session: Session, schedule: Schedule, global_batch: int) -> None:
+    def __init__(
+        self, trainer: Host, session: Session, schedule: Schedule, *, global_batch: int, data_seed: int
+    ) -> None:
         self.trainer, self.session, self.schedule, self.global_batch = trainer, session, schedule, global_batch
-        self.files = RunRecord(session.run.plan.output_dir)
+        self._data_seed = data_seed
+        self._selected: Rows | None = None  # the plan before, once a component has made one
+        self.files = RunRecord(session.run.facts.output_dir)
+        self.log = DecisionLog(session.run.facts.output_dir)
         self.writes = bool(trainer.is_world_process_zero())
         self._seconds = {"decisions": 0.0, "checkpoints": 0.0}
         self._before = 0.0  # seconds of earlier parts of the run
         self._began = time.perf_counter()
         self._counts: npt.NDArray[np.int64] | None = None  # how often the plans so far hold each row
 
-    def begin(self, checkpoint: Path | None) -> None:
+    def begin(self, checkpoint: Path | None, engine: EngineFacts) -> None:
         """Drop what an earlier part of the run wrote past ``checkpoint``, and write what runs. Rank 0 writes."""
+        self._selected = engine.plan if engine.stage >= 1 else None
         if not self.writes:
             return
         step, entries = 0, 0
         if checkpoint is not None:
             state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
             step, entries = int(state["global_step"]), len(state["log_history"])  # its folder may have another name
-        self.session.log.truncate(step)
+        self.log.truncate(step)
         self.files.truncate(entries)
         forget_from(self.files.output_dir, step)
         for entry in self.files.log():
             self._seconds |= {name: entry.seconds.get(name, 0.0) for name in self._seconds}
             self._before = entry.seconds.get("elapsed", 0.0)
-        self.files.write_info(self._info())
+        self.files.write_info(self._info(engine))
 
     def end(self, steps: int, metrics: dict[str, float], ended_by: str = "") -> None:
         """Note that the run has ended by itself, early if ``ended_by`` says by whom. Rank 0 writes."""
@@ -83,24 +113,24 @@ class Recorder:
         finally:
             self._seconds["checkpoints"] += time.perf_counter() - started
 
-    def logged(self, step: int, values: dict[str, Any]) -> None:
-        """Add an entry of the Trainer's log. Rank 0 writes."""
+    def logged(self, step: int, values: dict[str, Any], histogram: Callable[[], Mapping[str, Sequence[float]]]) -> None:
+        """Add an entry of the Trainer's log, and the histogram that goes with it. Rank 0 writes."""
         if self.writes:
             elapsed = self._before + time.perf_counter() - self._began
             seconds = {"elapsed": elapsed, **self._seconds}
-            histogram = self.trainer.engine.planner.log_histogram()
             with self._writing("the log"):
-                self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram))
+                self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram()))
 
     def served(self, step: int, rows: Rows) -> None:
         """Keep a plan that no component made: an epoch of the stock order. Rank 0 writes."""
         if self.writes:
             self._save(plan_name(step), rows)
 
-    def undecided(self, step: int, outcome: Outcome) -> None:
+    def undecided(self, step: int, outcome: Outcome, *, stage: int) -> None:
         """Keep a plan that is no decision: the warm-up's, or that of a stage that became longer. Rank 0 writes."""
         self._save(plan_name(step), outcome.rows)
         self._note(step, outcome)
+        self._selected = outcome.rows if stage >= 1 else None
 
     def boundary(
         self, *, stage: int, step: int, outcome: Outcome, seconds: float, component_seconds: float
@@ -116,11 +146,9 @@ class Recorder:
         if not is_plan:
             self._save(plan_ref, outcome.rows)
         with self._writing("the decision"):
-            decision = self.session.record(
+            decision = self._decided(
                 step=step,
                 stage=stage,
-                seed=int(self.trainer.args.seed),
-                data_seed=self.trainer.engine.data_seed,
                 seconds=seconds,
                 result_ref=result_ref,
                 plan_ref=plan_ref,
@@ -134,6 +162,7 @@ class Recorder:
             )
         self._seconds["decisions"] += seconds
         self._note(step, outcome)
+        self._selected = outcome.rows
         return decision
 
     def closing(
@@ -142,22 +171,52 @@ class Recorder:
         """Write the numbers that a component reports once the run has ended: no plan comes of them. Rank 0 writes."""
         self._save(result_name(step), result)
         with self._writing("the decision"):
-            self.session.record(
+            self._decided(
                 step=step,
                 stage=stage,
-                seed=int(self.trainer.args.seed),
-                data_seed=self.trainer.engine.data_seed,
                 seconds=0.0,
                 result_ref=result_name(step),
                 metrics=metrics,
             )
 
+    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float], ended_by: str = "") -> None:
+        """Tell the plugins that the run has ended, early if ``ended_by`` says by whom. Rank 0 only."""
+        run = self.session.run
+        summary = RunSummary(
+            run=run.facts,
+            steps=steps,
+            decisions=sum(1 for _ in self.log),
+            seconds=time.perf_counter() - started,
+            metrics=metrics,
+            ended_by=ended_by,
+        )
+        run.plugins.call("dataflex_run_finished", summary=summary)
+
+    def _decided(self, *, step: int, stage: int, seconds: float, **results: Any) -> Decision:
+        """Append a decision to the log, then tell the plugins; ``results`` are fields of the record."""
+        facts = self.session.run.facts
+        decision = Decision(
+            step=step,
+            stage=stage,
+            kind=facts.component.kind,
+            component=facts.component.name,
+            dist=facts.dist,
+            version=facts.version,
+            params=hide_secrets(facts.params),
+            seconds=seconds,
+            seed=int(self.trainer.args.seed),
+            data_seed=self._data_seed,
+            **results,
+        )
+        self.log.append(decision)
+        self.session.run.plugins.call("dataflex_decision", decision=decision)
+        return decision
+
     def _overlap(self, rows: Rows) -> dict[str, Any]:
         """Share of the distinct rows that the selection before held too; nothing after the warm-up."""
-        engine = self.trainer.engine
-        if engine.stage < 1:
+        if self._selected is None:
             return {}
-        return {"overlap": float(np.isin(np.unique(rows), np.unique(engine.plan), assume_unique=True).mean())}
+        return {"overlap": float(np.isin(np.unique(rows), np.unique(self._selected), assume_unique=True).mean())}
 
     def _shares(self, rows: Rows) -> dict[str, Any]:
         """Share of each domain, where domains are known."""
@@ -182,7 +241,7 @@ class Recorder:
         counts = np.zeros(len(self.trainer.train_dataset), np.int64)
         folder, recorded = (
             self.files.output_dir,
-            {record.step: record.plan_ref for record in self.session.log if record.plan_ref},
+            {record.step: record.plan_ref for record in self.log if record.plan_ref},
         )
         for plan in served_plans(folder, find_plans(folder, recorded), end=step, global_batch=self.global_batch):
             counts += np.bincount(plan.rows, minlength=len(counts))
@@ -206,22 +265,22 @@ class Recorder:
             ) from error
 
     def _after_failure(self) -> str:
-        in_vain = why_not_from_its_own(self.session.run.plan)
+        in_vain = why_not_from_its_own(self.session.run.facts)
         return f"the run then starts anew: {in_vain}" if in_vain else "the checkpoints before are whole"
 
-    def _info(self) -> RunInfo:
-        plan, domains = self.session.run.plan, self.session.sources
+    def _info(self, engine: EngineFacts) -> RunInfo:
+        facts, domains = self.session.run.facts, self.session.sources
         return RunInfo(
-            train_type=plan.train_type.value,
-            stage=plan.stage,
-            kind=plan.component.kind.value,
-            component=plan.component.name,
-            dist=plan.dist,
-            params=hide_secrets(plan.params),
-            arguments=hide_secrets(plan.arguments),
+            train_type=facts.train_type.value,
+            stage=facts.stage,
+            kind=facts.component.kind.value,
+            component=facts.component.name,
+            dist=facts.dist,
+            params=hide_secrets(facts.params),
+            arguments=hide_secrets(facts.arguments),
             seed=int(self.trainer.args.seed),
-            data_seed=self.trainer.engine.data_seed,
-            run_id=self.trainer.engine.run_id,
+            data_seed=self._data_seed,
+            run_id=engine.run_id,
             global_batch=self.global_batch,
             ranks=int(self.trainer.args.world_size),
             pool=len(self.trainer.train_dataset),
@@ -232,7 +291,7 @@ class Recorder:
             total=self.schedule.total,
             versions={**_versions(), **self.session.versions},
             settings=self.session.settings(),
-            pool_fingerprint=self.trainer.engine.pool_fingerprint,
+            pool_fingerprint=engine.pool_fingerprint,
             started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         )
 

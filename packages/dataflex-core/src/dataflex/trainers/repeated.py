@@ -66,7 +66,7 @@ def leave_if_ended_without_checkpoints(session: Session) -> None:
         HasEnded: if it is.
     """
     info = _record_of_an_end(session)
-    if info is not None and not newest_first(session.run.plan.output_dir):
+    if info is not None and not newest_first(session.run.facts.output_dir):
         _leave(session, _how(info))
 
 
@@ -74,7 +74,7 @@ def _leave(session: Session, ended: str) -> NoReturn:
     logger.info(
         "%s %s: nothing is left to train. To train on, raise train_step, update_times or early_stopping_steps; to "
         "begin anew, name another output_dir or set overwrite_output_dir: true.",
-        *(session.run.plan.output_dir, ended),
+        *(session.run.facts.output_dir, ended),
     )
     raise HasEnded
 
@@ -87,7 +87,7 @@ def _how(info: RunInfo) -> str:
 
 def _record_of_an_end(session: Session) -> RunInfo | None:
     """The record of the run, if it has ended with all it writes and this command has the same keys."""
-    plan = session.run.plan
+    plan = session.run.facts
     given = plan.arguments.get("resume_from_checkpoint")
     named = isinstance(given, str) and given.lower() != "true"
     if named or plan.arguments.get("overwrite_output_dir"):

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Any
 
 from transformers import TrainerCallback
 
 from dataflex.trainers import callback_state
 from dataflex.trainers.endings import RunEnd, ended_by
+from dataflex.trainers.engine import Engine
+from dataflex.trainers.host import Host
 from dataflex.trainers.pissa import keep_initial_adapter
 
 logger = logging.getLogger("dataflex")
 
 
-def prepare_callbacks(trainer: Any, end: RunEnd, checkpoint: Path) -> list[TrainerCallback]:
+def prepare_callbacks(trainer: Host, engine: Engine, end: RunEnd, checkpoint: Path) -> list[TrainerCallback]:
     """See what the callbacks make of a resume, before anything is trained or the record is cut back.
 
     Args:
-        trainer: The ``transformers.Trainer``, whose engine has been restored.
+        trainer: The ``transformers.Trainer``.
+        engine: Restored from the checkpoint; told if the run has ended there.
         end: Of this run; told if it has ended at the checkpoint.
         checkpoint: What the run goes on from.
 
@@ -29,7 +31,7 @@ def prepare_callbacks(trainer: Any, end: RunEnd, checkpoint: Path) -> list[Train
     Raises:
         ConfigError: names a callback that would lose what it needs.
     """
-    callbacks, engine = trainer.callback_handler.callbacks, trainer.engine
+    callbacks = trainer.callback_handler.callbacks
     callback_state.refuse_forgetful(callbacks, checkpoint)
     kept = keep_initial_adapter(trainer, checkpoint)
     step, total = engine.restored_step, engine.schedule.total

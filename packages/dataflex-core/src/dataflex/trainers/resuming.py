@@ -9,7 +9,7 @@ from pathlib import Path
 from dataflex import checkpoints, resumable
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
-from dataflex.runs import RunPlan
+from dataflex.runs import RunFacts
 
 
 def find_checkpoint(
@@ -42,7 +42,7 @@ def find_checkpoint(
     return checkpoint, skipped
 
 
-def require_loadable(plan: RunPlan, checkpoint: Path) -> None:
+def require_loadable(plan: RunFacts, checkpoint: Path) -> None:
     """Check that a run can load a checkpoint, whole as that may be.
 
     Raises:
@@ -55,12 +55,12 @@ def require_loadable(plan: RunPlan, checkpoint: Path) -> None:
         )
 
 
-def why_not_from_its_own(plan: RunPlan) -> str:
+def why_not_from_its_own(plan: RunFacts) -> str:
     """Why none of the checkpoints that a run writes can be resumed from; ``""`` if they can."""
     return resumable.why_no_resume(plan.arguments, os.environ, plan.source)
 
 
-def advice(plan: RunPlan, checkpoint: Path, *, when: str) -> str:
+def advice(plan: RunFacts, checkpoint: Path, *, when: str) -> str:
     """What to do after a run has ended early and left a checkpoint: the end of a message, without a full stop.
 
     Args:
@@ -74,7 +74,7 @@ def advice(plan: RunPlan, checkpoint: Path, *, when: str) -> str:
     return f"The weights so far are in {checkpoint}, but no run can go on from there exactly: {reason}"
 
 
-def interrupted(plan: RunPlan) -> str:
+def interrupted(plan: RunFacts) -> str:
     """What to say when Ctrl-C has ended a run: which checkpoint it goes on from."""
     if reason := why_not_from_its_own(plan):
         return f"interrupted. The run cannot be resumed: {reason}."

@@ -7,16 +7,18 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
 from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, Group
+from dataflex.config.plan import PreparedRun
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
 from dataflex.run_record import hide_secrets
 from dataflex.state import Saved
+from dataflex.trainers.host import Host
 
 _DEEPSPEED = ("optimizer", "scheduler", "fp16", "bf16")
 _STAGE = "zero_optimization.stage"
@@ -57,13 +59,27 @@ class Arguments:
         return cls(values, frozenset(differing if given is None else set(given) & values.keys()), objects)
 
 
-def gather(trainer: Any) -> RunKeys:
+class KeyedRun(Protocol):
+    """A session, as far as its keys go."""
+
+    @property
+    def run(self) -> PreparedRun:
+        """The checked run."""
+
+    @property
+    def arguments(self) -> Arguments | None:
+        """The parsed arguments of the front end; ``None`` takes the Trainer's own."""
+
+    def mixture_settings(self) -> dict[str, Any]:
+        """The keys of a mix run that may not change on resume."""
+
+
+def gather(trainer: Host, run: KeyedRun) -> RunKeys:
     """The keys of the run that a Trainer is about to begin. Called on every rank; rank 0 looks at the models' files."""
-    session = trainer.session
-    arguments: Arguments | None = getattr(session, "arguments", None)
+    arguments = run.arguments
     if arguments is None:
         arguments = _of_trainer(trainer)
-    own = _own_keys(session)
+    own = _own_keys(run)
     named = dict(_named_models(trainer, arguments, own))
     known: dict[str, ModelFiles] = {}
     with together("looking at the files of the models", trainer.accelerator):
@@ -140,20 +156,18 @@ def _texts(value: Any, place: str) -> Iterator[tuple[str, str]]:
             yield from _texts(inner, f"{place}[{number}]")
 
 
-def _of_trainer(trainer: Any) -> Arguments:
+def _of_trainer(trainer: Host) -> Arguments:
     """The Trainer's own arguments; ``train`` sets max_steps, so that of the first call is what the user gave."""
-    asked = vars(trainer).setdefault("_asked_max_steps", int(trainer.args.max_steps))
+    asked = trainer.__dict__.setdefault("_asked_max_steps", int(trainer.args.max_steps))
     found = Arguments.read([trainer.args])
     given = found.given - {"max_steps"} if asked <= 0 else found.given
     return dataclasses.replace(found, values={**found.values, "max_steps": asked}, given=given)
 
 
-def _own_keys(session: Any) -> dict[str, Any]:
+def _own_keys(session: KeyedRun) -> dict[str, Any]:
     """DataFlex's keys as they were bound, JSON values."""
-    run = getattr(session, "run", None)
-    if run is None:
-        return {}
-    plan, steps = run.plan, run.plan.steps
+    run = session.run
+    plan, steps = run.facts, run.facts.steps
     keys = {
         "train_type": plan.train_type.value,
         "component_name": plan.component.name,
@@ -170,7 +184,7 @@ def _own_keys(session: Any) -> dict[str, Any]:
     return hide_secrets(keys)
 
 
-def _named_models(trainer: Any, arguments: Arguments, own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+def _named_models(trainer: Host, arguments: Arguments, own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
     """The keys that name models, each with what it names."""
     for item in arguments.objects:
         for key in MODELS:

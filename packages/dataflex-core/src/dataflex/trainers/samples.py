@@ -10,6 +10,7 @@ import numpy.typing as npt
 from dataflex.data.domains import Domains
 from dataflex.data.origins import Origins
 from dataflex.run_record import Sample
+from dataflex.trainers.host import Host
 
 PER_END = 8
 """Samples of each end."""
@@ -21,7 +22,7 @@ _IDS = "input_ids"
 
 
 def pick_samples(
-    trainer: Any,
+    trainer: Host,
     counts: npt.NDArray[np.int64],
     scores: npt.NDArray[np.float64] | None,
     domains: Domains | Origins | None,
@@ -59,7 +60,7 @@ def pick_samples(
     ]
 
 
-def decode(trainer: Any, features: Any) -> str | None:
+def decode(trainer: Host, features: Any) -> str | None:
     """Text of a row, special tokens included; ``None`` where there is no tokenizer or the row holds no tokens."""
     tokenizer: Any = getattr(trainer, "processing_class", None)
     tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # a processor holds one

@@ -22,6 +22,7 @@ from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.trainers import run_keys
 from dataflex.trainers.loading import CheckedLoads
+from dataflex.trainers.parts import Parts
 from dataflex.trainers.row_seed import row_seed, row_seed_of
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, refuse_data_parallel, run_context
@@ -74,21 +75,23 @@ class ScoringMixin(CheckedLoads):
     """
 
     session: ScoringSession
-    component: Any = None
+    parts: Parts
 
-    def train(self: Any, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> Any:
+    def train(self, resume_from_checkpoint: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """Score.
 
         Raises:
             Scored: with the result.
             ComponentError: as a training run's boundary, or when the component gives no scores.
         """
-        step = self.session.run.plan.steps.warmup
+        step = self.session.run.facts.steps.warmup
         schedule = Schedule(step, 1, step + 1)
         saved = self._saved(resume_from_checkpoint)
         self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
-        self._planner = SelectPlanner(self, self.session, schedule, run_context(self, self.session, 1))
-        self.component = self._planner.component
+        context, run = run_context(self, self.session, 1), self.session.run
+        self.parts = Parts(self.accelerator, run.timeout)
+        asking = self.parts.open(run.parts[0], context)
+        self._planner = SelectPlanner(self, self.session, schedule, context, None, asking)
         self._stage = 1 if saved is None else self._restore_component(saved)
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
@@ -96,38 +99,35 @@ class ScoringMixin(CheckedLoads):
             super().train(resume_from_checkpoint, *args, **kwargs)
         raise RuntimeError("the training loop ended without asking for a batch; please report it")
 
-    def get_train_dataloader(self: Any) -> DataLoader[Any]:
+    def get_train_dataloader(self) -> DataLoader[Any]:
         """A loader whose first batch is the moment to score."""
         accumulation = int(self.args.gradient_accumulation_steps)
         return ticket_loader(
             self._score, pool_size=len(self.train_dataset), batch_size=1, tickets_per_epoch=accumulation
         )
 
-    def stock_train_dataloader(self: Any) -> DataLoader[Any]:
+    def stock_train_dataloader(self) -> DataLoader[Any]:
         """The loader of the Trainer as it would be if it trained."""
         stock: DataLoader[Any] = super().get_train_dataloader()
         return stock
 
-    def keep_progress(self) -> None:
-        """There is none that a checkpoint could keep."""
-
-    def _score(self: Any, ticket: int) -> Any:
+    def _score(self, ticket: int) -> Any:
         tokens = self._tokens()
         step, began = int(self.state.global_step), time.perf_counter()
         with rng_scope(key_seed(self.session.data_seed, "plan", step), devices=True):
             outcome = self._planner.outcome(self._stage, step, 1)
         if outcome.scores is None:
             raise ComponentError(
-                f"{self.session.title} gives no scores: its select() returned rows without Selection.scores."
+                f"{self._planner.asking.title} gives no scores: its select() returned rows without Selection.scores."
             )
         raise Scored(outcome.scores, outcome.metrics, time.perf_counter() - began, tokens)
 
-    def _tokens(self: Any) -> npt.NDArray[np.int64]:
+    def _tokens(self) -> npt.NDArray[np.int64]:
         """Trained tokens of each row. Called on every rank."""
         columns, workers = trained_tokens(self.train_dataset), int(self.args.dataloader_num_workers)
         return count_tokens(self._planner.context, columns, (len(columns),), workers=workers).counts
 
-    def _saved(self: Any, checkpoint: str | None) -> state.Saved | None:
+    def _saved(self, checkpoint: str | None) -> state.Saved | None:
         """What the engine left in a checkpoint; ``None`` for one of LlamaFactory itself, or without one."""
         if checkpoint is None or not (Path(checkpoint) / state.FOLDER).is_dir():
             return None
@@ -135,7 +135,7 @@ class ScoringMixin(CheckedLoads):
         self._refuse_other_model(saved, Path(checkpoint))
         return saved
 
-    def _restore_component(self: Any, saved: state.Saved) -> int:
+    def _restore_component(self, saved: state.Saved) -> int:
         """Give the component its state, if the checkpoint is of a run with it.
 
         Returns:
@@ -143,15 +143,14 @@ class ScoringMixin(CheckedLoads):
         """
         if saved.engine.component != self.session.identity:
             return 1
-        if saved.component:
-            self.component.load_state_dict(dict(saved.component))
+        self.parts.load_state_dict(saved.component, f"step {saved.engine.step}")
         return saved.engine.stage + 1
 
-    def _refuse_other_model(self: Any, saved: state.Saved, checkpoint: Path) -> None:
+    def _refuse_other_model(self, saved: state.Saved, checkpoint: Path) -> None:
         """Refuse a run file whose model is not the one that the checkpoint's weights belong to."""
         if not saved.keys:
             return
-        now = run_keys.gather(self)
+        now = run_keys.gather(self, self.session)
         changes = run_keys.changes_since(saved, now, checkpoint, of_interest=lambda group: group.model)
         if changes.refused:
             raise ConfigError(

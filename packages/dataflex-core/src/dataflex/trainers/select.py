@@ -7,33 +7,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.context import RunContext
 from dataflex.components.selector import Selection
 from dataflex.errors import ComponentError
-from dataflex.schedule import Schedule
-from dataflex.trainers.planner import ComponentPlanner, Outcome
-from dataflex.trainers.session import Session
-from dataflex.trainers.time_limit import time_limit
+from dataflex.trainers.outcome import Outcome
+from dataflex.trainers.planner import ComponentPlanner
 
 
 class SelectPlanner(ComponentPlanner):
     """Asks a selector for the samples of each stage: ``warmup`` for the first, ``select`` for every other.
 
     Args:
-        trainer: The ``transformers.Trainer``.
-        session: The run.
-        schedule: Its stages.
-        context: What a component may see of the run.
+        As of :class:`ComponentPlanner`.
     """
-
-    def __init__(self, trainer: Any, session: Session, schedule: Schedule, context: RunContext) -> None:
-        super().__init__(trainer, session, schedule, context, session.component(context))
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
         answer = self._warmup(num_samples) if stage == 0 else self._select(stage, step, num_samples)
         selection = answer if isinstance(answer, Selection) else Selection(answer)
-        pool_size = len(self.trainer.train_dataset)
+        pool_size = len(self.host.train_dataset)
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
@@ -42,23 +33,16 @@ class SelectPlanner(ComponentPlanner):
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""
         counts = outcome.metrics
-        name = self.session.run.plan.component.name
+        name = self.asking.name
         return f"{name} chose {counts['selected']} samples ({counts['distinct']} distinct) of {counts['pool']}"
 
     def _warmup(self, num_samples: int) -> Any:
-        if not hasattr(self.component, "warmup"):
-            raise ComponentError("it has no warmup(num_samples, replacement); inherit from dataflex.Selector")
-        with time_limit(self.session.run.timeout):
-            return self.component.warmup(num_samples, False)
+        return self.ask("warmup", num_samples=num_samples, replacement=False)
 
     def _select(self, stage: int, step: int, num_samples: int) -> Any:
-        available = {
-            "model": self.model(),
-            "step_id": step,
-            "num_samples": num_samples,
-            **self.runtime_arguments(stage),
-        }
-        return self.ask(self.component.select, available)
+        return self.ask(
+            "select", model=self.model(), step_id=step, num_samples=num_samples, **self.runtime_arguments(stage)
+        )
 
 
 def valid_scores(answer: Any, pool_size: int) -> npt.NDArray[np.float64]:

@@ -6,14 +6,12 @@ import dataclasses
 import json
 import logging
 import math
-import time
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
@@ -22,14 +20,12 @@ from dataflex.data.origins import Origins
 from dataflex.data.proportions import check_proportions
 from dataflex.data.stock_order import epoch_samples
 from dataflex.data.trained_tokens import trained_tokens
-from dataflex.decisions import Decision, DecisionLog
-from dataflex.errors import ComponentError, ConfigError, DataFlexError
-from dataflex.run_record import hide_secrets
-from dataflex.runs import RunSummary
+from dataflex.errors import ConfigError
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import resuming
 from dataflex.trainers.batches import handed_out
+from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
@@ -67,25 +63,17 @@ class Session:
 
     @property
     def identity(self) -> str:
-        """Kind and name of the component, as a checkpoint keeps it.
-
-        Not who provides it: a file given with ``-p`` may move, or become a package, between two parts of a run.
-        """
-        return f"{self.run.plan.component.kind} {self.run.plan.component.name}"
+        """Kind and name of each component, as a checkpoint keeps them."""
+        return " + ".join(part.identity for part in self.run.facts.parts)
 
     @property
     def versions(self) -> dict[str, str]:
-        """Who provides core and the component, and in which version."""
-        return {"dataflex-core": __version__, self.run.plan.dist: self.run.plan.version}
-
-    @property
-    def log(self) -> DecisionLog:
-        """The run's decision log."""
-        return DecisionLog(self.run.plan.output_dir)
+        """Who provides core and the components, and in which version."""
+        return {"dataflex-core": __version__, **{part.dist: part.version for part in self.run.facts.parts}}
 
     def names_checkpoint(self, path: str) -> bool:
         """Whether the user named this checkpoint; otherwise LlamaFactory found it and a newer or older one may do."""
-        return str(self.run.plan.arguments.get("resume_from_checkpoint")) == path
+        return str(self.run.facts.arguments.get("resume_from_checkpoint")) == path
 
     def check(self, pool: Sized, args: Any, *, resumes: bool = True) -> Schedule | None:
         """Check everything that needs the tokenised pool but no model.
@@ -111,12 +99,12 @@ class Session:
         named = isinstance(given, str) and self.names_checkpoint(given)
         checkpoint, _ = resuming.find_checkpoint(given, Path(args.output_dir), named=named)
         if checkpoint is not None:
-            resuming.require_loadable(self.run.plan, checkpoint)
+            resuming.require_loadable(self.run.facts, checkpoint)
         return schedule
 
     def settings(self) -> dict[str, Any]:
         """The step keys and those of a mixture as they were given, as JSON values for the record."""
-        return {"steps": dataclasses.asdict(self.run.plan.steps), "mixture": self.mixture_settings()}
+        return {"steps": dataclasses.asdict(self.run.facts.steps), "mixture": self.mixture_settings()}
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.
@@ -128,7 +116,7 @@ class Session:
         if settings is not None and settings.rule is Rule.MIXTURE:
             check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
 
-    def count_tokens(self, trainer: Any, began_with: Counting | None) -> None:
+    def count_tokens(self, trainer: DynamicHost, began_with: Counting | None) -> None:
         """Count the tokens of a mix run's rows as its collator makes them. Called on every rank, before the planner.
 
         Args:
@@ -164,11 +152,11 @@ class Session:
             ConfigError: when the settings do not fit the domains.
         """
         if self.run.mixture is None or self.domains is None:
-            raise ConfigError(f"the pool of {self.run.plan.source} has no domains, which a mix run needs.")
+            raise ConfigError(f"the pool of {self.run.facts.source} has no domains, which a mix run needs.")
         try:
             return open_mixture(self.run.mixture, self.domains, samples=samples, seed=seed)
         except ConfigError as error:
-            raise ConfigError(f"{self.run.plan.source}: {error}") from error
+            raise ConfigError(f"{self.run.facts.source}: {error}") from error
 
     def mixture_settings(self) -> dict[str, Any]:
         """The keys of a mix run that may not change on resume, as JSON values.
@@ -205,7 +193,7 @@ class Session:
                 run would spread over several devices in one process.
         """
         refuse_data_parallel(args)
-        plan = self.run.plan
+        plan = self.run.facts
         global_batch = self.global_batch(args)
         weighs = plan.component.kind is Kind.WEIGHTER
         schedule = resolve(
@@ -249,80 +237,19 @@ class Session:
         )
         if not samples:
             raise ConfigError(
-                f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from {self.run.plan.source}). "
+                f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from {self.run.facts.source}). "
                 "Lower per_device_train_batch_size, or set it to false."
             )
         return samples
 
     def _epochs(self, total: int, pool: Sized, args: Any) -> Schedule:
-        plan, samples = self.run.plan, self.epoch_samples(pool, args)
+        plan, samples = self.run.facts, self.epoch_samples(pool, args)
         if total <= plan.steps.warmup:
             raise ConfigError(
                 f"the run ends after {total} steps, before the weighter acts at warmup_step={plan.steps.warmup} "
                 f"(from {plan.source}). Lower warmup_step, or train longer: train_step, max_steps or num_train_epochs."
             )
         return by_epochs(total, samples, self.global_batch(args))
-
-    def component(self, context: RunContext) -> Any:
-        """Construct the component.
-
-        Raises:
-            ComponentError: if its constructor fails.
-        """
-        entry, bound = self.run.entry, self.run.bound
-        cls = entry.load()
-        try:
-            return build_component(cls, bound.params, bound.values, bound.run_values, context)
-        except DataFlexError:
-            raise
-        except Exception as error:
-            raise ComponentError(f"{self.title} could not be constructed: {type(error).__name__}: {error}") from error
-
-    @property
-    def title(self) -> str:
-        """Kind, name, dist and version of the component, for messages."""
-        plan = self.run.plan
-        origin = f"{plan.dist} {plan.version}".strip()
-        return f"{plan.component.kind} {plan.component.name!r} of {origin}"
-
-    def record(
-        self,
-        *,
-        step: int,
-        stage: int,
-        seed: int,
-        seconds: float,
-        **results: Any,
-    ) -> Decision:
-        """Append a decision to the log, then tell the plugins. Rank 0 only; ``results`` are fields of the record."""
-        plan = self.run.plan
-        decision = Decision(
-            step=step,
-            stage=stage,
-            kind=plan.component.kind,
-            component=plan.component.name,
-            dist=plan.dist,
-            version=plan.version,
-            params=hide_secrets(plan.params),
-            seconds=seconds,
-            seed=seed,
-            **results,
-        )
-        self.log.append(decision)
-        self.run.plugins.call("dataflex_decision", decision=decision)
-        return decision
-
-    def finished(self, *, steps: int, started: float, metrics: Mapping[str, float], ended_by: str = "") -> None:
-        """Tell the plugins that the run has ended, early if ``ended_by`` says by whom. Rank 0 only."""
-        summary = RunSummary(
-            plan=self.run.plan,
-            steps=steps,
-            decisions=sum(1 for _ in self.log),
-            seconds=time.perf_counter() - started,
-            metrics=metrics,
-            ended_by=ended_by,
-        )
-        self.run.plugins.call("dataflex_run_finished", summary=summary)
 
 
 def refuse_data_parallel(args: Any) -> None:
@@ -338,13 +265,11 @@ def refuse_data_parallel(args: Any) -> None:
         )
 
 
-def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
+def run_context(trainer: DynamicHost, session: Session, global_batch: int) -> RunContext:
     """Collect what a component may see of a Trainer."""
-    plan, handed = session.run.plan, handed_out(trainer)
+    plan, handed = session.run.facts, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
-    bound = getattr(session.run, "bound", None)  # a plan alone has no values of a component
-    given = {} if bound is None else bound.run_values
-    cache_dir = given.get("cache_dir", output_dir / "cache" / plan.component.name)
+    cache_dir = session.run.bound.run_values.get("cache_dir", output_dir / "cache" / plan.component.name)
     return RunContext(
         dataset=handed.dataset,
         data_collator=handed.collator,
@@ -363,7 +288,7 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
     )
 
 
-def _row_seed(trainer: Any, session: Session) -> int:
+def _row_seed(trainer: DynamicHost, session: Session) -> int:
     known = getattr(session, "data_seed", None)
     return row_seed(trainer.args) if known is None else int(known)
 

@@ -102,7 +102,7 @@ class StandaloneMixin(TrainerMixin):
     plugins: PluginManager
     _leaves_group = False  # registered, after the first train() that came to its end
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.train_dataset is None:
             raise ConfigError("the Trainer was given no train_dataset, so there is nothing to decide on.")
@@ -118,7 +118,7 @@ class StandaloneMixin(TrainerMixin):
             for warning in checks.checkpoint_warnings(run):
                 logger.warning(warning)
 
-    def train(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train; same arguments as ``transformers.Trainer.train``.
 
         Raises:
@@ -132,7 +132,7 @@ class StandaloneMixin(TrainerMixin):
             leave_group_at_exit(self)
         return output
 
-    def save_model(self: Any, output_dir: str | None = None, _internal_call: bool = False) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model; same arguments as ``transformers.Trainer.save_model``.
 
         Raises:
@@ -140,19 +140,19 @@ class StandaloneMixin(TrainerMixin):
         """
         super().save_model(output_dir, _internal_call)
         if self.args.should_save and self.is_fsdp_enabled and not _internal_call:
-            plan = self.session.run.plan
+            plan = self.session.run.facts
             require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir), plan)
 
-    def _checkpoint_to_resume(self: Any, given: str | bool | None) -> Path | None:
+    def _checkpoint_to_resume(self, given: str | bool | None) -> Path | None:
         found: Path | None = super()._checkpoint_to_resume(given)
         if found is not None:
-            require_loadable(self.session.run.plan, found)
+            require_loadable(self.session.run.facts, found)
         return found
 
     def _names_checkpoint(self, path: str) -> bool:
         return True  # whoever calls train() with a path has named it
 
-    def _arguments(self: Any) -> dict[str, Any]:
+    def _arguments(self) -> dict[str, Any]:
         """The Trainer's arguments under the names a run file has for them."""
         arguments = dict(self.args.to_dict())
         evals = self.eval_dataset
@@ -170,13 +170,13 @@ class StandaloneMixin(TrainerMixin):
             "resume_from_checkpoint": None,
         }
 
-    def _patience(self: Any) -> int | None:
+    def _patience(self) -> int | None:
         """Evaluations that an early stopping callback of the user waits for; ``None`` without one."""
         callbacks = self.callback_handler.callbacks
         waits = [one.early_stopping_patience for one in callbacks if isinstance(one, EarlyStoppingCallback)]
         return int(waits[0]) if waits else None
 
-    def _domains(self: Any) -> Domains:
+    def _domains(self) -> Domains:
         names, rows, size = tuple(self.domain_rows), tuple(self.domain_rows.values()), len(self.train_dataset)
         if sum(rows) != size or min(rows, default=0) < 1:
             spelled = ", ".join(f"{name}: {count}" for name, count in self.domain_rows.items()) or "none"

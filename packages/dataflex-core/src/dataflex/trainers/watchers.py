@@ -1,35 +1,32 @@
-"""Callbacks that tell the recorder and the planner what the Trainer does."""
+"""Callbacks that tell the recorder and whoever shapes the loss what the Trainer does."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from transformers import TrainerCallback
 
+from dataflex.trainers.loss import LossShaper
 from dataflex.trainers.recorder import Recorder
-
-if TYPE_CHECKING:
-    from dataflex.trainers.planner import ComponentPlanner
-    from dataflex.trainers.weight import WeightPlanner
 
 
 class Logs(TrainerCallback):
     """Writes the Trainer's log down as it grows."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        self._recorder = recorder
+    def __init__(self, recorder: Recorder, loss: LossShaper) -> None:
+        self._recorder, self._loss = recorder, loss
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Add an entry."""
-        self._recorder.logged(int(state.global_step), dict(logs or {}))
+        self._recorder.logged(int(state.global_step), dict(logs or {}), self._loss.log_histogram)
 
 
 class StepEnds(TrainerCallback):
-    """Tells the planner that an optimizer step has ended, before a checkpoint of it is written."""
+    """Tells whoever shapes the loss that an optimizer step has ended, before a checkpoint of it is written."""
 
-    def __init__(self, planner: ComponentPlanner | WeightPlanner) -> None:
-        self._planner = planner
+    def __init__(self, loss: LossShaper) -> None:
+        self._loss = loss
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Tell it."""
-        self._planner.step_end(int(state.global_step))
+        self._loss.step_end(int(state.global_step))

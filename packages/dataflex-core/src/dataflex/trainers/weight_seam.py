@@ -25,14 +25,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dataflex.components.asking import Asking
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
-from dataflex.errors import ComponentError, OneRankError, reason
+from dataflex.errors import ComponentError
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.divergence import ADVICE
+from dataflex.trainers.host import Host
 from dataflex.trainers.loss_seam import loss_function
-from dataflex.trainers.planner import what_is_kept
 from dataflex.trainers.router_loss import with_router_loss
 from dataflex.trainers.step_samples import AheadOfStep, gathered_table, weigh_step
 
@@ -60,10 +61,8 @@ class WeightSeam:
 
     Args:
         trainer: The ``transformers.Trainer``.
-        component: The weighter, with ``weights`` or ``get_weighted_loss``.
-        native: Whether it is ``weights``.
+        asking: The weighter, with ``weights`` or ``get_weighted_loss``.
         warmup: Optimizer steps before it acts.
-        title: The component, for messages.
 
     Attributes:
         normaliser: Mean weight that those of the current step are divided by.
@@ -73,15 +72,15 @@ class WeightSeam:
         saw_loss: Whether the loss of the latest micro-batch came by.
     """
 
-    def __init__(self, trainer: Any, component: Any, *, native: bool, warmup: int, title: str) -> None:
-        self._trainer, self._component, self._native = trainer, component, native
-        self._warmup, self._title = warmup, title
+    def __init__(self, trainer: Host, asking: Asking, *, warmup: int) -> None:
+        self._trainer, self._asking, self._warmup = trainer, asking, warmup
+        self._native = native = asking.defines("weights")
         self.normaliser, self.acts = 1.0, True
         self.announce: Callable[[], None] | None = None
-        whole = native and sees_whole_steps(component)
+        whole = native and sees_whole_steps(asking)
         self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
         self._watching = self._probed = self.saw_loss = False
-        self._watches_warmup = native and bool(getattr(component, "watches_warmup", False))
+        self._watches_warmup = native and bool(asking.attribute("watches_warmup"))
         self._units_said: set[bool] = set()
         self._parts_3U: list[torch.Tensor] = []
 
@@ -162,7 +161,7 @@ class WeightSeam:
         losses_BT, mask_BT = token_losses(
             logits_BTV,
             labels_BT,
-            chunk_tokens=getattr(self._component, "chunk_tokens", None) or CHUNK_TOKENS,
+            chunk_tokens=self._asking.attribute("chunk_tokens") or CHUNK_TOKENS,
             label_smoothing=float(self._trainer.args.label_smoothing_factor),
         )
         segments_BT = segment_ids(inputs)
@@ -182,7 +181,7 @@ class WeightSeam:
         """A ``compute_loss_func``."""
         logits_BTV = output_logits(outputs, _require_labels(labels_BT), model)
         units = self._units(logits_BTV, labels_BT, inputs)
-        with self._named_failures(int(self._trainer.state.global_step)):
+        with self._asking.alone(f"step {int(self._trainer.state.global_step)}"):
             require_finite(units.means.detach())
         tokens = units.counts_B.sum()
         target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
@@ -210,8 +209,8 @@ class WeightSeam:
         losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
         context = WeightContext(step=step, tokens_B=units.counts_B, model=model, inputs=inputs)
         normaliser = self.normaliser if self.acts and self._ahead is None else 1.0
-        with self._named_failures(step):
-            return valid_weights(self._component.weights(losses_U, context), losses_U, normaliser)
+        with self._asking.alone(f"step {step}"):
+            return valid_weights(self._asking.call("weights", losses_B=losses_U, context=context), losses_U, normaliser)
 
     def _weigh_step(self, parts: Sequence[tuple[SampleLosses, Mapping[str, Any]]], model: Any) -> None:
         """Weigh all samples of a step. Called on every rank, once a step."""
@@ -228,14 +227,15 @@ class WeightSeam:
         self._ahead.keep(weighed)
 
     def _tell(self, losses: StepLosses) -> None:
-        with self._named_failures(losses.step):
-            if hasattr(self._component, "on_losses"):
-                self._component.on_losses(losses)
+        with self._asking.alone(f"step {losses.step}"):
+            self._asking.call("on_losses", losses=losses)
 
     def _reduce(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         losses_U, step = units.means, int(self._trainer.state.global_step)
-        with self._named_failures(step):
-            mean = self._component.get_weighted_loss(losses_U, ctx=self._trainer, model=model, inputs=dict(inputs))
+        with self._asking.alone(f"step {step}"):
+            mean = self._asking.call(
+                "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)
+            )
             if not isinstance(mean, torch.Tensor) or mean.numel() != 1:
                 found = list(mean.shape) if isinstance(mean, torch.Tensor) else type(mean).__name__
                 raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
@@ -247,17 +247,6 @@ class WeightSeam:
         self._parts_3U.append(torch.stack([losses_U.detach(), units.counts_B, unknown_U]))
         return mean.reshape(())
 
-    @contextlib.contextmanager
-    def _named_failures(self, step: int) -> Iterator[None]:
-        """Name the component and the step; on one process, keep the steps done before."""
-        try:
-            yield
-        except Exception as error:
-            failure = f"{self._title} failed at step {step}: {reason(error)}".removesuffix(".")
-            if int(self._trainer.accelerator.num_processes) > 1:  # a checkpoint needs the ranks that have not failed
-                raise OneRankError(f"{failure}.") from error
-            raise ComponentError(failure + what_is_kept(self._trainer)) from error
-
     def _say_unit(self, segmented: bool) -> None:
         if segmented in self._units_said or not self._trainer.is_world_process_zero():
             return
@@ -266,9 +255,9 @@ class WeightSeam:
         logger.info("from step %d on: one weight for %s.", self._trainer.state.global_step, unit)
 
 
-def sees_whole_steps(component: Any) -> bool:
+def sees_whole_steps(asking: Asking) -> bool:
     """Whether a native weighter asks for all samples of a step before it weighs them (``statistics: batch``)."""
-    asked = getattr(component, "statistics", None)
+    asked = asking.attribute("statistics")
     return isinstance(asked, str) and asked == BATCH
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dataflex import hookimpl
 from dataflex.paths import user_path
-from dataflex.runs import Problem, RunPlan
+from dataflex.runs import Problem, RunFacts
 from dataflex.spec import ComponentSpec, Kind, Need
 
 TARGET = "dataflex_mixers_doremi.mixer:DoremiMixer"
@@ -32,28 +32,28 @@ def dataflex_components() -> list[ComponentSpec]:
 
 
 @hookimpl
-def dataflex_check_run(plan: RunPlan) -> list[Problem]:
+def dataflex_check_run(run: RunFacts) -> list[Problem]:
     """Look at the reference, as far as that goes before anything loads."""
-    return list(_problems(plan)) if plan.component.target == TARGET else []
+    return list(_problems(run)) if run.component.target == TARGET else []
 
 
-def _problems(plan: RunPlan) -> Iterator[Problem]:
-    given = str(plan.params["reference"])
+def _problems(run: RunFacts) -> Iterator[Problem]:
+    given = str(run.params["reference"])
     folder = user_path(given)
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES):
             yield Problem(
-                f"reference: {given} of mixer 'doremi' (from {plan.source}) holds no model: there is no "
+                f"reference: {given} of mixer 'doremi' (from {run.source}) holds no model: there is no "
                 f"{' and no '.join(MODEL_FILES)} in it.",
                 "Name the output_dir of a finished training run, or one of its checkpoints.",
             )
     elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
         yield Problem(
-            f"reference: {given} of mixer 'doremi' (from {plan.source}) does not exist.",
+            f"reference: {given} of mixer 'doremi' (from {run.source}) does not exist.",
             "Train the reference first: train_type: static_mix, or `dataflex doremi` for all phases.",
         )
-    if plan.arguments.get("label_smoothing_factor"):
+    if run.arguments.get("label_smoothing_factor"):
         yield Problem(
-            f"label_smoothing_factor (from {plan.source}) changes the losses that mixer 'doremi' weighs.",
+            f"label_smoothing_factor (from {run.source}) changes the losses that mixer 'doremi' weighs.",
             "Set it to 0.",
         )

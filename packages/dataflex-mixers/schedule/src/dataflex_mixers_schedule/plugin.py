@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from dataflex import hookimpl
 from dataflex.hints import did_you_mean
-from dataflex.runs import Problem, RunPlan
+from dataflex.runs import Problem, RunFacts
 from dataflex.spec import ComponentSpec, Kind, Need
 
 TARGET = "dataflex_mixers_schedule.mixer:ScheduleMixer"
@@ -29,28 +29,28 @@ def dataflex_components() -> list[ComponentSpec]:
 
 
 @hookimpl
-def dataflex_check_run(plan: RunPlan) -> list[Problem]:
+def dataflex_check_run(run: RunFacts) -> list[Problem]:
     """Compare the names in ``points`` with the data sets of the run, before anything loads."""
-    return list(_wrong_names(plan)) if plan.component.target == TARGET else []
+    return list(_wrong_names(run)) if run.component.target == TARGET else []
 
 
-def _wrong_names(plan: RunPlan) -> Iterator[Problem]:
-    given = plan.arguments.get("dataset")
+def _wrong_names(run: RunFacts) -> Iterator[Problem]:
+    given = run.arguments.get("dataset")
     listed = given.split(",") if isinstance(given, str) else given
     if not isinstance(listed, list):
         return
     domains = [str(name).strip() for name in listed]
-    named = next(iter(plan.params["points"].values()))  # all points name the same
+    named = next(iter(run.params["points"].values()))  # all points name the same
     for name in named:
         if name not in domains:
             yield Problem(
-                f"points of mixer 'schedule' names the unknown domain {name!r} (from {plan.source})."
+                f"points of mixer 'schedule' names the unknown domain {name!r} (from {run.source})."
                 + did_you_mean(name, domains),
                 f"The domains are the data sets: {', '.join(domains)}.",
             )
     for name in domains:
         if name not in named:
             yield Problem(
-                f"points of mixer 'schedule' leaves out the domain {name!r} (from {plan.source}).",
+                f"points of mixer 'schedule' leaves out the domain {name!r} (from {run.source}).",
                 "Name every data set at every step, with 0 for those left out.",
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataflex import hookimpl
 from dataflex.run_checks import fills_a_stage, needs_single_answers
-from dataflex.runs import Problem, RunPlan
+from dataflex.runs import Problem, RunFacts
 from dataflex.spec import ComponentSpec, Kind
 
 TARGET = "dataflex_selectors_loss.selector:LossSelector"
@@ -29,8 +29,8 @@ def dataflex_components() -> list[ComponentSpec]:
 
 
 @hookimpl
-def dataflex_check_run(plan: RunPlan) -> list[Problem]:
+def dataflex_check_run(run: RunFacts) -> list[Problem]:
     """Refuse stages without a next-token loss, and a part of the pool that cannot fill a stage."""
-    if plan.component.kind is not Kind.SELECTOR or plan.component.target != TARGET:
+    if run.component.kind is not Kind.SELECTOR or run.component.target != TARGET:
         return []
-    return [*needs_single_answers(plan), *fills_a_stage(plan)]
+    return [*needs_single_answers(run), *fills_a_stage(run)]

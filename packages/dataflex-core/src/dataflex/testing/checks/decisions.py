@@ -76,7 +76,7 @@ def state_can_be_stored(bench: Bench) -> None:
     """
     component = bench.component()
     bench.decide(component)
-    given = _state(component)
+    given = bench.door(component).state_dict()
     try:
         stored = state.round_trip(given)
     except ComponentError as error:
@@ -97,12 +97,12 @@ def state_gives_the_same_next_decision(bench: Bench) -> None:
     for step in STEPS[:2]:
         bench.numbers(component, step)
     try:
-        stored = state.round_trip(_state(component))
+        stored = state.round_trip(bench.door(component).state_dict())
     except ComponentError:
         return  # state_can_be_stored tells
     resumed = bench.component()
     if stored:
-        resumed.load_state_dict(stored)
+        bench.door(resumed).load_state_dict(stored)
     # The resumed one first: a file the other leaves for it would hide what the state lacks.
     after, before = bench.numbers(resumed, STEPS[2]), bench.numbers(component, STEPS[2])
     if not np.array_equal(before, after, equal_nan=True):
@@ -129,10 +129,6 @@ def ranks_agree(bench: Bench) -> None:
     if found.differ:
         first, second = (np.asarray(answer) for answer in found.answers)
         raise CheckFailed(f"rank 0 decided {_short(first)}, rank 1 {_short(second)}")
-
-
-def _state(component: Any) -> dict[str, Any]:
-    return dict(component.state_dict()) if hasattr(component, "state_dict") else {}
 
 
 def _same(given: Any, stored: Any) -> bool:

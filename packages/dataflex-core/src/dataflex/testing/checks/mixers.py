@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from dataflex.components.build import call_by_name
 from dataflex.components.mix_context import DomainLosses
 from dataflex.errors import ConfigError
 from dataflex.testing.bench import DOMAINS, STEPS, Bench
@@ -73,9 +71,8 @@ def objective_weights_are_weights(bench: Bench) -> None:
     mixer = _mixer(bench)
     component = mixer.component()
     mixer.decide(component)
-    ask = getattr(component, "objective_weights", None)
     tokens = np.array(list(DOMAINS.values()), np.int64)
-    weights = None if ask is None else ask(**call_by_name(inspect.signature(ask), {"tokens": tokens}))
+    weights = mixer.door(component).call("objective_weights", tokens=tokens)
     if weights is None:
         raise NotApplicable("it leaves the training loss as it is")
     given = np.asarray(weights)

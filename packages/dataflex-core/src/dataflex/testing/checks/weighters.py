@@ -14,7 +14,6 @@ from dataflex.testing.bench import STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.testing.weighter_bench import ACCUMULATED, SAMPLES, MicroBatch, Trained, WeighterBench
-from dataflex.trainers.weight import has_own_step, overrides_weights
 from dataflex.trainers.weight_seam import sees_whole_steps
 
 _GRADIENT_TOLERANCE = 1e-3  # relative: another order of adding up is no fault
@@ -49,7 +48,7 @@ def weights_are_finite_and_not_negative(bench: Bench) -> None:
         except ComponentError as error:
             raise CheckFailed(f"at step {step}, {error}") from error
         if not bool(answer.any()):
-            if not overrides_weights(component):
+            if not weighter.door(component).defines("weights"):
                 raise NotApplicable("its loss does not depend on the losses: see loss_has_a_gradient")
             raise CheckFailed(f"at step {step} every weight is 0, so that nothing is learnt")
 
@@ -61,7 +60,7 @@ def loss_has_a_gradient(bench: Bench) -> None:
     """
     weighter = _weighter(bench)
     component = weighter.component()
-    if overrides_weights(component):
+    if weighter.door(component).defines("weights"):
         raise NotApplicable("the framework makes the loss of its weights")
     losses_B, loss = weighter.reduce(component, STEPS[0], weighter.batch)
     if not loss.requires_grad:
@@ -82,7 +81,7 @@ def identical_samples_weigh_the_same(bench: Bench) -> None:
     weights = weighter.weights(component, batch)
     if not _close(weights, weights.flat[0]):
         raise CheckFailed(f"copies of one sample got {weights.tolist()}")
-    if overrides_weights(component):
+    if weighter.door(component).defines("weights"):
         return
     _, loss = weighter.reduce(weighter.component(), STEPS[0], batch)
     if not _close(loss.item(), batch.losses_B[0].item()):
@@ -121,9 +120,9 @@ def other_samples_are_irrelevant(bench: Bench) -> None:
     with the whole step (``statistics = "batch"``, ``on_losses``).
     """
     weighter = _weighter(bench)
-    if not overrides_weights(weighter.component()):
+    if not weighter.door(weighter.component()).defines("weights"):
         raise NotApplicable("it reduces a whole micro-batch")
-    if sees_whole_steps(weighter.component()):
+    if sees_whole_steps(weighter.door(weighter.component())):
         raise NotApplicable("statistics: batch compares the samples of a step with each other")
     weighter.repeatable()
     rows = weighter.rows()[:SAMPLES]
@@ -154,7 +153,7 @@ def copes_with_losses_that_are_nan(bench: Bench) -> None:
     shows it.
     """
     weighter = _weighter(bench)
-    if not overrides_weights(weighter.component()):
+    if not weighter.door(weighter.component()).defines("weights"):
         raise NotApplicable("the loss it returns is NaN then, as it would be without weights")
     for count, whose in ((1, "one sample"), (SAMPLES, "all samples")):
         losses_B = weighter.batch.losses_B.clone()
@@ -207,7 +206,7 @@ def warm_up_is_unweighted(bench: Bench) -> None:
 
 def _with_own_step(weighter: WeighterBench) -> Any:
     component = weighter.component()
-    if overrides_weights(component) or not has_own_step(component):
+    if weighter.door(component).defines("weights") or not weighter.door(component).defines("training_step"):
         raise NotApplicable("it has no training_step: the Trainer's own is used")
     return component
 

@@ -1,0 +1,106 @@
+"""The second slot of a run: who shapes the loss of training steps. The first is who orders the rows.
+
+get_batch_samples ──> begin_step      the micro-batches of the step, before its first forward
+training_step     ──> training_step   each micro-batch
+compute_loss      ──> compute_loss    its loss
+on_step_end       ──> step_end        before a checkpoint of the step is written
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+Rows = npt.NDArray[np.int64]
+Batches = Sequence[Mapping[str, Any]]
+
+
+class LossShaper(Protocol):
+    """Looks at the loss of training steps, or changes it.
+
+    Attributes:
+        sees_steps: Whether it is to be told when a step ends.
+    """
+
+    sees_steps: bool
+
+    def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
+        """Take this rank's micro-batches of the next step, and their rows of the pool. Called on every rank."""
+
+    def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
+        """Do one micro-batch, backward included; return its loss.
+
+        Args:
+            stock: The Trainer's own ``training_step`` of this micro-batch.
+            model: As the Trainer calls it.
+            inputs: The micro-batch.
+            rows: Gives its rows of the pool, once.
+        """
+
+    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The loss of one micro-batch; ``stock`` is the Trainer's ``compute_loss``."""
+
+    def step_end(self, step: int) -> None:
+        """Note that an optimizer step has ended; ``step`` of them are done."""
+
+    def resumed(self) -> None:
+        """Tell the component what it was not told before the checkpoint that the run goes on from."""
+
+    def finish(self, step: int) -> None:
+        """Note the end of the run, after ``step`` steps."""
+
+    def log_values(self) -> Mapping[str, float]:
+        """Numbers that stand beside the training loss in the Trainer's log."""
+
+    def log_histogram(self) -> Mapping[str, Sequence[float]]:
+        """A histogram to record with them: ``edges`` and ``counts``; empty if there is none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """What must be remembered across a resume, as JSON values."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back; ``state`` may hold more."""
+
+
+class PlainLoss:
+    """The stock loss, which nobody looks at."""
+
+    sees_steps = False
+
+    def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
+        """Nothing."""
+
+    def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
+        """The Trainer's own."""
+        return stock()
+
+    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The Trainer's own."""
+        return stock(model, inputs, *args, **kwargs)
+
+    def step_end(self, step: int) -> None:
+        """Nothing."""
+
+    def resumed(self) -> None:
+        """Nothing."""
+
+    def finish(self, step: int) -> None:
+        """Nothing."""
+
+    def log_values(self) -> Mapping[str, float]:
+        """None."""
+        return {}
+
+    def log_histogram(self) -> Mapping[str, Sequence[float]]:
+        """None."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Empty."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Nothing."""
