@@ -60,7 +60,7 @@ def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_sc
     done = run_two_ranks(workshop, on_rank_1='raise LookupError("no such neighbour")')
     assert done.returncode != 0
     message = said(done)
-    assert "failed at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in message
+    assert "failed in select() at step 5: LookupError: no such neighbour (on rank 1). Nothing is lost" in message
     seen(message[message.index("Error: ") :].partition(" [")[0][:600])
     assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
 
@@ -68,7 +68,7 @@ def test_a_selector_that_fails_on_one_rank_stops_the_other_that_waits_for_its_sc
 def test_a_selector_that_hangs_on_one_rank_is_ended_while_the_other_waits_for_its_scores(workshop):
     done = run_two_ranks(workshop, on_rank_1='__import__("time").sleep(600)', component_timeout=3)
     assert done.returncode != 0
-    message = "failed at step 5: it took longer than component_timeout: 3 seconds, and was at"
+    message = "failed in select() at step 5: it took longer than component_timeout: 3 seconds, and was at"
     assert message in said(done) and "(on rank 1). Nothing is lost" in said(done)
     assert (workshop.out / "run" / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
 
@@ -81,7 +81,7 @@ def test_a_weighter_that_fails_on_one_rank_is_named_by_that_rank(workshop):
     done = call(*command, FORCE_TORCHRUN="1", NPROC_PER_NODE="2")
     assert done.returncode != 0
     assert "rank 1: weighter 'breaking' of" in said(done)
-    assert "failed at step 2: LookupError: no such neighbour" in said(done)
+    assert "failed in weights() at step 2: LookupError: no such neighbour" in said(done)
 
 
 @pytest.mark.fault("a rank dies", kept="the checkpoints before; the other ranks are ended")

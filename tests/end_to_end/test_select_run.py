@@ -93,7 +93,7 @@ def test_a_bad_answer_stops_the_run_after_a_checkpoint_and_the_mended_run_resume
 def test_a_crash_inside_a_selector_is_a_component_error(workshop, train, seen):
     mine = workshop.out / "mine.py"
     mine.write_text(FAILING.replace("rows[1:]", "undefined_name"))
-    message = r"failed at step 5: NameError: name 'undefined_name' is not defined"
+    message = r"failed in select\(\) at step 5: NameError: name 'undefined_name' is not defined"
     with pytest.raises(ComponentError, match=message) as error:
         train(workshop.run_file(**NOTE_SELECT | {"component_name": "failing"}), plugins=(str(mine),))
     seen(str(error.value))

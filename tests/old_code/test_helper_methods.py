@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
+from dataflex.components.asking import Asking
 from dataflex.train.selector.base_selector import Selector
 from dataflex.train.weighter.base_weighter import Weighter
-from dataflex.trainers.weight import has_own_step
 
 
 class OldSelector(Selector):
@@ -151,4 +151,5 @@ def test_what_the_base_class_has_is_no_training_step_of_ones_own() -> None:
         def get_weighted_loss(self, losses: torch.Tensor, **facts: Any) -> torch.Tensor:
             return losses.mean()
 
-    assert has_own_step(DoublesTheFirst()) and not has_own_step(Plain()) and not has_own_step(object())
+    owns = [Asking(one, Weighter, "").defines("training_step") for one in (DoublesTheFirst(), Plain(), object())]
+    assert owns == [True, False, False]

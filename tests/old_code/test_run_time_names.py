@@ -74,7 +74,7 @@ def test_every_name_a_constructor_may_ask_for_is_documented_and_no_other() -> No
 def test_every_name_a_decision_may_ask_for_is_documented_and_no_other() -> None:
     trainer = SimpleNamespace(optimizer=None, lr_scheduler=None)
     context = RunContext(dataset=[], data_collator=list)
-    planner = SimpleNamespace(trainer=trainer, schedule=SimpleNamespace(boundaries=[]), context=context)
+    planner = SimpleNamespace(host=trainer, schedule=SimpleNamespace(boundaries=[]), context=context)
     names = set(ComponentPlanner.runtime_arguments(planner, 1))  # type: ignore[arg-type]
     assert documented("`select`, `mix`") == {"model", "step_id", "num_samples", *names}
 

@@ -33,7 +33,7 @@ ROTATED = "rotated"  # older checkpoints are gone, the callbacks have not heard 
 
 
 @hookimpl
-def dataflex_check_run(plan: RunFacts) -> tuple[()]:
+def dataflex_check_run(run: RunFacts) -> tuple[()]:
     """Begin to watch: every process of a run comes here before its model loads."""
     torch.serialization.register_package(5, lambda _: None, _on_a_numbered_cpu)
     _wrap(Trainer, "training_step", _training_step)

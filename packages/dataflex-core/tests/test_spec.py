@@ -54,5 +54,6 @@ def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
         args=args, train_dataset=[], eval_dataset=None, data_collator=None, accelerator=None, model=None
     )
     plan = SimpleNamespace(component=spec(name), stage="sft", scores_only=False)
-    folder = run_context(trainer, SimpleNamespace(run=SimpleNamespace(facts=plan)), 4).cache_dir
+    run = SimpleNamespace(facts=plan, bound=SimpleNamespace(run_values={}))
+    folder = run_context(trainer, SimpleNamespace(run=run, data_seed=None), 4).cache_dir
     assert folder.resolve().parent == (tmp_path / "cache").resolve()

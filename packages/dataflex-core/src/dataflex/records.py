@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 Record = TypeVar("Record")
 _UNIONS = (typing.Union, types.UnionType)
@@ -23,7 +23,7 @@ def from_fields(cls: type[Record], raw: Any) -> Record:
     if not isinstance(raw, dict):
         raise ValueError("it is not an object")
     values, hints = {}, typing.get_type_hints(cls)
-    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+    for field in dataclasses.fields(cast(Any, cls)):
         if field.name in raw:
             values[field.name] = _typed(raw[field.name], hints[field.name], field.name)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:

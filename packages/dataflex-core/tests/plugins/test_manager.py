@@ -227,7 +227,9 @@ def test_a_failing_hook_is_logged_and_disturbs_no_other(fake_dist, caplog):
     fake_dist("acme-e", HOOKS.format(body="return 'a sentence'"))
     manager = load()
     with caplog.at_level(logging.WARNING, "dataflex"):
-        answers = manager.call("dataflex_check_run", plan=SimpleNamespace(stage="dpo", component=SimpleNamespace()))
+        answers = manager.call(
+            "dataflex_check_run", run=None, plan=SimpleNamespace(stage="dpo", component=SimpleNamespace())
+        )
     ours = {found.dist: [problem.message for problem in answer] for found, answer in answers if "acme" in found.dist}
     assert ours == {"acme-b": ["dpo"]}
     assert "Plugin acme-a 0.9 failed in dataflex_check_run, ignored: ValueError: bad plan" in caplog.text
@@ -238,7 +240,7 @@ def test_a_failing_hook_is_logged_and_disturbs_no_other(fake_dist, caplog):
 
 def test_hooks_of_an_outdated_plugin_are_not_called(fake_dist, caplog):
     fake_dist("acme", HOOK.format(name="old", api=0) + HOOKS.format(body="raise RuntimeError"))
-    load().call("dataflex_check_run", plan=SimpleNamespace(component=SimpleNamespace()))
+    load().call("dataflex_check_run", run=None, plan=SimpleNamespace(component=SimpleNamespace()))
     assert "acme" not in caplog.text
 
 

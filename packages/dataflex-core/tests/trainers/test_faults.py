@@ -279,7 +279,8 @@ def test_a_component_that_tries_again_after_every_error_is_ended_too(make, tmp_p
 def test_a_component_that_hangs_in_its_warmup_is_ended(make, tmp_path):
     hangs = "\n    def warmup(self, num_samples, replacement):\n        time.sleep(60)\n"
     (tmp_path / "mine.py").write_text(MINE + hangs)
-    with pytest.raises(ComponentError, match=r"failed at the warm-up: it took longer than component_timeout"):
+    message = r"failed in warmup\(\) at the warm-up: it took longer than component_timeout"
+    with pytest.raises(ComponentError, match=message):
         make(keys={"component_timeout": 0.5}).train()
 
 
@@ -311,7 +312,7 @@ def test_a_row_that_cannot_be_read_is_named_and_the_mended_run_is_the_whole_one(
     assert message.startswith(f"row {pool.broken} of the pool could not be read at step 3: OSError: [Errno 5]")
     assert "shard-00003.arrow" in message
     kept = tmp_path / "out" / "checkpoint-3"
-    assert message.endswith(f"Once it is mended, resume from {kept}.")
+    assert message.endswith(f"Once it is fixed, resume from {kept}.")
     resumed = make()
     resumed.train(resume_from_checkpoint=str(kept))
     assert torch.equal(weights(resumed), weights(whole))

@@ -163,7 +163,7 @@ def test_token_scores_are_summed_over_targets_by_domain(construct, tmp_path):
 def test_what_a_mixer_reports_is_recorded_at_boundaries_and_at_the_end_and_logged(construct):
     trainer = construct("watch")
     trainer.train()
-    records = list(trainer.session.log)
+    records = list(trainer.recorder.log)
     assert [record.step for record in records] == [1, 3, 5]
     assert [record.metrics["steps_seen"] for record in records] == [0, 2, 4]
     assert records[-1].stage == records[-2].stage

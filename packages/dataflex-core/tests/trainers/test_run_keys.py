@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from accelerate import Accelerator
 
+from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.run_record import hide_secrets
 from dataflex.trainers.run_keys import Arguments, gather, to_keep
 
@@ -35,17 +36,18 @@ class TrainingArguments:
     world_size = 1
 
 
-def run(arguments: Arguments, **params: Any) -> Any:
+def run(arguments: Arguments, **params: Any) -> RunKeys:
     plan = SimpleNamespace(
         train_type=SimpleNamespace(value="dynamic_select"), component=SimpleNamespace(name="rows"), params=params,
         steps=SimpleNamespace(warmup=1, update=2, times=3, train=0),
     )  # fmt: skip
-    session = SimpleNamespace(
+    session: Any = SimpleNamespace(
         arguments=arguments, mixture_settings=dict, run=SimpleNamespace(facts=plan, timeout=None, mixture=None)
     )
-    return SimpleNamespace(
-        session=session, accelerator=Accelerator(cpu=True), args=TrainingArguments(), is_world_process_zero=lambda: True
+    trainer: Any = SimpleNamespace(
+        accelerator=Accelerator(cpu=True), args=TrainingArguments(), is_world_process_zero=lambda: True
     )
+    return gather(trainer, session)
 
 
 @pytest.fixture
@@ -98,7 +100,7 @@ def test_a_name_on_a_hub_is_looked_up_in_the_cache(tmp_path, model):
         ModelArguments(model_name_or_path=name, cache_dir=str(tmp_path / "cache"))
         for name in ("org/model", str(model), "org/unknown", "no name of a hub/at all/")
     ]
-    found = [gather(run(Arguments.read([each]))).models["model_name_or_path"] for each in arguments]
+    found = [run(Arguments.read([each])).models["model_name_or_path"] for each in arguments]
     assert found[0].identity == found[1].identity != ""
     assert found[0].path == "org/model" and found[2].identity == found[3].identity == ""
 
@@ -109,20 +111,20 @@ def test_several_adapters_are_known_in_their_order(tmp_path):
         (tmp_path / name / "adapter_config.json").write_text(json.dumps({"r": name}))
     both = [str(tmp_path / "a"), str(tmp_path / "b")]
     found = [
-        gather(run(Arguments.read([ModelArguments(adapter_name_or_path=paths)]))).models["adapter_name_or_path"]
+        run(Arguments.read([ModelArguments(adapter_name_or_path=paths)])).models["adapter_name_or_path"]
         for paths in (both, both[::-1], None)
     ]
     assert len({each.identity for each in found}) == 3 and found[2].path == ""
 
 
 def test_a_parameter_that_names_a_model_is_known_by_content(model):
-    keys = gather(run(Arguments.read([]), reference=str(model), other="model"))
+    keys = run(Arguments.read([]), reference=str(model), other="model")
     assert list(keys.models) == ["component_params.reference"]
     assert keys.dataflex["component_params"] == {"reference": str(model), "other": "model"}
 
 
 def test_paths_in_a_components_state_are_kept_if_they_are_there(model):
-    keys = gather(run(Arguments.read([])))
+    keys = run(Arguments.read([]))
     state = {"index": {"file": str(model / "config.json"), "name": "config.json"}, "old": [1, "/no/such/file"]}
     assert to_keep(keys, state)["paths"] == {"index.file": str(model / "config.json")}
 

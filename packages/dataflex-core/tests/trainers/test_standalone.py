@@ -67,13 +67,13 @@ def test_the_class_is_named_after_its_base(construct):
 def test_it_trains_on_what_the_component_decides(construct, tmp_path):
     trainer = construct(SELECT)
     assert trainer.train().global_step == 5
-    assert [(record.step, record.metrics["selected"]) for record in trainer.session.log] == [(1, 4), (3, 4)]
+    assert [(record.step, record.metrics["selected"]) for record in trainer.recorder.log] == [(1, 4), (3, 4)]
 
 
 def test_domains_are_mixed_by_their_rows(construct):
     trainer = construct(MIX, domains={"a": 15, "b": 5})
     trainer.train()
-    assert [record.metrics["samples"] for record in trainer.session.log] == [[2, 2], [2, 2]]
+    assert [record.metrics["samples"] for record in trainer.recorder.log] == [[2, 2], [2, 2]]
 
 
 @pytest.mark.parametrize(

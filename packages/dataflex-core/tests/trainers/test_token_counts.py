@@ -79,7 +79,7 @@ def test_shares_of_tokens_are_those_of_the_collator_and_a_resumed_run_keeps_them
         "the collator trains on other tokens than the pool's columns tell (row 0: 11, by its columns 39" in caplog.text
     )
     assert trainer.component.told == ([11] * 24 + [9] * 24, [264, 216])
-    record = list(trainer.session.log)[-1].metrics
+    record = list(trainer.recorder.log)[-1].metrics
     assert record["realised_tokens"] == pytest.approx([0.5, 0.5], abs=0.06)
     assert record["samples"] == pytest.approx([5.4, 6.6], abs=1)  # 12 samples at 11 and 9 tokens; by columns 2 and 10
     state = json.loads((tmp_path / "out" / "checkpoint-4" / "dataflex" / "engine.json").read_text())

@@ -308,7 +308,7 @@ def test_a_training_step_of_the_components_own_is_called_for_every_micro_batch(r
 
 
 def test_a_bad_weight_is_an_error_that_names_weighter_and_step(runs, tmp_path) -> None:
-    message = r"weighter 'broken' of .*weighters.py failed at step 1: weights\(\) returned \[.*none may be negative"
+    message = r"'broken' of .*failed in weights\(\) at step 1: weights\(\) returned \[.*none may be negative"
     with pytest.raises(ComponentError, match=message):
         runs.trained({"component_name": "broken"}, tmp_path)
 
@@ -352,10 +352,10 @@ def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("failing_later", r"failed in on_step\(\) after step 1: ZeroDivisionError: in on_step"),
+        ("failing_later", r"failed in on_step\(\) at step 1: ZeroDivisionError: in on_step"),
         ("overflowing", r"where the mean weight of the latest steps was 1e-38; none may be negative or infinite"),
-        ("detached", r"failed at step 0: get_weighted_loss\(\) returned a number that does not depend on the losses"),
-        ("not_a_number", r"failed at step 0: get_weighted_loss\(\) returned nan for losses"),
+        ("detached", r"at step 0: get_weighted_loss\(\) returned a number that does not depend on the losses"),
+        ("not_a_number", r"failed in get_weighted_loss\(\) at step 0: get_weighted_loss\(\) returned nan for losses"),
         ("both", r"has both weights\(\) and training_step\(\)"),
         ("endless", r"its attribute window must be a whole number of at least 1, not None"),
         ("chunkless", r"its attribute chunk_tokens must be a whole number of at least 1, not -4"),
@@ -388,11 +388,11 @@ def test_a_weighter_may_watch_the_warm_up_which_stays_stock(runs, tmp_path) -> N
 def test_the_normaliser_looks_back_on_the_components_own_window(runs, tmp_path) -> None:
     made = runs.trainer({"component_name": "short_memory"}, tmp_path, per_device_train_batch_size=2, max_steps=6)
     made.train()
-    last_two_steps = made.weighing.state_dict()["window"]
+    last_two_steps = made.loss_shaper.state_dict()["window"]
     assert last_two_steps["lengths"] == [2, 2]
     weights, tokens = zip(*last_two_steps["values"], strict=True)
     mean = sum(w * t for w, t in zip(weights, tokens, strict=True)) / sum(tokens)
-    assert made.loss_seam.normaliser == pytest.approx(mean, rel=1e-12)
+    assert made.loss_shaper._seam.normaliser == pytest.approx(mean, rel=1e-12)
 
 
 def test_cross_entropy_is_taken_in_chunks_of_the_components_size(runs, tmp_path, monkeypatch) -> None:

@@ -14,6 +14,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArgumen
 
 from dataflex.components.mixer import Mixer
 from dataflex.distributed import end_rank
+from dataflex.spec import Need
 from dataflex.trainers import dynamic_trainer
 
 SIZES = {"words": 24, "noise": 16, "long": 12}
@@ -75,10 +76,8 @@ def watch(trainer: Any) -> list[dict[str, list[float]]]:
             on_step(stats)
             seen[-1] |= {"alpha": mixer.dro.alpha.tolist(), "seen_tokens": stats.losses.tokens.tolist()}
 
-        seam = engine.planner.loss_seam
-        if seam is not None and isinstance(mixer, Mixer):
-            seam._objective_weights = used
-            mixer.on_step = moved
+        if isinstance(mixer, Mixer) and Need.DOMAIN_LOSSES in trainer.session.run.entry.spec.needs:
+            mixer.objective_weights, mixer.on_step = used, moved
         return engine
 
     trainer._make_engine = made

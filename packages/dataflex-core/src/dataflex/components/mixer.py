@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,7 @@ class Mixer(Stateful):
         if len(args) > len(names) or set(given) != set(names):
             raise TypeError(f"{type(self).__name__}: Mixer takes (params, context) or (mixture_manager)")
         self.params = given.get("params")
-        self.context = given.get("context")  # type: ignore[assignment]  # None only in the note's style
+        self.context = cast(MixContext, given.get("context"))  # None only in the note's style
         self.mixture_manager = self.context.mixture_manager if native else given["mixture_manager"]
 
     def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64] | Mapping[str, float]:

@@ -7,7 +7,7 @@ Shapes: B samples, T tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 class OldWeighterMethods:
     """The mean loss of each sample, and a whole micro-batch with the weighted loss, as in 1.1.0."""
+
+    get_weighted_loss: Callable[..., torch.Tensor]  # of the class itself
 
     def _per_sample_loss_from_logits(
         self, logits: torch.Tensor, labels: torch.Tensor, ignore_index: int = -100
@@ -70,7 +72,7 @@ class OldWeighterMethods:
             losses_B = self._losses_of_samples(loss, outputs, labels) if use_weighter else None
         weighted = losses_B is not None
         if losses_B is not None:
-            loss = self.get_weighted_loss(losses_B, ctx=ctx, model=model, inputs=batch)  # type: ignore[attr-defined]
+            loss = self.get_weighted_loss(losses_B, ctx=ctx, model=model, inputs=batch)
         if weighted or num_items_in_batch is None:  # otherwise the stock loss is a share of the step already
             loss = loss / getattr(ctx, "current_gradient_accumulation_steps", ctx.args.gradient_accumulation_steps)
         deepspeed = str(getattr(ctx.accelerator.distributed_type, "value", "")) == "DEEPSPEED"

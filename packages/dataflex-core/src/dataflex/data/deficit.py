@@ -10,7 +10,7 @@ to draw, no domain falls behind by more than the harmonic number H_K.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -142,7 +142,7 @@ def _repeat(cycle: Domains, rest: Domains, deficits: Whole, parts: Whole, left: 
 
 def _writer(array: npt.NDArray[Any]) -> Any:
     """The array as a memoryview: single elements are read and written twice as fast as through NumPy."""
-    return memoryview(array)  # type: ignore[arg-type]
+    return memoryview(cast(Any, array))
 
 
 def _index_type(domains: int) -> type[np.integer[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from importlib.metadata import Distribution, distributions
+from pathlib import Path
 
 from dataflex.demo.row import LONGEST_ANSWER, Domain, Row, clip
 
@@ -70,6 +71,6 @@ def _licences(dist: Distribution) -> Iterator[str]:
         if not _LICENCE_FILE.match(file.name):
             continue
         try:
-            yield file.locate().read_text(encoding="utf-8")  # type: ignore[attr-defined]
+            yield Path(str(file.locate())).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             continue

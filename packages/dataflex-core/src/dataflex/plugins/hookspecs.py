@@ -19,7 +19,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def dataflex_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body]
+def dataflex_components() -> Iterable[ComponentSpec]:
     """Return the components this plugin provides. Called to list them: must not import torch.
 
     Example:
@@ -27,10 +27,11 @@ def dataflex_components() -> Iterable[ComponentSpec]:  # type: ignore[empty-body
         ... def dataflex_components():
         ...     return [ComponentSpec(kind=Kind.SELECTOR, name="mine", target="mine.selector:Mine", api=1)]
     """
+    raise NotImplementedError
 
 
 @hookspec(warn_on_impl_args={"plan": DeprecationWarning("dataflex_check_run: `plan` is called `run` from 0.2 on")})
-def dataflex_check_run(run: RunFacts, plan: RunFacts) -> Iterable[Problem]:  # type: ignore[empty-body]
+def dataflex_check_run(run: RunFacts, plan: RunFacts) -> Iterable[Problem]:
     """Return reasons why this run cannot work; any of them stops it before a model loads.
 
     Called for every run, whichever components it uses: look at ``run.parts`` first. ``plan`` is the same by its name of
@@ -44,6 +45,7 @@ def dataflex_check_run(run: RunFacts, plan: RunFacts) -> Iterable[Problem]:  # t
         ...         return [Problem("mine scores single answers; stage dpo has pairs.", "Use stage: sft.")]
         ...     return []
     """
+    raise NotImplementedError
 
 
 @hookspec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -35,7 +35,7 @@ def load_converted(model: nn.Module, saved: SavedWeights) -> list[Difference]:
     """
     precision = {_dtype_argument(): _widest(saved, model)}
     with rng_scope():
-        twin, info = type(model).from_pretrained(  # type: ignore[attr-defined]
+        twin, info = cast(Any, type(model)).from_pretrained(
             saved.folder, config=copy.deepcopy(model.config), output_loading_info=True, **precision
         )
     model.load_state_dict(twin.state_dict(), strict=False)

@@ -27,7 +27,7 @@ from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
 from dataflex.scoring.rope import length_scaling
 from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import load_model
+from dataflex_mixers_doremi.reference import load_model, vocabulary_of
 
 logger = logging.getLogger("dataflex")
 
@@ -71,7 +71,7 @@ class CachedReference:
         if not self._file.exists:
             model = load_model(name, context)
             if context.rank == 0:
-                self._file.create(int(model.config.get_text_config().vocab_size))
+                self._file.create(vocabulary_of(model))
         _wait(context)
         missing = self._file.missing()
         _wait(context)  # nobody writes before everybody has read

@@ -13,7 +13,7 @@ from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.math.losses import output_logits, token_losses
 from dataflex.scoring.inputs import model_inputs
-from dataflex_mixers_doremi.reference import load_model, not_finite
+from dataflex_mixers_doremi.reference import load_model, not_finite, vocabulary_of
 
 
 class LiveReference:
@@ -31,7 +31,7 @@ class LiveReference:
         self._name = name
         self._model = load_model(name, context)
         self._accelerator = context.accelerator
-        self.vocabulary = int(self._model.config.get_text_config().vocab_size)
+        self.vocabulary = vocabulary_of(self._model)
 
     def token_losses(self, batch: MicroBatch) -> torch.Tensor:
         """Run the reference on the micro-batch, without gradient.

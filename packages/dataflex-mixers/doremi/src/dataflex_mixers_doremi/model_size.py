@@ -41,7 +41,7 @@ def parameters(name: str, keys: Mapping[str, Any]) -> int | None:
             model = AutoModelForCausalLM.from_config(config)
     except Exception:  # whatever a hub, a file or a model class has to say; the run itself will say it too
         return None
-    return sum(parameter.numel() for parameter in model.parameters())
+    return int(sum(parameter.numel() for parameter in model.parameters()))
 
 
 def spell(count: int | None) -> str:

@@ -78,7 +78,7 @@ def _load(name: str) -> nn.Module:
 
     base = _base_of_adapter(user_path(name))
     source = base or name
-    loaded = AutoModelForCausalLM.from_pretrained(source, torch_dtype="auto", output_loading_info=True)
+    loaded: Any = AutoModelForCausalLM.from_pretrained(source, torch_dtype="auto", output_loading_info=True)
     model: nn.Module = loaded[0]
     check_pretrained(model, source, loaded[1])
     if base is None:
@@ -238,3 +238,9 @@ def _base_of_adapter(folder: Path) -> str | None:
     config: Any = json.loads(adapter.read_text(encoding="utf-8"))
     base = config.get("base_model_name_or_path")
     return str(base) if base else None
+
+
+def vocabulary_of(model: nn.Module) -> int:
+    """Tokens that a model of transformers has room for."""
+    config: Any = model.config
+    return int(config.get_text_config().vocab_size)

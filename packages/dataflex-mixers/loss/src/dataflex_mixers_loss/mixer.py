@@ -84,4 +84,5 @@ def softmax_proportions(losses: Floats, temperature: float, floor: float) -> Flo
     known = np.where(np.isnan(losses), np.nanmean(losses), losses)
     weights = np.exp((known - known.max()) / temperature)
     shares: Floats = floor + (1 - len(losses) * floor) * weights / weights.sum()
-    return shares / shares.sum()
+    shares /= shares.sum()
+    return shares
