@@ -63,8 +63,8 @@ RUN_KEYS = (
         name="component_timeout",
         type="float > 0",
         default="none",
-        help="Most seconds a decision may take; then the run ends with a checkpoint, as if the component had failed.",
-        used_by=_DYNAMIC - {TrainType.WEIGHT},
+        help="Most seconds a call of the component may take; then the run ends as if the component had failed.",
+        used_by=_DYNAMIC,
     ),
     Key(
         name="plugins",
