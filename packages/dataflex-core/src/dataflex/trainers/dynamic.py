@@ -24,6 +24,7 @@ from dataflex.failures.foreign import foreign
 from dataflex.schedule import Schedule
 from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin
+from dataflex.trainers.context import run_context
 from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
@@ -45,7 +46,7 @@ from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resumed_callbacks import prepare_callbacks
 from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
-from dataflex.trainers.session import Session, run_context
+from dataflex.trainers.session import Session
 from dataflex.trainers.slots import Slots, fill_slots
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.token_counts import Counting
@@ -268,7 +269,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self._take_up_what_was_begun()
         schedule = session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
-        context, progress = run_context(self, session, global_batch), RunProgress(self, session.run.facts)
+        context = run_context(self, session.run, data_seed=session.data_seed, global_batch=global_batch)
+        progress = RunProgress(self, session.run.facts)
         self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)
         self.parts = Parts(self.accelerator, session.run.timeout, progress)
         slots = self._fill_slots(schedule, context)

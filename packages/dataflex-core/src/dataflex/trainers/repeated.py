@@ -18,6 +18,7 @@ from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import rank0_says
 from dataflex.errors import ConfigError
 from dataflex.run_record import RunInfo, RunRecord, hide_secrets
+from dataflex.trainers.layout import global_batch
 
 if TYPE_CHECKING:
     from dataflex.schedule import Schedule
@@ -48,7 +49,7 @@ def leave_if_ended(session: Session, schedule: Schedule, pool: Sized, args: Any)
         HasEnded: if it is.
     """
     info = None if args.process_index else _record_of_an_end(session)
-    now = (schedule.warmup, schedule.update, schedule.total, int(args.seed), session.global_batch(args), len(pool))
+    now = (schedule.warmup, schedule.update, schedule.total, int(args.seed), global_batch(args), len(pool))
     if info and (info.warmup, info.update, info.total, info.seed, info.global_batch, info.pool) != now:
         info = None
     same = info is not None and info.pool_fingerprint == fingerprint(pool)

@@ -21,11 +21,13 @@ from dataflex.failures.foreign import foreign
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.trainers import run_keys
+from dataflex.trainers.context import run_context
+from dataflex.trainers.layout import refuse_data_parallel
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.parts import Parts
 from dataflex.trainers.row_seed import row_seed, row_seed_of
 from dataflex.trainers.select import SelectPlanner
-from dataflex.trainers.session import Session, refuse_data_parallel, run_context
+from dataflex.trainers.session import Session
 from dataflex.trainers.token_counts import count_tokens
 
 logger = logging.getLogger("dataflex")
@@ -88,7 +90,8 @@ class ScoringMixin(CheckedLoads):
         schedule = Schedule(step, 1, step + 1)
         saved = self._saved(resume_from_checkpoint)
         self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
-        context, run = run_context(self, self.session, 1), self.session.run
+        run = self.session.run
+        context = run_context(self, run, data_seed=self.session.data_seed, global_batch=1)
         self.parts = Parts(self.accelerator, run.timeout)
         asking = self.parts.open(run.parts[0], context)
         self._planner = SelectPlanner(self, self.session, schedule, context, None, asking)

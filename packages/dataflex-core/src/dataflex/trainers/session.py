@@ -12,20 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.components.context import RunContext
 from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
 from dataflex.data.domains import Domains
 from dataflex.data.origins import Origins
 from dataflex.data.proportions import check_proportions
-from dataflex.data.stock_order import epoch_samples
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
-from dataflex.schedule import Schedule, by_epochs, resolve
-from dataflex.spec import Kind
+from dataflex.schedule import Schedule
 from dataflex.trainers import resuming
-from dataflex.trainers.batches import handed_out
+from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
+from dataflex.trainers.layout import global_batch, lay_out
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
@@ -91,7 +89,7 @@ class Session:
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
-            samples = schedule.total * self.global_batch(args)
+            samples = schedule.total * global_batch(args)
             mixture = self.open_mixture(samples, row_seed(args))
             if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
                 mixture.sampler.draw(mixture.proportions, samples)  # fixed proportions: what would fail later fails now
@@ -131,7 +129,7 @@ class Session:
             return
         if self.counting is not Counting.COLUMNS:  # of an earlier train()
             domains = replace(domains, lengths=trained_tokens(trainer.train_dataset))
-        context = run_context(trainer, self, self.global_batch(trainer.args))
+        context = run_context(trainer, self.run, data_seed=self.data_seed, global_batch=global_batch(trainer.args))
         counted = count_tokens(
             context,
             domains.lengths,
@@ -175,124 +173,6 @@ class Session:
         }
         return dict(json.loads(json.dumps(keys)))
 
-    @staticmethod
-    def global_batch(args: Any) -> int:
-        """Samples of one optimizer step over all ranks."""
-        per_rank = int(args.per_device_train_batch_size) * int(args.gradient_accumulation_steps)
-        return per_rank * int(args.world_size)
-
     def schedule(self, pool: Sized, args: Any) -> Schedule:
-        """Lay out the stages, now that the pool is known, and check that it can fill them.
-
-        Args:
-            pool: The tokenised training pool.
-            args: The ``transformers.TrainingArguments``.
-
-        Raises:
-            ConfigError: when a stage draws more samples than the pool holds and repeats were not asked for, or the
-                run would spread over several devices in one process.
-        """
-        refuse_data_parallel(args)
-        plan = self.run.facts
-        global_batch = self.global_batch(args)
-        weighs = plan.component.kind is Kind.WEIGHTER
-        schedule = resolve(
-            plan.steps,
-            epochs=args.num_train_epochs,
-            pool_size=self.epoch_samples(pool, args) if weighs else len(pool),
-            global_batch=global_batch,
-            max_steps=args.max_steps,
-        )
-        if weighs:
-            return self._epochs(schedule.total, pool, args)
-        if 0 < args.max_steps != schedule.total:
-            raise ConfigError(
-                f"max_steps={args.max_steps} differs from the {schedule.total} steps of update_times: -1 over "
-                f"{args.num_train_epochs} epochs (from {plan.source}). Leave max_steps out, or set train_step to it."
-            )
-        if self.run.mixture is not None:
-            return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
-        drawn = schedule.longest_update * global_batch
-        if drawn > len(pool) and not plan.params.get("replacement", False):
-            fitting = len(pool) // global_batch
-            advice = f"Lower update_step to {fitting} or less" if fitting else "Lower the batch size"
-            raise ConfigError(
-                f"update_step={plan.steps.update} draws {drawn} samples ({schedule.longest_update} steps of "
-                f"{global_batch}) but the pool holds {len(pool)} (from {plan.source}). {advice}, add data, or let "
-                "samples repeat with component_params.replacement: true if the component has it."
-            )
-        return schedule
-
-    def epoch_samples(self, pool: Sized, args: Any) -> int:
-        """Samples that the stock Trainer trains on in one epoch, over all ranks.
-
-        Raises:
-            ConfigError: when there are none.
-        """
-        samples = epoch_samples(
-            len(pool),
-            batch_size=int(args.per_device_train_batch_size),
-            ranks=int(args.world_size),
-            drop_last=bool(args.dataloader_drop_last),
-        )
-        if not samples:
-            raise ConfigError(
-                f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from {self.run.facts.source}). "
-                "Lower per_device_train_batch_size, or set it to false."
-            )
-        return samples
-
-    def _epochs(self, total: int, pool: Sized, args: Any) -> Schedule:
-        plan, samples = self.run.facts, self.epoch_samples(pool, args)
-        if total <= plan.steps.warmup:
-            raise ConfigError(
-                f"the run ends after {total} steps, before the weighter acts at warmup_step={plan.steps.warmup} "
-                f"(from {plan.source}). Lower warmup_step, or train longer: train_step, max_steps or num_train_epochs."
-            )
-        return by_epochs(total, samples, self.global_batch(args))
-
-
-def refuse_data_parallel(args: Any) -> None:
-    """Refuse several devices in one process.
-
-    Raises:
-        ConfigError: says how to start one process a device.
-    """
-    if args.n_gpu > 1:
-        raise ConfigError(
-            f"this process sees {args.n_gpu} devices and would run DataParallel, which is not supported. "
-            "Set FORCE_TORCHRUN=1, or show it one device."
-        )
-
-
-def run_context(trainer: DynamicHost, session: Session, global_batch: int) -> RunContext:
-    """Collect what a component may see of a Trainer."""
-    plan, handed = session.run.facts, handed_out(trainer)
-    output_dir = Path(trainer.args.output_dir)
-    cache_dir = session.run.bound.run_values.get("cache_dir", output_dir / "cache" / plan.component.name)
-    return RunContext(
-        dataset=handed.dataset,
-        data_collator=handed.collator,
-        accelerator=trainer.accelerator,
-        output_dir=output_dir,
-        cache_dir=Path(cache_dir),
-        seed=_row_seed(trainer, session),
-        global_batch=global_batch,
-        stage=plan.stage,
-        eval_datasets=handed.eval_datasets,
-        tokenizer=getattr(trainer, "processing_class", None),
-        vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
-        optimizer=lambda: trainer.optimizer,
-        scheduler=lambda: trainer.lr_scheduler,
-        scores_only=plan.scores_only,
-    )
-
-
-def _row_seed(trainer: DynamicHost, session: Session) -> int:
-    known = getattr(session, "data_seed", None)
-    return row_seed(trainer.args) if known is None else int(known)
-
-
-def _vocab_size(config: Any) -> int | None:
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return getattr(text, "vocab_size", None)
+        """Lay out the stages, as :func:`lay_out`."""
+        return lay_out(self.run, pool, args)

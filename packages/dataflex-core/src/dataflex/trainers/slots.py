@@ -9,6 +9,7 @@ from dataflex.schedule import Schedule
 from dataflex.spec import Kind, Need
 from dataflex.trainers.domain_loss import DomainLoss, refuse_unseen_losses
 from dataflex.trainers.host import DynamicHost
+from dataflex.trainers.layout import epoch_samples
 from dataflex.trainers.loss import LossShaper, PlainLoss
 from dataflex.trainers.mix import MixPlanner
 from dataflex.trainers.parts import Parts
@@ -68,7 +69,7 @@ def fill_slots(
         order = StockPlanner(
             host.stock_sampler(),
             recorder,
-            samples=session.epoch_samples(host.train_dataset, host.args),
+            samples=epoch_samples(run.facts, host.train_dataset, host.args),
             seed=context.seed,
             data_seed=host.args.data_seed,
             global_batch=context.global_batch,
