@@ -107,7 +107,8 @@ def show_component(name: str, plugin_values: Sequence[str], kind: Kind | None, a
         table.add_column(heading, no_wrap=True, overflow="ignore")
     table.add_column("help", overflow="fold", min_width=24)
     for info in infos:
-        table.add_row(Text(info.name), Text(info.type), Text(_spell_default(info)), Text(info.help))
+        help_text = f"{info.help} Must be {info.limits}." if info.limits else info.help
+        table.add_row(Text(info.name), Text(info.type), Text(_spell_default(info)), Text(help_text))
     print_table(table)
 
 
@@ -155,6 +156,7 @@ def _param(info: ParamInfo) -> dict[str, Any]:
         "default": info.default,
         "required": info.required,
         "help": info.help,
+        "range": str(info.limits),
     }
 
 
