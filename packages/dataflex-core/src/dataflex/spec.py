@@ -13,25 +13,13 @@ from enum import StrEnum
 from typing import Any
 
 from dataflex.errors import PluginError
+from dataflex.kinds import Kind as Kind
 
 API = 1
 """Version of the contract between core and component packages; a spec names the one it was written for."""
 
 _NAME = re.compile(r"\w[\w.+-]*")
 """A component's cache is a folder of its name, so a name is never a path: no separator, no dot in front."""
-
-
-class Kind(StrEnum):
-    """The decision a component makes."""
-
-    SELECTOR = "selector"
-    MIXER = "mixer"
-    WEIGHTER = "weighter"
-
-    @property
-    def plural(self) -> str:
-        """Key of this kind in a ``components.yaml``."""
-        return f"{self.value}s"
 
 
 class Need(StrEnum):

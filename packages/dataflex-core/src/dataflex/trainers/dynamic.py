@@ -20,7 +20,7 @@ from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
 from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign
-from dataflex.spec import Kind
+from dataflex.kinds import KINDS, load
 from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin, state_dict
 from dataflex.trainers.divergence import Divergence
@@ -53,13 +53,6 @@ from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
 
 logger = logging.getLogger("dataflex")
-
-PLANNERS: Mapping[Kind, type[SelectPlanner] | type[MixPlanner] | type[WeightPlanner]] = {
-    Kind.SELECTOR: SelectPlanner,
-    Kind.MIXER: MixPlanner,
-    Kind.WEIGHTER: WeightPlanner,
-}
-
 
 _IS_TRAINING_LOG = frozenset({"loss", "train_loss"})  # logged at logging_steps, and at the end
 
@@ -279,7 +272,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         schedule = self.session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
         context = run_context(self, self.session, global_batch)
-        planner = PLANNERS[self.session.run.plan.component.kind](self, self.session, schedule, context)
+        planner = load(KINDS[self.session.run.plan.component.kind].planner)(self, self.session, schedule, context)
         self.component = planner.component
         self._watch(planner)
         session = self.session
