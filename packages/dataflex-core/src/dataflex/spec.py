@@ -79,7 +79,7 @@ class ComponentSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The range of a parameter: bounds, words to choose from, or both.
+    """The range of a parameter: bounds, words to choose from, or either.
 
     They hold for the value, for each item of a list and for each value of a mapping, at any depth. ``None`` passes
     (the type says whether it may stand there), and so does what has no order with a bound, such as the word of a
@@ -90,7 +90,7 @@ class Limits:
         at_least: Values are this or greater.
         below: Values are less than this; ``math.inf`` asks for a finite number.
         at_most: Values are this or less.
-        choices: Values are among these; empty allows all.
+        choices: Values are among these or, where there are bounds, within those.
     """
 
     above: Any = None
@@ -104,15 +104,15 @@ class Limits:
 
     def __str__(self) -> str:
         """The range in words that follow "must be": ``above 0 and finite``."""
-        words = [
+        bounds = [
             *([f"above {self.above}"] if self.above not in (None, -math.inf) else []),
             *([f"at least {self.at_least}"] if self.at_least is not None else []),
             *([f"below {self.below}"] if self.below not in (None, math.inf) else []),
             *([f"at most {self.at_most}"] if self.at_most is not None else []),
             *(["finite"] if self._finite else []),
-            *([f"one of {', '.join(map(str, self.choices))}"] if self.choices else []),
         ]
-        return " and ".join(words)
+        choices = f"one of {', '.join(map(str, self.choices))}" if self.choices else ""
+        return " or ".join(filter(None, (" and ".join(bounds), choices)))
 
     def outside(self, value: Any) -> Iterator[tuple[str, Any]]:
         """What lies outside the range: where it stands in the value (``""``, ``[1]``, ``.web``), and itself."""
@@ -124,18 +124,18 @@ class Limits:
         elif isinstance(value, (list, tuple, set, frozenset)):
             for number, each in enumerate(value):
                 yield from ((f"[{number}]{place}", wrong) for place, wrong in self.outside(each))
-        elif self.choices or not self._holds(value):
+        elif not self._within_bounds(value):
             yield "", value
 
     @property
     def _finite(self) -> bool:
         return bool(self.above == -math.inf or self.below == math.inf)
 
-    def _holds(self, value: Any) -> bool:
+    def _within_bounds(self, value: Any) -> bool:
         if value != value:
             return False
-        if isinstance(value, bool):
-            return True
+        if isinstance(value, bool) or self == Limits(choices=self.choices):
+            return not self.choices
         try:
             return bool(
                 (self.above is None or value > self.above)
@@ -145,7 +145,7 @@ class Limits:
                 and not (self._finite and abs(value) == math.inf)
             )
         except TypeError:  # a word beside numbers: it has no order with them
-            return True
+            return not self.choices
 
 
 def param(
@@ -174,7 +174,7 @@ def param(
         at_least: Values are this or greater.
         below: Values are less than this; ``math.inf`` asks for a finite number.
         at_most: Values are this or less.
-        choices: Values are among these.
+        choices: Values are among these or, where there are bounds, within those.
 
     Raises:
         PluginError: if the default lies outside the range.

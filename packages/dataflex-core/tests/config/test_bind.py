@@ -218,6 +218,7 @@ class Ranged:
     order: str = param("up", "", choices=("up", "down"))
     orders: list[str] = param(default_factory=list, choices=("up", "down"))
     limit: int | Literal["auto"] | bool = param("auto", "", at_least=1)
+    budget: int | str = param("auto", "", at_least=1, choices=("auto", "all"))
 
     def __post_init__(self) -> None:
         assert 1 / self.share >= 1  # may rely on the range
@@ -242,6 +243,8 @@ class Ranged:
         ({"order": "Up"}, "order: 'Up'", "one of up, down"),
         ({"orders": ["up", "left"]}, "orders[1]: 'left'", "one of up, down"),
         ({"limit": 0}, "limit: 0", "at least 1"),
+        ({"budget": 0}, "budget: 0", "at least 1 or one of auto, all"),
+        ({"budget": "none"}, "budget: 'none'", "at least 1 or one of auto, all"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_its_place_its_source_and_the_range(values, place, must):
@@ -263,6 +266,8 @@ def test_a_value_out_of_range_is_named_with_its_place_its_source_and_the_range(v
         {"limit": "auto"},
         {"limit": 1},
         {"limit": False},
+        {"budget": 7},
+        {"budget": "all"},
     ],
 )
 def test_a_value_within_the_range_is_bound(values):
