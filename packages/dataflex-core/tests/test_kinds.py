@@ -194,6 +194,11 @@ def test_facts_of_kinds_stand_in_the_table_alone() -> None:
     assert found == lists
 
 
+def test_a_sentence_names_one_of_a_kind_with_its_article(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Kind.MIXER.with_article == "a mixer"
+    assert member(Kind, "orderer", monkeypatch).with_article == "an orderer"
+
+
 def test_words_are_listed_as_in_a_sentence() -> None:
     assert [enumerated("abc"[:count], "or") for count in (1, 2, 3)] == ["a", "a or b", "a, b or c"]
 

@@ -26,6 +26,11 @@ class Kind(StrEnum):
         """Key of this kind in a ``components.yaml``."""
         return KINDS[self].plural
 
+    @property
+    def with_article(self) -> str:
+        """As a sentence names one of it: ``a mixer``, ``an orderer``."""
+        return f"{'an' if self[0] in 'aeiou' else 'a'} {self}"
+
 
 class TrainType(StrEnum):
     """The ``train_type`` key of a run file."""

@@ -9,7 +9,7 @@ from typing import Any
 from dataflex import resumable
 from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
-from dataflex.kinds import KINDS, StepKeys
+from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
@@ -124,8 +124,8 @@ def warnings(run: RunFile) -> Iterator[str]:
                 yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
     if steps is StepKeys.ONE_STAGE and "component_name" in run.ours:
         yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
-    if steps is StepKeys.EVERY_STEP:
-        yield from _every_step_warnings(run)
+    if steps is StepKeys.EVERY_STEP and kind is not None:
+        yield from _every_step_warnings(run, kind)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 
@@ -148,10 +148,10 @@ def _loader_warnings(arguments: Mapping[str, Any]) -> Iterator[str]:
             yield f"accelerator_config.{key} has no effect: {_THE_PLANS}."
 
 
-def _every_step_warnings(run: RunFile) -> Iterator[str]:
+def _every_step_warnings(run: RunFile, kind: Kind) -> Iterator[str]:
     unread = [key for key in ("update_step", "update_times") if key in run.ours]
     if unread:
-        yield f"{' and '.join(unread)} ignored: a {run.train_type.kind} acts on every step past warmup_step."
+        yield f"{' and '.join(unread)} ignored: {kind.with_article} acts on every step past warmup_step."
     train, most = run.steps().train, _whole(run.llamafactory, "max_steps")
     if train > 0 and most not in (-1, train):
         yield f"max_steps={most} is ignored: train_step={train} is the length of the run."

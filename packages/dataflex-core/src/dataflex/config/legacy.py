@@ -77,4 +77,6 @@ def component(kind: Kind, name: str) -> str:
     advice = COMPONENTS.get(kind, {}).get(name)
     if advice is None:
         return ""
-    return f" It is a {kind} of {RIVAL} that does not come with DataFlex ({PAGE}). {_OWN.get(advice, advice)}"
+    return (
+        f" It is {kind.with_article} of {RIVAL} that does not come with DataFlex ({PAGE}). {_OWN.get(advice, advice)}"
+    )
