@@ -46,11 +46,6 @@ class TrainType(StrEnum):
         """The kind of component this train type needs; ``None`` for static."""
         return next((kind for kind, record in KINDS.items() if self in record.train_types), None)
 
-    @property
-    def step_keys(self) -> StepKeys | None:
-        """How its step keys are read; ``None`` for static, which has none."""
-        return None if self.kind is None else KINDS[self.kind].train_types[self]
-
 
 class StepKeys(StrEnum):
     """How a train type reads ``warmup_step``, ``update_step``, ``update_times`` and ``train_step``."""
@@ -135,18 +130,23 @@ def load(reference: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def train_types(*step_keys: StepKeys, mixes: bool | None = None) -> frozenset[TrainType]:
+def step_keys(train_type: TrainType) -> StepKeys | None:
+    """How a train type reads the step keys; ``None`` for static, which has none."""
+    return None if train_type.kind is None else KINDS[train_type.kind].train_types[train_type]
+
+
+def train_types(*ways: StepKeys, mixes: bool | None = None) -> frozenset[TrainType]:
     """The train types that read the step keys in one of these ways.
 
     Args:
-        step_keys: The ways; all of them if none is given.
+        ways: Which; all of them if none is given.
         mixes: Only those of kinds that mix, or that do not.
     """
     return frozenset(
         train_type
         for record in KINDS.values()
         for train_type, keys in record.train_types.items()
-        if keys in (step_keys or StepKeys) and mixes in (None, record.mixes)
+        if keys in (ways or StepKeys) and mixes in (None, record.mixes)
     )
 
 

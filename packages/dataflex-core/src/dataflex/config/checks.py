@@ -9,7 +9,7 @@ from typing import Any
 from dataflex import resumable
 from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
-from dataflex.kinds import KINDS, Kind, StepKeys
+from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunPlan, Steps, TrainType
@@ -110,7 +110,7 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield (
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
-    steps, kind = run.train_type.step_keys, run.train_type.kind
+    steps, kind = step_keys(run.train_type), run.train_type.kind
     if steps is not StepKeys.EVERY_STEP:
         for key in _IGNORED:
             if run.llamafactory.get(key):
@@ -158,7 +158,7 @@ def _every_step_warnings(run: RunFile, kind: Kind) -> Iterator[str]:
 
 
 def _counts_epochs(run: RunFile) -> bool:
-    if run.train_type.step_keys is StepKeys.BOUNDARIES:
+    if step_keys(run.train_type) is StepKeys.BOUNDARIES:
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
@@ -223,7 +223,7 @@ def written_as_path(given: str) -> bool:
 def _steps(plan: RunPlan) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        every_step = plan.train_type.step_keys is StepKeys.EVERY_STEP
+        every_step = step_keys(plan.train_type) is StepKeys.EVERY_STEP
         total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
         if (steps.update or (every_step and total)) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"

@@ -15,7 +15,7 @@ from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError, DataFlexError
-from dataflex.kinds import KINDS, StepKeys
+from dataflex.kinds import KINDS, StepKeys, step_keys
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
 from dataflex.runs import Problem, RunPlan
@@ -139,7 +139,7 @@ def _component(
 ) -> tuple[CatalogEntry | None, BoundParams | None]:
     """The chosen component and its parameters, as far as they are right."""
     written = {each: run.written for each in (run.path.name, COMMAND_LINE)}
-    preset, layers, chosen = None, [], run.train_type.step_keys is not StepKeys.ONE_STAGE
+    preset, layers, chosen = None, [], step_keys(run.train_type) is not StepKeys.ONE_STAGE
     with problems.taking():
         preset = find_preset(run, kind) if chosen else Preset("static")
     with problems.taking():
