@@ -32,7 +32,7 @@ ROOT = Path(__file__).parent
 CONSTRAINTS = ROOT / "constraints.txt"
 TOOLS = (
     *("pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "tensorboard", "playwright"),
-    *("ruff", "mypy", "import-linter", "types-PyYAML"),
+    *("ruff", "mypy", "import-linter", "types-PyYAML", "pre-commit", "pre-commit-hooks"),
     *("hatchling", "editables", "build", "twine", "towncrier"),
     *("sphinx", "furo", "myst-parser"),
 )
@@ -49,6 +49,16 @@ def quickstart(session: nox.Session) -> None:
     """Build the environment and train a small model on real text: dynamic selection beside the random baseline."""
     python = shared_environment(session)
     session.run(python, "-m", "dataflex", "demo", *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
+def environment(session: nox.Session) -> None:
+    """Build the shared environment, or bring it up to date, and write .nox/environment.sh, which puts it to use."""
+    activate = Path(shared_environment(session)).with_name("activate")
+    variables = "".join(f"export {name}={value}\n" for name, value in QUIET.items())
+    (ROOT / ".nox").mkdir(exist_ok=True)
+    (ROOT / ".nox" / "environment.sh").write_text(f". '{activate}'\n{variables}", encoding="utf-8")
+    session.log("Put it to use in this shell: . .nox/environment.sh")
 
 
 @nox.session(python=False)

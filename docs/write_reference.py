@@ -182,7 +182,9 @@ def _spell(value: Any) -> str:
 
 
 def _help(info: ParamInfo) -> str:
-    return f"{info.help} Also written {_names(info.aliases)}." if info.aliases else info.help
+    limits = f" Must be {info.limits}." if info.limits else ""
+    aliases = f" Also written {_names(info.aliases)}." if info.aliases else ""
+    return f"{info.help}{limits}{aliases}"
 
 
 def _names(names: Iterable[str]) -> str:

@@ -17,7 +17,8 @@ from commands import say
 from dists import CORE, ROOT, read_dists
 from trial_runs import STEPS, expect_steps, write_tiny
 
-KINDS = ("selector", "mixer", "weighter")
+from dataflex.kinds import Kind
+
 NAME = "mine"
 
 
@@ -29,7 +30,7 @@ def main() -> None:
         environment = CleanEnvironment(ROOT / ".nox" / "third-party")
         environment.install(build(core, folder / "dist"))
         before = _listed(environment, folder)
-        for kind in KINDS:
+        for kind in Kind:
             _follow(environment, kind, folder)
             if _listed(environment, folder) != before:
                 sys.exit(f"{NAME}-{kind} was uninstalled and is still listed.")

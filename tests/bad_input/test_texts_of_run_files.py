@@ -173,7 +173,7 @@ NOTEWORTHY = {
     ),
     "a parameter that is not a number": (
         {"component_params": {"focus_weight": float("nan")}},
-        "its parameters (from run.yaml): Value error, focus_weight must be above 0, not nan",
+        "component_params.focus_weight: nan (from run.yaml) must be above 0 and finite.",
     ),
     "no samples in a step": ({"per_device_train_batch_size": 0}, "per_device_train_batch_size: 0 leaves an optimizer"),
     "endless epochs": (

@@ -1,13 +1,14 @@
-"""What a component may be called."""
+"""What a component may be called, and the ranges of its parameters."""
 
 from __future__ import annotations
 
+import math
 from types import SimpleNamespace
 
 import pytest
 
 from dataflex.errors import PluginError
-from dataflex.spec import ComponentSpec, Kind
+from dataflex.spec import ComponentSpec, Kind, Limits
 
 
 def spec(name: str) -> ComponentSpec:
@@ -57,3 +58,20 @@ def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
     run = SimpleNamespace(facts=plan, bound=SimpleNamespace(run_values={}))
     folder = run_context(trainer, run, data_seed=None, global_batch=4).cache_dir
     assert folder.resolve().parent == (tmp_path / "cache").resolve()
+
+
+def test_a_range_is_told_in_words():
+    assert str(Limits(above=0, at_most=1)) == "above 0 and at most 1"
+    assert str(Limits(at_least=1e-6, below=math.inf)) == "at least 1e-06 and finite"
+    assert str(Limits(above=-math.inf, below=math.inf)) == "finite"
+    assert str(Limits(at_least=1, choices=("auto",))) == "at least 1 or one of auto"
+
+
+def test_no_range_is_false_and_leaves_nothing_outside():
+    assert not Limits() and Limits(above=0) and Limits(choices=("a",))
+    assert str(Limits()) == "" and list(Limits().outside([1, "a", {"b": None}])) == []
+
+
+def test_what_lies_outside_a_range_is_told_with_its_place():
+    values = {"web": [1, 5], "code": {"go": 0, "c": 2}, "chat": None}
+    assert list(Limits(at_least=1, at_most=4).outside(values)) == [(".web[1]", 5), (".code.go", 0)]

@@ -16,7 +16,7 @@ class PluginError(DataFlexError):
 
 
 class ComponentError(DataFlexError):
-    """A selector, mixer or weighter failed or returned something unusable while training."""
+    """A component failed or returned something unusable while training."""
 
 
 class OneRankError(ComponentError):

@@ -4,31 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dataflex.spec import ComponentSpec, Kind
-
-
-class TrainType(StrEnum):
-    """The ``train_type`` key of a run file."""
-
-    STATIC = "static"
-    SELECT = "dynamic_select"
-    MIX = "dynamic_mix"
-    STATIC_MIX = "static_mix"
-    WEIGHT = "dynamic_weight"
-
-    @property
-    def kind(self) -> Kind | None:
-        """The kind of component this train type needs; ``None`` for static."""
-        return {
-            TrainType.SELECT: Kind.SELECTOR,
-            TrainType.MIX: Kind.MIXER,
-            TrainType.STATIC_MIX: Kind.MIXER,
-            TrainType.WEIGHT: Kind.WEIGHTER,
-        }.get(self)
+from dataflex.kinds import TrainType as TrainType
+from dataflex.spec import ComponentSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,32 +5,21 @@ Standard library only, so that listing components never imports torch.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from dataflex.errors import PluginError
+from dataflex.kinds import Kind as Kind
 
 API = 1
 """Version of the contract between core and component packages; a spec names the one it was written for."""
 
 _NAME = re.compile(r"\w[\w.+-]*")
 """A component's cache is a folder of its name, so a name is never a path: no separator, no dot in front."""
-
-
-class Kind(StrEnum):
-    """The decision a component makes."""
-
-    SELECTOR = "selector"
-    MIXER = "mixer"
-    WEIGHTER = "weighter"
-
-    @property
-    def plural(self) -> str:
-        """Key of this kind in a ``components.yaml``."""
-        return f"{self.value}s"
 
 
 class Need(StrEnum):
@@ -88,29 +77,121 @@ class ComponentSpec:
                 raise PluginError(f"{label} of component {self.name!r} is {reference!r}; write 'module:Class'.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """The range of a parameter: bounds, words to choose from, or either.
+
+    They hold for the value, for each item of a list and for each value of a mapping, at any depth. ``None`` passes
+    (the type says whether it may stand there), and so does what has no order with a bound, such as the word of a
+    ``float | str`` or a truth value. NaN never passes.
+
+    Attributes:
+        above: Values are greater than this; ``-math.inf`` asks for a finite number.
+        at_least: Values are this or greater.
+        below: Values are less than this; ``math.inf`` asks for a finite number.
+        at_most: Values are this or less.
+        choices: Values are among these or, where there are bounds, within those.
+    """
+
+    above: Any = None
+    at_least: Any = None
+    below: Any = None
+    at_most: Any = None
+    choices: tuple[Any, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self != Limits()
+
+    def __str__(self) -> str:
+        """The range in words that follow "must be": ``above 0 and finite``."""
+        bounds = [
+            *([f"above {self.above}"] if self.above not in (None, -math.inf) else []),
+            *([f"at least {self.at_least}"] if self.at_least is not None else []),
+            *([f"below {self.below}"] if self.below not in (None, math.inf) else []),
+            *([f"at most {self.at_most}"] if self.at_most is not None else []),
+            *(["finite"] if self._finite else []),
+        ]
+        choices = f"one of {', '.join(map(str, self.choices))}" if self.choices else ""
+        return " or ".join(filter(None, (" and ".join(bounds), choices)))
+
+    def outside(self, value: Any) -> Iterator[tuple[str, Any]]:
+        """What lies outside the range: where it stands in the value (``""``, ``[1]``, ``.web``), and itself."""
+        if value is None or (self.choices and value in self.choices and value == value):
+            return
+        if isinstance(value, Mapping):
+            for key, each in value.items():
+                yield from ((f".{key}{place}", wrong) for place, wrong in self.outside(each))
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            for number, each in enumerate(value):
+                yield from ((f"[{number}]{place}", wrong) for place, wrong in self.outside(each))
+        elif not self._within_bounds(value):
+            yield "", value
+
+    @property
+    def _finite(self) -> bool:
+        return bool(self.above == -math.inf or self.below == math.inf)
+
+    def _within_bounds(self, value: Any) -> bool:
+        if value != value:
+            return False
+        if isinstance(value, bool) or self == Limits(choices=self.choices):
+            return not self.choices
+        try:
+            return bool(
+                (self.above is None or value > self.above)
+                and (self.at_least is None or value >= self.at_least)
+                and (self.below is None or value < self.below)
+                and (self.at_most is None or value <= self.at_most)
+                and not (self._finite and abs(value) == math.inf)
+            )
+        except TypeError:  # a word beside numbers: it has no order with them
+            return not self.choices
+
+
 def param(
     default: Any = MISSING,
     help: str = "",  # noqa: A002 - reads as the sentence users see
     *,
     default_factory: Callable[[], Any] | Any = MISSING,
     aliases: tuple[str, ...] = (),
+    above: Any = None,
+    at_least: Any = None,
+    below: Any = None,
+    at_most: Any = None,
+    choices: tuple[Any, ...] = (),
 ) -> Any:
-    """Declare one parameter of a component, with the help text that ``show-component`` prints.
+    """Declare one parameter of a component, with the help text and the range that ``show-component`` prints.
+
+    The range is checked when the parameters of a run are bound, before ``__post_init__``; see :class:`Limits` for what
+    it holds for. ``__post_init__`` is left with what no single value decides.
 
     Args:
         default: Its default; leave out for a required parameter.
         help: One sentence.
         default_factory: For mutable defaults.
         aliases: Older names that mean the same.
+        above: Values are greater than this; ``-math.inf`` asks for a finite number.
+        at_least: Values are this or greater.
+        below: Values are less than this; ``math.inf`` asks for a finite number.
+        at_most: Values are this or less.
+        choices: Values are among these or, where there are bounds, within those.
+
+    Raises:
+        PluginError: if the default lies outside the range.
 
     Example:
         >>> @dataclass(frozen=True)
         ... class LessParams:
-        ...     proj_dim: int = param(4096, "Width of the projected gradient; memory grows linearly.")
+        ...     proj_dim: int = param(4096, "Width of the projected gradient; memory grows linearly.", at_least=1)
     """
+    limits = Limits(above=above, at_least=at_least, below=below, at_most=at_most, choices=tuple(choices))
+    metadata = {"help": help, "aliases": aliases, "limits": limits}
     if default_factory is not MISSING:
-        return field(default_factory=default_factory, metadata={"help": help, "aliases": aliases})
-    return field(default=default, metadata={"help": help, "aliases": aliases})
+        return field(default_factory=default_factory, metadata=metadata)
+    if default is not MISSING and limits:
+        for _, wrong in limits.outside(default):
+            raise PluginError(f"the default {default!r} holds {wrong!r}, which must be {limits} by its own param().")
+    return field(default=default, metadata=metadata)
 
 
 MARK = "__dataflex_component__"

@@ -19,7 +19,7 @@ PLUGIN = """
     @dataclass(frozen=True)
     class Params:
         domains: list[str] = param(help="Which [domains] to weigh.")
-        temperature: float = param(1.0, "Softness of the draw.")
+        temperature: float = param(1.0, "Softness of the draw.", above=0, at_most=9)
 
     class Thing:
         pass
@@ -147,7 +147,7 @@ def test_show_tells_parameters_needs_and_paper(run, acme):
     table = [[cell.strip() for cell in line.split("│")] for line in outcome.out.splitlines() if "│" in line]
     assert table == [
         ["domains", "list[str]", "required", "Which [domains] to weigh."],
-        ["temperature", "float", "1.0", "Softness of the draw."],
+        ["temperature", "float", "1.0", "Softness of the draw. Must be above 0 and at most 9."],
     ]
     facts = dict(line.split(":", 1) for line in outcome.out.splitlines() if ":" in line and "│" not in line)
     assert {key: value.strip() for key, value in facts.items()} == {
@@ -170,8 +170,16 @@ def test_show_gives_the_same_as_json(run, acme):
             "default": None,
             "required": True,
             "help": "Which [domains] to weigh.",
+            "range": "",
         },
-        {"name": "temperature", "type": "float", "default": 1.0, "required": False, "help": "Softness of the draw."},
+        {
+            "name": "temperature",
+            "type": "float",
+            "default": 1.0,
+            "required": False,
+            "help": "Softness of the draw.",
+            "range": "above 0 and at most 9",
+        },
     ]
 
 

@@ -14,7 +14,7 @@ from dataflex.config.bind import bind, bind_what_fits, schema
 from dataflex.config.gathering import Gathered
 from dataflex.config.overrides import find_preset
 from dataflex.config.run import read_run_file
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, PluginError
 from dataflex.spec import ComponentSpec, Kind, param
 
 
@@ -203,3 +203,116 @@ def test_what_is_right_is_bound_beside_what_is_wrong():
     values = {"focuss": "high", "temperature": "hot", "quantiles": [0.1, 0.9]}
     bound = bind_what_fits(entry(), [("run.yaml", values)], {}, problems)
     assert bound.params == Params(quantiles=(0.1, 0.9)) and len(problems.errors) == 2
+
+
+INF, NAN = float("inf"), float("nan")
+
+
+@dataclass(frozen=True)
+class Ranged:
+    share: float = param(0.5, "", above=0, at_most=1)
+    heat: float | None = param(None, "", at_least=0, below=INF)
+    shift: float = param(0.0, "", above=-INF, below=INF)
+    pair: tuple[float, ...] = param((0.1, 0.9), "", at_least=0, at_most=1)
+    points: dict[int, dict[str, float | None]] = param(default_factory=dict, at_least=0)
+    order: str = param("up", "", choices=("up", "down"))
+    orders: list[str] = param(default_factory=list, choices=("up", "down"))
+    limit: int | Literal["auto"] | bool = param("auto", "", at_least=1)
+    budget: int | str = param("auto", "", at_least=1, choices=("auto", "all"))
+
+    def __post_init__(self) -> None:
+        assert 1 / self.share >= 1  # may rely on the range
+        if self.heat == 3:
+            raise ValueError("heat of 3 goes with nothing")
+
+
+@pytest.mark.parametrize(
+    ("values", "place", "must"),
+    [
+        ({"share": 0}, "share: 0", "above 0 and at most 1"),
+        ({"share": 1.25}, "share: 1.25", "above 0 and at most 1"),
+        ({"share": NAN}, "share: nan", "above 0 and at most 1"),
+        ({"heat": -1}, "heat: -1", "at least 0 and finite"),
+        ({"heat": INF}, "heat: inf", "at least 0 and finite"),
+        ({"heat": NAN}, "heat: nan", "at least 0 and finite"),
+        ({"shift": -INF}, "shift: -inf", "finite"),
+        ({"shift": INF}, "shift: inf", "finite"),
+        ({"pair": [0.5, 1.5]}, "pair[1]: 1.5", "at least 0 and at most 1"),
+        ({"pair": [NAN, 0.5]}, "pair[0]: nan", "at least 0 and at most 1"),
+        ({"points": {7: {"web": 1, "code": -1}}}, "points.7.code: -1.0", "at least 0"),
+        ({"order": "Up"}, "order: 'Up'", "one of up, down"),
+        ({"orders": ["up", "left"]}, "orders[1]: 'left'", "one of up, down"),
+        ({"limit": 0}, "limit: 0", "at least 1"),
+        ({"budget": 0}, "budget: 0", "at least 1 or one of auto, all"),
+        ({"budget": "none"}, "budget: 'none'", "at least 1 or one of auto, all"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_its_place_its_source_and_the_range(values, place, must):
+    with pytest.raises(ConfigError) as caught:
+        bind(entry(Ranged), [("run.yaml", values)])
+    assert str(caught.value) == f"selector 'mine': component_params.{place} (from run.yaml) must be {must}."
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"share": 1},
+        {"heat": None},
+        {"heat": 0},
+        {"pair": [0, 1]},
+        {"pair": []},
+        {"points": {7: {"web": None, "code": INF}}},  # an infinite bound asks for a finite number, no other does
+        {"orders": ["down", "up"]},
+        {"limit": "auto"},
+        {"limit": 1},
+        {"limit": False},
+        {"budget": 7},
+        {"budget": "all"},
+    ],
+)
+def test_a_value_within_the_range_is_bound(values):
+    (name,) = values
+    bound = bind(entry(Ranged), [("run.yaml", values)]).values[name]
+    assert (list(bound) if isinstance(bound, tuple) else bound) == values[name]
+
+
+def test_values_out_of_range_are_told_beside_all_else_that_is_wrong():
+    problems = Gathered()
+    values = {"share": 2, "pair": [-1, 0.5, 2], "order": 5, "shift": 1.5}
+    bound = bind_what_fits(entry(Ranged), [("run.yaml", values)], {}, problems)
+    assert bound.params == Ranged(shift=1.5)
+    told = "\n".join(map(str, problems.errors))
+    assert all(word in told for word in ("share: 2 (", "pair[0]: -1.0 (", "pair[2]: 2.0 (", "order: 5 ("))
+    assert len(problems.errors) == 3
+
+
+def test_a_required_parameter_out_of_range_is_not_called_missing():
+    @dataclass(frozen=True)
+    class Needed:
+        share: float = param(help="", above=0)
+
+    problems = Gathered()
+    assert bind_what_fits(entry(Needed), [("run.yaml", {"share": 0})], {}, problems) is None
+    assert [str(error) for error in problems.errors] == [
+        "selector 'mine': component_params.share: 0 (from run.yaml) must be above 0."
+    ]
+
+
+def test_a_type_is_told_before_a_range():
+    with pytest.raises(ConfigError, match=r"share: False \(from run.yaml\): False is not a number"):
+        bind(entry(Ranged), [("run.yaml", {"share": False})])
+    with pytest.raises(ConfigError, match=r"heat: 'hot' \(from run.yaml\): .*valid number"):
+        bind(entry(Ranged), [("run.yaml", {"heat": "hot"})])
+
+
+def test_an_error_of_somebodys_post_init_is_told_in_its_own_words():
+    with pytest.raises(ConfigError) as caught:
+        bind(entry(Ranged), [("run.yaml", {"heat": 3})])
+    assert str(caught.value) == "selector 'mine': its parameters (from run.yaml): heat of 3 goes with nothing"
+
+
+def test_a_default_outside_its_own_range_is_refused_where_it_is_written():
+    with pytest.raises(PluginError, match=r"the default 0 holds 0, which must be above 0"):
+        param(0, "", above=0)
+    with pytest.raises(PluginError, match=r"the default \('up', 'left'\) holds 'left', which must be one of up, down"):
+        param(("up", "left"), "", choices=("up", "down"))

@@ -12,9 +12,8 @@ from gloo import joined
 from weight_runs import collate, model, pool
 
 from dataflex.errors import DataFlexError
-from dataflex.spec import Kind
+from dataflex.kinds import KINDS, Kind, load
 from dataflex.trainers import dynamic_trainer
-from dataflex.trainers.parts import BASES
 
 STEPS, WARMUP = 8, 2
 FAILS_AT = 5
@@ -123,9 +122,9 @@ TRAIN_TYPES = {Kind.SELECTOR: "dynamic_select", Kind.MIXER: "dynamic_mix", Kind.
 
 def methods() -> Iterator[tuple[Kind, str]]:
     """Every method of every kind that is called: those of the base classes, the note's, and the constructor."""
-    for kind, base in BASES.items():
+    for kind, record in KINDS.items():
         yield kind, "__init__"
-        for cls in base.__mro__:
+        for cls in load(record.base).__mro__:
             if cls is object or cls.__name__.startswith("Old"):
                 continue
             public = [name for name, value in vars(cls).items() if callable(value) and not name.startswith("_")]

@@ -15,6 +15,7 @@ from importlib_metadata import entry_points
 from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView
 from dataflex.errors import ConfigError
 from dataflex.spec import API, Kind
+from dataflex.testing.subject import Subject, bind_values
 from dataflex_mixers_loss import plugin
 from dataflex_mixers_loss.mixer import LossMixer, softmax_proportions
 from dataflex_mixers_loss.params import LossParams
@@ -108,16 +109,18 @@ def test_a_resumed_mixer_goes_on_with_the_losses_it_had() -> None:
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"temperature": 0.0}, "temperature: 0.0 .* above 0"),
+        ({"temperature": 0.0}, "temperature: 0.0 .* at least 1e-06"),
         ({"temperature": 1e-320}, "temperature: 1e-320 .* at least 1e-06"),
-        ({"temperature": float("nan")}, "temperature"),
-        ({"floor": -0.1}, "floor: -0.1"),
-        ({"ema": 1.0}, "ema: 1.0"),
+        ({"temperature": float("nan")}, "temperature: nan .* must be"),
+        ({"temperature": float("inf")}, "temperature: inf .* finite"),
+        ({"floor": -0.1}, "floor: -0.1 .* at least 0"),
+        ({"floor": 1.1}, "floor: 1.1 .* at most 1"),
+        ({"ema": 1.0}, "ema: 1.0 .* below 1"),
     ],
 )
 def test_an_impossible_parameter_is_refused(params: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        LossParams(**params)
+        bind_values(Subject(name="loss", kind=Kind.MIXER).find(), params)
 
 
 def test_a_floor_that_leaves_nothing_to_mix_is_refused_with_the_largest_possible_one() -> None:

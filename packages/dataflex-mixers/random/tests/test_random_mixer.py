@@ -15,6 +15,7 @@ from importlib_metadata import entry_points
 from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.errors import ConfigError
 from dataflex.spec import API, Kind
+from dataflex.testing.subject import Subject, bind_values
 from dataflex_mixers_random import plugin
 from dataflex_mixers_random.mixer import RandomMixer
 from dataflex_mixers_random.params import RandomParams
@@ -84,8 +85,9 @@ def test_drawing_moves_no_global_generator() -> None:
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan"), float("inf"), 1e-320])
 def test_an_impossible_concentration_is_refused(wrong: float) -> None:
-    with pytest.raises(ConfigError, match=r"concentration: .* must be a number (above 0|of at least 1e-06)"):
-        RandomParams(concentration=wrong)
+    entry = Subject(name="random", kind=Kind.MIXER).find()
+    with pytest.raises(ConfigError, match=r"component_params.concentration: .* must be at least 1e-06 and finite"):
+        bind_values(entry, {"concentration": wrong})
 
 
 def test_the_entry_point_names_the_plugin() -> None:

@@ -16,6 +16,7 @@ from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.errors import ConfigError
 from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API, ComponentSpec, Kind
+from dataflex.testing.subject import Subject, bind_values
 from dataflex_mixers_schedule import plugin
 from dataflex_mixers_schedule.mixer import ScheduleMixer, interpolate
 from dataflex_mixers_schedule.params import ScheduleParams
@@ -62,11 +63,11 @@ def test_a_domain_left_out_is_refused_at_construction() -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        ({}, "points of mixer 'schedule' is empty"),
+        ({}, "points is empty"),
         ({-5: {"web": 1.0}}, "has the step -5"),
         ({0: {"web": 0.9, "code": 0.6}}, r"sum to 1.5 at step 0, not to 1 \(web: 0.9, code: 0.6\)"),
-        ({7: {"web": 1.5, "code": -0.5}}, "has code: -0.5 at step 7"),
-        ({7: {"web": float("nan"), "code": 0.5}}, "has web: nan at step 7"),
+        ({7: {"web": 1.5, "code": -0.5}}, r"points\.7\.code: -0.5 .* must be at least 0"),
+        ({7: {"web": float("nan"), "code": 0.5}}, r"points\.7\.web: nan .* must be at least 0"),
         ({0: {"web": 1.0}, 9: {"web": 0.5, "code": 0.5}}, "name 'code' at step 9 but not at step 0"),
         ({0: {"web": 0.5, "code": 0.5}, 9: {"web": 1.0}}, "name 'code' at step 0 but not at step 9"),
     ],
@@ -75,7 +76,7 @@ def test_points_that_make_no_schedule_are_refused_before_anything_loads(
     points: dict[int, dict[str, float]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
-        ScheduleParams(points=points)
+        bind_values(Subject(name="schedule", kind=Kind.MIXER).find(), {"points": points})
 
 
 def test_points_are_read_from_json_with_text_keys_and_refused_alike() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 from importlib_metadata import entry_points
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
+from dataflex.errors import ConfigError
 from dataflex.runs import RunFacts, Steps, TrainType
-from dataflex.spec import API
+from dataflex.spec import API, Kind
+from dataflex.testing.subject import Subject, bind_values
 from dataflex_selectors_loss import plugin
 from dataflex_selectors_loss.params import LossParams
 
@@ -98,22 +100,22 @@ def test_parameters_of_a_dataflex_1_file_mean_the_same() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"quantiles": [0.66, 0.33]}, "two rising numbers"),
-        ({"quantiles": [0.2, 1.2]}, "two rising numbers"),
+        ({"quantiles": [0.66, 0.33]}, r"quantiles must rise, and \[0.66, 0.33\] do not"),
+        ({"quantiles": [0.2, 1.2]}, r"quantiles\[1\]: 1.2 .* must be at least 0 and at most 1"),
         ({"quantiles": [0.2]}, "quantiles"),
         ({"focus": "hard"}, "'low', 'medium' or 'high'"),
-        ({"focus_weight": 0}, "focus_weight must be above 0"),
-        ({"temperature": -1}, "temperature must be above 0"),
-        ({"temperature": 1e-320}, "temperature must be at least 1e-06"),
-        ({"temperature": float("nan")}, "temperature must be above 0"),
-        ({"max_candidates": 0}, "max_candidates must be at least 1"),
-        ({"token_budget": 0}, "token_budget must be at least 1"),
+        ({"focus_weight": 0}, "focus_weight: 0 .* must be above 0"),
+        ({"temperature": -1}, "temperature: -1 .* must be at least 1e-06"),
+        ({"temperature": 1e-320}, "temperature: 1e-320 .* must be at least 1e-06"),
+        ({"temperature": float("nan")}, "temperature: nan .* must be at least 1e-06"),
+        ({"max_candidates": 0}, "max_candidates: 0 .* must be at least 1"),
+        ({"token_budget": 0}, "token_budget: 0 .* must be at least 1"),
         ({"mode": "top", "replacement": True}, "cannot draw with replacement"),
     ],
 )
 def test_parameters_out_of_range_are_refused(given: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValidationError, match=message):
-        TypeAdapter(LossParams).validate_python(given)
+    with pytest.raises(ConfigError, match=message):
+        bind_values(Subject(name="loss", kind=Kind.SELECTOR).find(), given)
 
 
 def test_every_parameter_has_a_help_text() -> None:

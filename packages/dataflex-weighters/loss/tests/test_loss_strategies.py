@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 
 import numpy as np
@@ -11,6 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataflex.errors import ConfigError
+from dataflex.spec import Kind
+from dataflex.testing.subject import Subject, bind_values
 from dataflex_weighters_loss.params import LossWeighterParams, Strategy
 from dataflex_weighters_loss.strategies import loss_weights, window_statistics
 
@@ -124,5 +126,5 @@ def test_uniform_is_exactly_one() -> None:
     ],
 )
 def test_a_number_out_of_range_is_refused(name: str, value: float) -> None:
-    with pytest.raises(ValueError, match=name):
-        dataclasses.replace(LossWeighterParams(), **{name: value})
+    with pytest.raises(ConfigError, match=rf"component_params\.{name}: .* must be"):
+        bind_values(Subject(name="loss", kind=Kind.WEIGHTER).find(), {name: value})

@@ -26,8 +26,8 @@ from dataflex.console import (
     stdout,
 )
 from dataflex.errors import ConfigError, OneRankError
+from dataflex.kinds import Kind, enumerated
 from dataflex.paths import user_path
-from dataflex.spec import Kind
 
 if TYPE_CHECKING:
     from dataflex.failures.telling import Told
@@ -38,6 +38,9 @@ EXIT_ERROR = 2
 _TAKE_PLUGINS = frozenset(
     {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
 )
+
+_PLURALS = enumerated((kind.plural for kind in Kind), "and")
+_KINDS = enumerated(Kind, "or")
 
 _argument = functools.partial(typer.Argument, parser=user_path)
 _option = functools.partial(typer.Option, parser=user_path)
@@ -236,11 +239,11 @@ def demo(
     run_demo(out, seed, quick)
 
 
-@app.command("list-components")
+@app.command("list-components", help=f"List {_PLURALS}, and the plugins that could not be loaded.")
 def list_components(
     ctx: typer.Context, kind: KindOption = None, as_json: JsonOption = False, plugin: PluginValues = None
 ) -> None:
-    """List selectors, mixers and weighters, and the plugins that could not be loaded."""
+    """List components, and the plugins that could not be loaded."""
     from dataflex.cli import components
 
     components.list_components(_plugin_values(ctx, plugin), kind, as_json)
@@ -300,7 +303,7 @@ def check_run(
 
 @app.command("new-component")
 def new_component(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help="selector, mixer or weighter.", case_sensitive=False)],
+    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"{_KINDS}.", case_sensitive=False)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
     out: Annotated[Path, _option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
 ) -> None:

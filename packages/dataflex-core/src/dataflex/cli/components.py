@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataflex.console import print_json, print_table, stderr, stdout
+from dataflex.kinds import KINDS
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import Plugin, PluginManager, PluginStatus
 from dataflex.plugins.options import PluginOptions
@@ -33,7 +34,7 @@ def list_components(plugin_values: Sequence[str], kind: Kind | None, as_json: bo
     """
     manager = _load(plugin_values)
     rows = [_entry_row(entry) for entry in Catalog(manager.plugins).entries if kind in (None, entry.spec.kind)]
-    rows.sort(key=lambda row: (list(Kind).index(row["kind"]), row["name"]))
+    rows.sort(key=lambda row: (list(KINDS).index(row["kind"]), row["name"]))
     rows += [
         _plugin_row(plugin)
         for plugin in manager.plugins
@@ -44,7 +45,7 @@ def list_components(plugin_values: Sequence[str], kind: Kind | None, as_json: bo
         return
     if not rows:
         what = kind.plural if kind else "components"
-        hint = f"dataflex-{kind.plural}" if kind else "dataflex-selectors"
+        hint = f"dataflex-{kind.plural if kind else next(iter(KINDS)).plural}"
         stderr.print(f"No {what} are installed. Try: pip install {hint}", markup=False)
         return
     from rich.table import Table
@@ -107,7 +108,8 @@ def show_component(name: str, plugin_values: Sequence[str], kind: Kind | None, a
         table.add_column(heading, no_wrap=True, overflow="ignore")
     table.add_column("help", overflow="fold", min_width=24)
     for info in infos:
-        table.add_row(Text(info.name), Text(info.type), Text(_spell_default(info)), Text(info.help))
+        help_text = f"{info.help} Must be {info.limits}." if info.limits else info.help
+        table.add_row(Text(info.name), Text(info.type), Text(_spell_default(info)), Text(help_text))
     print_table(table)
 
 
@@ -155,6 +157,7 @@ def _param(info: ParamInfo) -> dict[str, Any]:
         "default": info.default,
         "required": info.required,
         "help": info.help,
+        "range": str(info.limits),
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from dataflex.components.build import by_name_or_place
+from dataflex.components.stateful import Stateful
 from dataflex.components.time_limit import time_limit
 from dataflex.distributed import AnotherRankFailed, first_failure
 from dataflex.errors import ComponentError, ConfigError, OneRankError, reason
@@ -222,7 +223,8 @@ class Asking:
             return own
         if method in _WITHOUT_DEFAULT:
             raise ComponentError(f"it has no {method}(); inherit from dataflex.{self._base.__name__}")
-        return functools.partial(getattr(self._base, method), self.component)
+        default = getattr(self._base, method, None) or getattr(Stateful, method)
+        return functools.partial(default, self.component)
 
     def _copy(self) -> dict[str, Any] | None:
         """A copy of the state; ``None`` once one was too large."""

@@ -16,20 +16,22 @@ Class = TypeVar("Class", bound=type)
 
 def register_selector(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
     """Mark a class as the selector ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
-    return _register(Kind.SELECTOR, name, needs, stochastic)
+    return register(Kind.SELECTOR, name, needs, stochastic)
 
 
 def register_mixer(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
     """Mark a class as the mixer ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
-    return _register(Kind.MIXER, name, needs, stochastic)
+    return register(Kind.MIXER, name, needs, stochastic)
 
 
 def register_weighter(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
     """Mark a class as the weighter ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
-    return _register(Kind.WEIGHTER, name, needs, stochastic)
+    return register(Kind.WEIGHTER, name, needs, stochastic)
 
 
-def _register(kind: Kind, name: str, needs: Iterable[Need], stochastic: bool) -> Callable[[Class], Class]:
+def register(kind: Kind, name: str, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+    """Mark a class as a component of any kind; the decorator of each kind is this with its kind."""
+
     def mark(cls: Class) -> Class:
         doc = (cls.__doc__ or "").strip().splitlines()
         spec = ComponentSpec(

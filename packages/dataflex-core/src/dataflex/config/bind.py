@@ -23,6 +23,7 @@ from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.paths import expand_value, is_path_name
 from dataflex.plugins.catalog import CatalogEntry
+from dataflex.spec import Limits
 
 logger = logging.getLogger("dataflex")
 
@@ -61,6 +62,7 @@ class ParamInfo:
     help: str
     annotation: Any = field(default=Any, repr=False, compare=False)
     aliases: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ def bind_what_fits(
         return None
     declared = entry.load_params()
     if declared is not None:
-        params = validate_what_fits(entry, declared, own, sources, problems)
+        params = validate_what_fits(entry, declared, infos, own, sources, problems)
         values = {} if params is None else {name: getattr(params, name) for name in infos}
         return None if params is None else BoundParams(params, values, run_values, sources)
     # The run's own cache_dir, seed and output_dir come before a constructor's defaults.
@@ -232,6 +234,7 @@ def _from_dataclass(declared: type) -> list[ParamInfo]:
                 help=item.metadata.get("help", ""),
                 annotation=hints.get(item.name, Any),
                 aliases=tuple(item.metadata.get("aliases", ())),
+                limits=item.metadata.get("limits", Limits()),
             )
         )
     return infos

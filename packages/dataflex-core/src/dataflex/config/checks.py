@@ -9,10 +9,11 @@ from typing import Any
 from dataflex import resumable
 from dataflex.config import evaluation, names
 from dataflex.config.run import MOST_STEPS, RunFile
+from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunFacts, Steps, TrainType
-from dataflex.spec import ComponentSpec, Kind, Need
+from dataflex.spec import ComponentSpec, Need
 
 STAGES = ("pt", "sft", "dpo", "rm", "kto")
 """LlamaFactory stages whose loader the engine can drive."""
@@ -109,21 +110,22 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield (
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
-    for key in _IGNORED if run.train_type is not TrainType.WEIGHT else ():
-        if run.llamafactory.get(key):
-            yield f"{key} has no effect: {_WHY_IGNORED.get(key, _THE_PLANS)}."
-    if run.train_type is not TrainType.WEIGHT:
+    steps, kind = step_keys(run.train_type), run.train_type.kind
+    if steps is not StepKeys.EVERY_STEP:
+        for key in _IGNORED:
+            if run.llamafactory.get(key):
+                yield f"{key} has no effect: {_WHY_IGNORED.get(key, _THE_PLANS)}."
         yield from _loader_warnings(run.llamafactory)
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
         yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
-    if run.train_type.kind is Kind.MIXER:
+    if kind is not None and KINDS[kind].mixes:
         for key in _MIXED_BY_LLAMAFACTORY:
             if key in run.llamafactory:
                 yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
-    if run.train_type is TrainType.STATIC_MIX and "component_name" in run.ours:
+    if steps is StepKeys.ONE_STAGE and "component_name" in run.ours:
         yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
-    if run.train_type is TrainType.WEIGHT:
-        yield from _weight_warnings(run)
+    if steps is StepKeys.EVERY_STEP and kind is not None:
+        yield from _every_step_warnings(run, kind)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 
@@ -146,17 +148,17 @@ def _loader_warnings(arguments: Mapping[str, Any]) -> Iterator[str]:
             yield f"accelerator_config.{key} has no effect: {_THE_PLANS}."
 
 
-def _weight_warnings(run: RunFile) -> Iterator[str]:
+def _every_step_warnings(run: RunFile, kind: Kind) -> Iterator[str]:
     unread = [key for key in ("update_step", "update_times") if key in run.ours]
     if unread:
-        yield f"{' and '.join(unread)} ignored: a weighter acts on every step past warmup_step."
+        yield f"{' and '.join(unread)} ignored: {kind.with_article} acts on every step past warmup_step."
     train, most = run.steps().train, _whole(run.llamafactory, "max_steps")
     if train > 0 and most not in (-1, train):
         yield f"max_steps={most} is ignored: train_step={train} is the length of the run."
 
 
 def _counts_epochs(run: RunFile) -> bool:
-    if run.train_type not in (TrainType.STATIC_MIX, TrainType.WEIGHT):
+    if step_keys(run.train_type) is StepKeys.BOUNDARIES:
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
@@ -221,10 +223,10 @@ def written_as_path(given: str) -> bool:
 def _steps(plan: RunFacts) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        weighs = plan.component.kind is Kind.WEIGHTER
-        total = steps.train or (0 if weighs else steps.warmup + steps.update * steps.times)
-        if (steps.update or (weighs and total)) and total <= steps.warmup:
-            first = "the weighter acts at" if weighs else "the first boundary at"
+        every_step = step_keys(plan.train_type) is StepKeys.EVERY_STEP
+        total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
+        if (steps.update or (every_step and total)) and total <= steps.warmup:
+            first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
                 f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",
                 "Raise train_step or lower warmup_step.",
@@ -232,7 +234,7 @@ def _steps(plan: RunFacts) -> Iterator[Problem]:
         if total > MOST_STEPS:
             yield Problem(f"{_spell(steps)} (from {plan.source}) is more than {MOST_STEPS:,} steps.", "Lower them.")
         given = _whole(plan.arguments, "max_steps")
-        if given > 0 and total and given != total and not weighs:
+        if given > 0 and total and given != total and not every_step:
             yield Problem(
                 f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
                 "Leave max_steps out, or set train_step to it.",
@@ -255,13 +257,14 @@ def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, sou
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
-    if spec.kind is not Kind.MIXER and Need.DOMAINS in spec.needs:
+    record = KINDS[spec.kind]
+    if not record.mixes and Need.DOMAINS in spec.needs:
         yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
-    if spec.kind is Kind.MIXER and not arguments.get("dataset"):
+    if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
-    if spec.kind is Kind.WEIGHTER or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
+    if record.weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
         yield from _loss_seam(title, arguments, stage, source)
-    if spec.kind is Kind.WEIGHTER:
+    if record.weighs:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")

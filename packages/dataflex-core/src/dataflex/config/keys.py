@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataflex.runs import TrainType
+from dataflex.kinds import StepKeys, TrainType, enumerated, train_types
 
 _ALL = frozenset(TrainType)
-_DYNAMIC = frozenset({TrainType.SELECT, TrainType.MIX, TrainType.WEIGHT})
-_MIXING = frozenset({TrainType.MIX, TrainType.STATIC_MIX})
+_DYNAMIC = train_types(StepKeys.BOUNDARIES, StepKeys.EVERY_STEP)
+_STAGED = train_types(StepKeys.BOUNDARIES, StepKeys.ONE_STAGE)
+_MIXING = train_types(mixes=True)
+_EVERY_STEP, _ONE_STAGE = (
+    enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.EVERY_STEP, StepKeys.ONE_STAGE)
+)
 REQUIRED = "required"
 
 
@@ -76,23 +80,23 @@ RUN_KEYS = (
     Key(
         name="warmup_step",
         type="int >= 0",
-        default="required; 0 under dynamic_weight and static_mix",
+        default=f"required; 0 under {_EVERY_STEP} and {_ONE_STAGE}",
         help="Optimizer steps before the first boundary, or before samples are weighted.",
         used_by=_ALL - {TrainType.STATIC},
     ),
     Key(
         name="update_step",
         type="int >= 1",
-        default="required; none under static_mix",
+        default=f"required; none under {_ONE_STAGE}",
         help="Optimizer steps from one boundary to the next.",
-        used_by=_MIXING | {TrainType.SELECT},
+        used_by=_STAGED,
     ),
     Key(
         name="update_times",
         type="int >= 1 | -1",
-        default="required, unless train_step is given; none under static_mix",
+        default=f"required, unless train_step is given; none under {_ONE_STAGE}",
         help="Number of boundaries; -1: as many as num_train_epochs holds.",
-        used_by=_MIXING | {TrainType.SELECT},
+        used_by=_STAGED,
     ),
     Key(
         name="train_step",
@@ -160,4 +164,4 @@ PRESET_KEYS = (
         help="Its parameters, by name.",
     ),
 )
-"""Keys of one preset of a ``components.yaml``; presets stand under ``selectors``, ``mixers`` or ``weighters``."""
+"""Keys of one preset of a ``components.yaml``; presets stand under the plural of their kind."""

@@ -74,7 +74,9 @@ def key(name: str, value: object = None) -> str:
 
 def component(kind: Kind, name: str) -> str:
     """A sentence about a component of 1.x, with a blank in front; ``""`` for any other name."""
-    advice = COMPONENTS[kind].get(name)
+    advice = COMPONENTS.get(kind, {}).get(name)
     if advice is None:
         return ""
-    return f" It is a {kind} of {RIVAL} that does not come with DataFlex ({PAGE}). {_OWN.get(advice, advice)}"
+    return (
+        f" It is {kind.with_article} of {RIVAL} that does not come with DataFlex ({PAGE}). {_OWN.get(advice, advice)}"
+    )

@@ -23,6 +23,7 @@ from dataflex.config.run import RunFile
 from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.kinds import KINDS
 from dataflex.spec import Kind
 
 logger = logging.getLogger("dataflex")
@@ -120,7 +121,7 @@ def _read(path: Path, run: RunFile, kind: Kind) -> tuple[Any, Written]:
 
 def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:
     """Other keys may stand for parts that interpolate; one that is almost a section was meant to be it."""
-    problems, sections = Gathered(), [kind.plural for kind in Kind]
+    problems, sections = Gathered(), [record.plural for record in KINDS.values()]
     for key in keys:
         with problems.taking():
             hint = did_you_mean(str(key), sections)

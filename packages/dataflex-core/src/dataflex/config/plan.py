@@ -15,9 +15,10 @@ from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.kinds import KINDS, StepKeys, step_keys
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
-from dataflex.runs import PartFacts, Problem, RunFacts, TrainType
+from dataflex.runs import PartFacts, Problem, RunFacts
 from dataflex.spec import API, ComponentSpec, Kind
 
 
@@ -110,7 +111,7 @@ def prepare_what_fits(
     if kind is None:
         raise ValueError(f"train_type: {run.train_type.value} has no component to prepare")
     steps, timeout = _Steps(run, problems), None
-    mixture = read_what_fits(run, problems) if kind is Kind.MIXER else None
+    mixture = read_what_fits(run, problems) if KINDS[kind].mixes else None
     with problems.taking():
         timeout = run.timeout()
     problems.add(checks.run_problems(run))
@@ -169,9 +170,9 @@ def _component(
 ) -> tuple[CatalogEntry | None, BoundParams | None]:
     """The chosen component and its parameters, as far as they are right."""
     written = {each: run.written for each in (run.path.name, COMMAND_LINE)}
-    preset, layers = None, []
+    preset, layers, chosen = None, [], step_keys(run.train_type) is not StepKeys.ONE_STAGE
     with problems.taking():
-        preset = Preset("static") if run.train_type is TrainType.STATIC_MIX else find_preset(run, kind)
+        preset = find_preset(run, kind) if chosen else Preset("static")
     with problems.taking():
         layers = _layers(run, preset.source if preset else "", preset.params if preset else {})
     if preset is None or plugins is None:
@@ -179,9 +180,7 @@ def _component(
     if preset.source:
         written[preset.source] = preset.written
     with problems.taking():
-        entry = _static_mix()
-        if run.train_type is not TrainType.STATIC_MIX:
-            entry = _find(run, Catalog(plugins.plugins), kind, preset)
+        entry = _find(run, Catalog(plugins.plugins), kind, preset) if chosen else _static_mix()
         bound = None
         with problems.taking():
             bound = bind_what_fits(entry, layers, written, problems)

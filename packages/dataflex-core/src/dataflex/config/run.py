@@ -21,6 +21,7 @@ from dataflex.config.theirs import check_values as check_values
 from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.kinds import StepKeys, step_keys
 from dataflex.paths import expand_keys, user_path
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
@@ -90,11 +91,11 @@ class RunFile:
                 values[name] = 1  # not 0, which asks for something else: no warm-up, or other keys
                 with problems.taking():
                     values[name] = self._step(name, least)
-        if self.train_type is TrainType.STATIC_MIX:  # the note's keys add up to one stage without a boundary
+        if step_keys(self.train_type) is StepKeys.ONE_STAGE:  # the note's keys add up to one stage without a boundary
             times = max(values.get("update_times", 0), 0)
             total = values.get("warmup_step", 0) + values.get("update_step", 0) * times
             return Steps(warmup=0, train=values.get("train_step") or total)
-        if self.train_type is TrainType.WEIGHT:  # weighs every step, so update_step and update_times say nothing
+        if step_keys(self.train_type) is StepKeys.EVERY_STEP:  # so update_step and update_times say nothing
             return Steps(warmup=values.get("warmup_step", 0), train=values.get("train_step", 0))
         for name in ("warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])):
             with problems.taking():

@@ -110,7 +110,9 @@ class Catalog:
         matches = [entry for entry in self.entries if self._matches(entry, kind, dist, bare)]
         kinds = list(dict.fromkeys(entry.spec.kind for entry in matches))
         if len(kinds) > 1:
-            raise ConfigError(f"{name!r} names a {' and a '.join(kinds)}. Say which: --kind {kinds[0]}.")
+            raise ConfigError(
+                f"{name!r} names {' and '.join(kind.with_article for kind in kinds)}. Say which: --kind {kinds[0]}."
+            )
         usable = [entry for entry in matches if entry.status is PluginStatus.LOADED]
         files = [entry for entry in usable if entry.inline]
         if files and len(files) < len(usable):
@@ -172,7 +174,7 @@ class Catalog:
         names = ", ".join(sorted({entry.spec.name for entry in pool})) or "none"
         lines.append(f"Installed {kind.plural if kind else 'components'}: {names}.")
         elsewhere = {entry.spec.kind for entry in self.entries if entry.spec.name == bare and kind is not None}
-        lines += [f"There is a {other} of that name." for other in sorted(elsewhere - {kind})]
+        lines += [f"There is {other.with_article} of that name." for other in sorted(elsewhere - {kind})]
         if self._absent:
             lines.append(f"It may be in a plugin that is not loaded: {_describe(self._absent)}.")
         lines.append("Install the package that provides it, or give its file with -p ./file.py.")

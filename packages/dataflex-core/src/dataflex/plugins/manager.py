@@ -22,6 +22,7 @@ import importlib_metadata
 import pluggy
 
 from dataflex.errors import PluginError
+from dataflex.kinds import Kind, enumerated
 from dataflex.plugins import hookspecs
 from dataflex.plugins.inline import import_file
 from dataflex.plugins.options import LOAD_PLUGINS, PluginOptions, normalise
@@ -39,7 +40,7 @@ RIVAL = "dataflex"
 REPAIR = "pip uninstall -y dataflex && pip install --force-reinstall --no-deps dataflex-core"
 
 _ELEMENTS: dict[str, type] = {"dataflex_components": ComponentSpec, "dataflex_check_run": Problem}
-_EMPTY = "it implements no hook and defines no class marked with @register_selector, _mixer or _weighter"
+_EMPTY = f"it implements no hook and defines no class marked with {enumerated((f'@register_{k}' for k in Kind), 'or')}"
 _Hooks = pluggy.PluginManager
 
 

@@ -9,13 +9,12 @@ from string import Template
 
 from dataflex import __version__
 from dataflex.errors import ConfigError
+from dataflex.kinds import KINDS
 from dataflex.scaffold.names import Names
-from dataflex.spec import API, Kind
+from dataflex.spec import API
 
 _SUFFIX = ".txt"
 _COMMON = "package"
-_LIBRARIES = {Kind.SELECTOR: "numpy>=1.26", Kind.MIXER: "numpy>=1.26", Kind.WEIGHTER: "torch>=2.4"}
-"""What the class of each kind imports besides core."""
 
 
 class _At(Template):
@@ -45,7 +44,7 @@ def write_package(names: Names, out: Path) -> list[Path]:
     templates = files("dataflex.scaffold") / "templates"
     values = _values(names)
     written = []
-    for part in (_COMMON, names.kind.value):
+    for part in (_COMMON, KINDS[names.kind].template):
         for place, template in _walk(templates / part, ""):
             path = Path(_At(place.removesuffix(_SUFFIX)).substitute(values))
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +71,7 @@ def _values(names: Names) -> dict[str, str]:
         "dist": names.dist,
         "module": names.module,
         "stem": names.stem,
-        "library": _LIBRARIES[names.kind],
+        "library": KINDS[names.kind].library,
         "api": str(API),
         "core": f">={major}.{minor},<{major}.{int(minor) + 1}",
     }

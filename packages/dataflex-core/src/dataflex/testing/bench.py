@@ -20,12 +20,12 @@ from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.bind import BoundParams
 from dataflex.errors import DataFlexError
+from dataflex.kinds import KINDS, load
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.rng import rng_scope
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.subject import Subject, bind_values
 from dataflex.testing.trainee import Row, Trainee, make_rows, make_trainee
-from dataflex.trainers.parts import BASES
 
 SEED = 3
 STEPS = (10, 20, 30)
@@ -208,7 +208,7 @@ class Bench(abc.ABC):
 
     def door(self, component: Any) -> Asking:
         """What calls the component's methods, as in a run; errors come out as they are."""
-        return Asking(component, BASES[self.entry.spec.kind], self.subject.name)
+        return Asking(component, load(KINDS[self.entry.spec.kind].base), self.subject.name)
 
     def call(self, component: Any, method: str, step: int, **more: Any) -> Any:
         """Call ``select`` or ``mix`` with those of the run-time facts it asks for."""

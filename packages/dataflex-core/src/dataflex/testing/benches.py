@@ -5,14 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from dataflex.spec import Kind
+from dataflex.kinds import KINDS, load
 from dataflex.testing.bench import Bench
-from dataflex.testing.mixer_bench import MixerBench
-from dataflex.testing.selector_bench import SelectorBench
 from dataflex.testing.subject import Subject
-from dataflex.testing.weighter_bench import WeighterBench
-
-_BENCHES: dict[Kind, type[Bench]] = {Kind.SELECTOR: SelectorBench, Kind.MIXER: MixerBench, Kind.WEIGHTER: WeighterBench}
 
 
 def make_bench(subject: Subject, folder: Path, accelerator: Any = None, cache_dir: Path | None = None) -> Bench:
@@ -25,4 +20,5 @@ def make_bench(subject: Subject, folder: Path, accelerator: Any = None, cache_di
         cache_dir: The component's work directory; in ``folder`` if not given.
     """
     kind = subject.kind or subject.find().spec.kind
-    return _BENCHES[kind](subject, folder, accelerator, cache_dir)
+    bench: type[Bench] = load(KINDS[kind].bench)
+    return bench(subject, folder, accelerator, cache_dir)

@@ -47,7 +47,7 @@ from dataflex.trainers.resumed_callbacks import prepare_callbacks
 from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.session import Session
-from dataflex.trainers.slots import Slots, fill_slots
+from dataflex.trainers.slots import Opening, Slots, fill_slots
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.token_counts import Counting
 from dataflex.trainers.watchers import Logs, StepEnds
@@ -295,7 +295,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         return self.engine
 
     def _fill_slots(self, schedule: Schedule, context: RunContext) -> Slots:
-        return fill_slots(self, self.session, self.parts, schedule, context, self.recorder)
+        return fill_slots(Opening(self, self.session, self.parts, schedule, context, self.recorder))
 
     def _take_up_what_was_begun(self) -> None:
         """Draw rows and count tokens as the run did that is gone on with."""

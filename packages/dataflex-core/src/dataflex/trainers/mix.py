@@ -13,6 +13,7 @@ from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView
 from dataflex.config.mixture import Unit
+from dataflex.config.plan import Part
 from dataflex.data.mixture import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.data.proportions import Proportions, check_proportions
 from dataflex.data.scoring_loader import ScoringLoader
@@ -22,12 +23,32 @@ from dataflex.schedule import Schedule
 from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
+from dataflex.spec import Need
 from dataflex.trainers.divergence import ADVICE
+from dataflex.trainers.domain_loss import DomainLoss, refuse_unseen_losses
 from dataflex.trainers.host import Host
 from dataflex.trainers.outcome import Outcome
 from dataflex.trainers.planner import ComponentPlanner
 from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.session import Session
+from dataflex.trainers.slots import Filled, Opening
+
+
+def fill(opening: Opening, part: Part) -> Filled:
+    """Let a mixer order the rows and, if it asks for the losses of domains, shape the loss."""
+    mix = MixPlanner(
+        opening.host,
+        opening.session,
+        opening.schedule,
+        opening.context,
+        opening.recorder,
+        lambda seen: opening.parts.open(part, seen),
+    )
+    if Need.DOMAIN_LOSSES not in part.entry.spec.needs:
+        refuse_unseen_losses(mix.asking)
+        return Filled(mix)
+    mix.losses_are_seen = True
+    return Filled(mix, DomainLoss(opening.host, mix.asking, mix.view, mix.sampler, warmup=opening.schedule.warmup))
 
 
 class MixPlanner(ComponentPlanner):

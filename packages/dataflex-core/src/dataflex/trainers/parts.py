@@ -8,13 +8,8 @@ from typing import Any
 from dataflex.components.asking import NOTHING, Asking, Progress
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
-from dataflex.components.mixer import Mixer
-from dataflex.components.selector import Selector
-from dataflex.components.weighter import Weighter
 from dataflex.config.plan import Part
-from dataflex.spec import Kind
-
-BASES: Mapping[Kind, type] = {Kind.SELECTOR: Selector, Kind.MIXER: Mixer, Kind.WEIGHTER: Weighter}
+from dataflex.kinds import KINDS, Kind, load
 
 
 class Parts:
@@ -37,16 +32,16 @@ class Parts:
             ComponentError: on every rank, when its constructor fails on one.
         """
         kind, entry, bound = part.entry.spec.kind, part.entry, part.bound
-        cls = entry.load()
+        cls, base = entry.load(), load(KINDS[kind].base)
         title = part.facts.title
-        unmade = Asking(None, BASES[kind], title, accelerator=self._accelerator, seconds=self._seconds)
+        unmade = Asking(None, base, title, accelerator=self._accelerator, seconds=self._seconds)
         with unmade.agreed("the start", kept=NOTHING.keep):
             component = unmade.construct(
                 lambda: build_component(cls, bound.params, bound.values, bound.run_values, context)
             )
         asking = Asking(
             component,
-            BASES[kind],
+            base,
             title,
             name=entry.spec.name,
             accelerator=self._accelerator,

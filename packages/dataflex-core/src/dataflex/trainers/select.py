@@ -8,9 +8,19 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.selector import Selection
+from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
 from dataflex.trainers.outcome import Outcome
 from dataflex.trainers.planner import ComponentPlanner
+from dataflex.trainers.slots import Filled, Opening
+
+
+def fill(opening: Opening, part: Part) -> Filled:
+    """Let a selector order the rows."""
+    asking = opening.parts.open(part, opening.context)
+    return Filled(
+        SelectPlanner(opening.host, opening.session, opening.schedule, opening.context, opening.recorder, asking)
+    )
 
 
 class SelectPlanner(ComponentPlanner):

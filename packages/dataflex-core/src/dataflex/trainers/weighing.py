@@ -13,12 +13,14 @@ import torch
 from dataflex.components.asking import Asking
 from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
+from dataflex.config.plan import Part
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.weighting import HISTOGRAM_EDGES, token_mean_weight
 from dataflex.math.window import StepWindow
 from dataflex.trainers.hooks import loss_not_seen
 from dataflex.trainers.host import Host
 from dataflex.trainers.loss import Batches, PlainLoss, Rows
+from dataflex.trainers.slots import Filled, Opening
 from dataflex.trainers.weight_log import WeightLog
 from dataflex.trainers.weight_seam import TakenStep, WeightSeam
 
@@ -28,28 +30,24 @@ LEAST_SAMPLES = 64
 """Samples with targets that the window must hold before weights act: the mean of a handful swings the step size."""
 
 
-def weighing(host: Host, asking: Asking, *, warmup: int, total: int, global_batch: int) -> OwnStep | Weighing:
-    """What a weighter does with the loss of training steps.
-
-    Args:
-        host: The Trainer.
-        asking: The weighter.
-        warmup: Optimizer steps before it acts.
-        total: Optimizer steps of the run.
-        global_batch: Samples of one optimizer step over all ranks.
+def fill(opening: Opening, part: Part) -> Filled:
+    """Let a weighter shape the loss.
 
     Raises:
         ConfigError: when the Trainer has a loss function of its own.
         ComponentError: when methods or settings of the class do not go together.
     """
+    host, warmup = opening.host, opening.session.run.facts.steps.warmup
     if host.compute_loss_func is not None:
         raise ConfigError(
             "the Trainer has a compute_loss_func of its own, which a weighter would replace. Use one of the two."
         )
+    asking = opening.parts.open(part, opening.context)
     _check(asking)
     if not asking.defines("weights") and asking.defines("training_step"):
-        return OwnStep(host, asking, warmup=warmup)
-    return Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch)
+        return Filled(loss=OwnStep(host, asking, warmup=warmup))
+    total, global_batch = opening.schedule.total, opening.context.global_batch
+    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch))
 
 
 class OwnStep(PlainLoss):

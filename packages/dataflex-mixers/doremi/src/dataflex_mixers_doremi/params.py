@@ -33,7 +33,11 @@ class ReferenceLosses(StrEnum):
 
 @dataclass(frozen=True)
 class DoremiParams:
-    """What a run file may set under ``component_params``."""
+    """What a run file may set under ``component_params``.
+
+    Raises:
+        ConfigError: for an empty name of the reference model.
+    """
 
     reference: str = param(
         help="The reference model: a folder (a full model or an adapter) or a name on a hub.",
@@ -51,24 +55,22 @@ class DoremiParams:
         Normalizer.PAPER,
         "paper: the loss is sum alpha_d * (mean token loss of d); official: sum w*loss / sum w with w = alpha / share.",
     )
-    eta: float = param(1.0, "Step size of the weights.", aliases=("reweight_eta",))
-    smoothing: float = param(1e-3, "Share of the uniform weights mixed in at each step.", aliases=("reweight_eps",))
+    eta: float = param(1.0, "Step size of the weights.", aliases=("reweight_eta",), at_least=0, below=math.inf)
+    smoothing: float = param(
+        1e-3, "Share of the uniform weights mixed in at each step.", aliases=("reweight_eps",), at_least=0, at_most=1
+    )
     average_from_start: bool = param(
         False, "Count the uniform weights of the start in the average that is the answer, as the released code does."
     )
-    online_decay: float = param(0.99, "online: share of the earlier weights in the moving average sampled by.")
+    online_decay: float = param(
+        0.99, "online: share of the earlier weights in the moving average sampled by.", at_least=0, below=1
+    )
     token_budget: int | None = param(
-        None, "cached: padded tokens of one batch of the reference model. null: 2048 on a CPU, 16384 elsewhere."
+        None,
+        "cached: padded tokens of one batch of the reference model. null: 2048 on a CPU, 16384 elsewhere.",
+        at_least=1,
     )
 
     def __post_init__(self) -> None:
         if not self.reference:
-            raise ConfigError("reference of mixer 'doremi' is empty; name a trained model.")
-        if not 0 <= self.eta < math.inf:
-            raise ConfigError(f"eta: {self.eta} of mixer 'doremi' must be a number of at least 0.")
-        if not 0 <= self.smoothing <= 1:
-            raise ConfigError(f"smoothing: {self.smoothing} of mixer 'doremi' must lie between 0 and 1.")
-        if not 0 <= self.online_decay < 1:
-            raise ConfigError(f"online_decay: {self.online_decay} of mixer 'doremi' must be at least 0 and below 1.")
-        if self.token_budget is not None and self.token_budget < 1:
-            raise ConfigError(f"token_budget: {self.token_budget} of mixer 'doremi' must be at least 1.")
+            raise ConfigError("reference is empty; name a trained model.")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dataflex.errors import ConfigError
 from dataflex.spec import param
 
 LEAST_CONCENTRATION = 1e-6
@@ -17,14 +16,8 @@ class RandomParams:
     """What a run file may set under ``component_params``."""
 
     concentration: float = param(
-        1.0, "Dirichlet concentration per domain: 1 draws all mixtures alike, more stays near uniform, less near one."
+        1.0,
+        "Dirichlet concentration per domain: 1 draws all mixtures alike, more stays near uniform, less near one.",
+        at_least=LEAST_CONCENTRATION,
+        below=math.inf,
     )
-
-    def __post_init__(self) -> None:
-        if not (0 < self.concentration < math.inf):
-            raise ConfigError(f"concentration: {self.concentration} of mixer 'random' must be a number above 0.")
-        if self.concentration < LEAST_CONCENTRATION:
-            raise ConfigError(
-                f"concentration: {self.concentration} of mixer 'random' must be a number of at least "
-                f"{LEAST_CONCENTRATION}."
-            )

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from dataflex.errors import ConfigError
 from dataflex.spec import param
 
 LEAST_TEMPERATURE = 1e-6
@@ -17,7 +18,7 @@ class LessParams:
     """What a run file may set under ``component_params``.
 
     Raises:
-        ValueError: for a value out of range, or two that do not go together.
+        ConfigError: for values that do not go together.
     """
 
     preconditioner: Literal["official", "adam", "sgd"] = param(
@@ -36,7 +37,10 @@ class LessParams:
         "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."
     )
     temperature: float = param(
-        0.5, "Of mode: sample, in standard deviations of the scores; lower stays closer to top_k."
+        0.5,
+        "Of mode: sample, in standard deviations of the scores; lower stays closer to top_k.",
+        at_least=LEAST_TEMPERATURE,
+        below=math.inf,
     )
     parameters: Literal["all", "linear"] = param(
         "all",
@@ -48,20 +52,24 @@ class LessParams:
         "none: exact inner products; sjlt: a sparse random projection to proj_dim numbers, for full fine-tuning of "
         "models whose validation directions do not fit into memory.",
     )
-    proj_dim: int = param(8192, "Width of the projection; only with projection: sjlt.")
+    proj_dim: int = param(8192, "Width of the projection; only with projection: sjlt.", at_least=1)
     direction_memory_gb: float = param(
-        4.0, "Most memory for the validation directions: 4 bytes x subtasks x parameters; above it, an error says so."
+        4.0,
+        "Most memory for the validation directions: 4 bytes x subtasks x parameters; above it, an error says so.",
+        above=0,
+        below=math.inf,
     )
     history: bool = param(
         False, "Add up the scores of all boundaries so far, weighted by learning rate, as the paper does over epochs."
     )
     max_candidates: int | None = param(
-        None, "Score only so many rows, a fresh random part of the pool at each boundary; null scores all."
+        None, "Score only so many rows, a fresh random part of the pool at each boundary; null scores all.", at_least=1
     )
     token_budget: int | None = param(
         None,
         "Tokens of one scoring batch, padding included; lower it if scoring runs out of memory. null: 2048 on a CPU, "
         "8192 elsewhere.",
+        at_least=1,
     )
     targets: tuple[str, ...] | None = param(
         None, "Names of the eval sets to aim at, so that others may only be evaluated; null aims at all."
@@ -70,23 +78,14 @@ class LessParams:
         None, "A column of the eval set whose values name the subtasks; null makes each eval set one subtask."
     )
     shard_seconds: float = param(
-        60.0, "How often finished scores are written to cache_dir, so that an interrupted pass can go on; 0 never."
+        60.0,
+        "How often finished scores are written to cache_dir, so that an interrupted pass can go on; 0 never.",
+        at_least=0,
+        below=math.inf,
     )
 
     def __post_init__(self) -> None:
-        for name in ("proj_dim", "token_budget", "max_candidates"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
-        for name in ("temperature", "direction_memory_gb"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0, not {value}")
-        if self.temperature < LEAST_TEMPERATURE:
-            raise ValueError(f"temperature must be at least {LEAST_TEMPERATURE}, not {self.temperature}")
-        if not 0 <= self.shard_seconds < math.inf:
-            raise ValueError(f"shard_seconds must be 0 or more, not {self.shard_seconds}")
         if self.targets is not None and not self.targets:
-            raise ValueError("targets names no eval set; null aims at all of them")
+            raise ConfigError("targets names no eval set; null aims at all of them.")
         if self.mode == "sample" and self.aggregate == "round_robin":
-            raise ValueError("aggregate: round_robin takes the best in turn; mode: sample needs max or mean")
+            raise ConfigError("aggregate: round_robin takes the best in turn; mode: sample needs max or mean.")

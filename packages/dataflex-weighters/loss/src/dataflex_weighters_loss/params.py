@@ -34,43 +34,39 @@ class Statistics(StrEnum):
 
 @dataclass(frozen=True)
 class LossWeighterParams:
-    """What a run file may set under ``component_params``.
-
-    Raises:
-        ValueError: for a value out of range.
-    """
+    """What a run file may set under ``component_params``."""
 
     strategy: Strategy = param(
         Strategy.LINUPPER, "uniform, linupper, quadratic, extremes, tilted, cvar, trim or focal; see the README."
     )
-    r: float = param(0.4, "linupper, quadratic, extremes: temperature; smaller tells losses apart more sharply.")
-    delta: float = param(1.0, "linupper, quadratic, extremes: the window's losses are spread over [-delta, delta].")
-    t: float = param(-1.0, "tilted: weight exp(t * loss); below 0 trims noise, above 0 chases the worst losses.")
-    quantile: float = param(0.7, "cvar keeps the losses from this quantile of the window on, trim those up to it.")
-    gamma: float = param(2.0, "focal: weight (1 - exp(-loss))^gamma.")
+    r: float = param(
+        0.4,
+        "linupper, quadratic, extremes: temperature; smaller tells losses apart more sharply.",
+        at_least=LEAST_DIVISOR,
+        below=math.inf,
+    )
+    delta: float = param(
+        1.0,
+        "linupper, quadratic, extremes: the window's losses are spread over [-delta, delta].",
+        at_least=LEAST_DIVISOR,
+        below=math.inf,
+    )
+    t: float = param(
+        -1.0,
+        "tilted: weight exp(t * loss); below 0 trims noise, above 0 chases the worst losses.",
+        above=-math.inf,
+        below=math.inf,
+    )
+    quantile: float = param(
+        0.7, "cvar keeps the losses from this quantile of the window on, trim those up to it.", above=0, below=1
+    )
+    gamma: float = param(2.0, "focal: weight (1 - exp(-loss))^gamma.", at_least=0, below=math.inf)
     statistics: Statistics = param(
         Statistics.WINDOW,
         "window: losses are compared with those of earlier steps; batch: with all those of their own optimizer step, "
         "over all ranks and micro-batches, as in the paper (with accumulation: one more forward a micro-batch).",
     )
     window: int = param(
-        256, "Samples that statistics and normaliser look back on, in whole optimizer steps over all ranks."
+        256, "Samples that statistics and normaliser look back on, in whole optimizer steps over all ranks.", at_least=1
     )
-    chunk_tokens: int = param(1024, "Target tokens whose logits are held in fp32 at one time.")
-
-    def __post_init__(self) -> None:
-        for name in ("r", "delta"):
-            value = getattr(self, name)
-            if not 0 < value < math.inf:
-                raise ValueError(f"{name} must be above 0, not {value}")
-            if value < LEAST_DIVISOR:
-                raise ValueError(f"{name} must be at least {LEAST_DIVISOR}, not {value}")
-        if not 0 <= self.gamma < math.inf:
-            raise ValueError(f"gamma must be at least 0, not {self.gamma}")
-        if not math.isfinite(self.t):
-            raise ValueError(f"t must be a finite number, not {self.t}")
-        if not 0 < self.quantile < 1:
-            raise ValueError(f"quantile must lie between 0 and 1, not {self.quantile}")
-        for name in ("window", "chunk_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+    chunk_tokens: int = param(1024, "Target tokens whose logits are held in fp32 at one time.", at_least=1)

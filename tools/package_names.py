@@ -1,0 +1,42 @@
+"""The import names of the component packages, as the folders say, and the lists of ``pyproject.toml`` that hold them.
+
+``python tools/package_names.py`` writes the lists anew; a test compares.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+_LIST = re.compile(r'^(?P<key>[\w-]+) = \[(?P<core>"dataflex", )?"dataflex_\w+"(?:, "dataflex_\w+")*\]$', re.MULTILINE)
+
+
+def component_modules(root: Path = ROOT) -> list[str]:
+    """Import names of the component packages, in order: those of ``packages/GROUP/NAME/src``."""
+    return sorted(path.parent.name for path in root.glob("packages/*/*/src/*/__init__.py"))
+
+
+def with_names(text: str, names: list[str]) -> tuple[str, int]:
+    """Put names into every list of a ``pyproject.toml`` that holds import names of component packages.
+
+    Args:
+        text: The file.
+        names: What the lists are to hold; those that begin with ``dataflex`` itself still do.
+
+    Returns:
+        The new text, and how many lists there are.
+    """
+    quoted = ", ".join(f'"{name}"' for name in names)
+    return _LIST.subn(lambda found: f"{found['key']} = [{found['core'] or ''}{quoted}]", text)
+
+
+def write_lists(root: Path = ROOT) -> None:
+    """Write the lists of the root ``pyproject.toml`` anew."""
+    path = root / "pyproject.toml"
+    text, _ = with_names(path.read_text(encoding="utf-8"), component_modules(root))
+    path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_lists()
