@@ -63,10 +63,22 @@ def environment(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Run every test, or what follows `--`: nox -s tests -- -k schedule."""
+    """Test every promise in about twelve minutes, or run what follows `--`: nox -s tests -- -k schedule."""
+    run_tests(session, "-m", "not long")
+
+
+@nox.session(python=False)
+def tests_all(session: nox.Session) -> None:
+    """Run every test, the long forms too; `-- -m long` runs what `nox -s tests` leaves out."""
+    run_tests(session)
+
+
+def run_tests(session: nox.Session, *which: str) -> None:
+    """Run pytest on all cores; what follows `--` on the command line comes last and so counts."""
     python = shared_environment(session)
     workers = str(min(os.cpu_count() or 1, 4))
-    session.run(python, "-m", "pytest", "-n", workers, "--dist", "loadgroup", *session.posargs, env=QUIET)
+    spread = ("-n", workers, "--dist", "loadgroup", "--durations", "20", "--durations-min", "1")
+    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET)
 
 
 @nox.session(python=False)
