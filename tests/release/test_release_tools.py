@@ -35,9 +35,9 @@ def repository(tmp_path: Path) -> Path:
     changes.mkdir()
     (changes / "+draws.added.md").write_text("Draws without looking.\n")
     (folder / RANDOM / "tests").mkdir()
-    (folder / RANDOM / "tests" / "test_core.py").write_text(_expects("0.1.0"))
+    (folder / RANDOM / "tests" / "test_core.py").write_text(_expects("0.2.0"))
     (folder / "tests" / "support").mkdir(parents=True)
-    _version(folder / CORE, "0.1.0")
+    _version(folder / CORE, "0.2.0")
     _version(folder / RANDOM, "0.1.0")
     git(folder, "init", "--quiet")
     commit(folder)
@@ -84,7 +84,7 @@ def test_a_rehearsal_shows_the_changelog_and_the_tag_and_changes_nothing(reposit
     assert done.returncode == 0
     assert "Draws without looking." in done.stdout
     assert f"The tag will be {DIST}-v0.1.0." in done.stdout
-    assert f"{DIST} needs dataflex-core<0.2,>=0.1, and no such version has a tag" in done.stdout
+    assert f"{DIST} needs dataflex-core<0.3,>=0.2, and no such version has a tag" in done.stdout
     assert git(repository, "status", "--porcelain") == ""
 
 
@@ -93,10 +93,10 @@ def test_a_release_needs_its_core_released_a_clean_tree_and_a_version_of_its_own
     refused = tool("release", DIST, "--yes")
     assert refused.returncode == 1
     assert "working tree is not clean" in refused.stderr
-    assert "dataflex-core<0.2,>=0.1, and no such version has a tag: release that one first" in refused.stderr
+    assert "dataflex-core<0.3,>=0.2, and no such version has a tag: release that one first" in refused.stderr
     commit(repository)
-    for dist in ("dataflex-core", DIST):
-        git(repository, "tag", f"{dist}-v0.1.0")
+    for tag in ("dataflex-core-v0.2.0", f"{DIST}-v0.1.0"):
+        git(repository, "tag", tag)
     refused = tool("release", DIST, "--yes")
     assert refused.returncode == 1
     assert refused.stderr.strip() == f"{DIST}-v0.1.0 exists: raise the version in {RANDOM}/pyproject.toml."
@@ -106,7 +106,7 @@ def test_a_release_needs_its_core_released_a_clean_tree_and_a_version_of_its_own
 def test_a_release_puts_the_changelog_into_what_is_built_and_says_which_tag_to_push(
     repository: Path, tool: Tool
 ) -> None:
-    git(repository, "tag", "dataflex-core-v0.1.0")
+    git(repository, "tag", "dataflex-core-v0.2.0")
     done = tool("release", DIST, "--yes")
     assert done.returncode == 0
     assert f"git tag -a {DIST}-v0.1.0" in done.stdout
@@ -129,10 +129,10 @@ def test_a_package_that_names_an_older_core_is_tested_against_that_one(repositor
     assert own.returncode == 0
     assert own.stdout.strip() == f"{DIST}: its oldest core, 0.1, is this tree's own, as in nox -s tests."
 
-    git(repository, "tag", "dataflex-core-v0.1.0")
+    git(repository, "tag", "dataflex-core-v0.2.0")
     _version(repository / CORE, "0.2.0")
     metadata = repository / RANDOM / "pyproject.toml"
-    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.1,<0.2", "dataflex-core>=0.1,<0.3"))
+    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.1,<0.3"))
     commit(repository)
     older = tool("oldest_core")
     assert older.returncode == 0
@@ -146,7 +146,7 @@ def test_a_package_that_names_an_older_core_is_tested_against_that_one(repositor
 
 def test_a_bound_that_names_no_release_is_refused(repository: Path, tool: Tool) -> None:
     metadata = repository / RANDOM / "pyproject.toml"
-    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.1,<0.2", "dataflex-core>=0.0.9,<0.2"))
+    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.0.9,<0.2"))
     done = tool("oldest_core")
     assert done.returncode == 1
     assert f"{DIST} names dataflex-core 0.0.9 as the oldest it works with. There is no such release." in done.stderr

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dataflex.components.weighter import Weighter as Weighter
     from dataflex.plugins.hookspecs import hookimpl as hookimpl
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "Mixer": "dataflex.components.mixer",

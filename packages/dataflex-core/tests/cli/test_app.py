@@ -232,7 +232,7 @@ def test_an_exit_code_of_a_command_is_kept(run, started, monkeypatch):
 def test_version_names_core_and_llamafactory(run):
     outcome = run("version")
     assert outcome.code == 0
-    assert outcome.out.startswith("dataflex-core 0.1.0 (llamafactory ")
+    assert outcome.out.startswith("dataflex-core 0.2.0 (llamafactory ")
 
 
 def test_the_rival_distribution_is_reported_with_the_repair_by_every_command(run, started, fake_dist):
@@ -253,4 +253,4 @@ def test_the_module_and_both_scripts_are_one_program():
         "dataflex-cli": "dataflex.cli.app:main",
     }
     done = subprocess.run([sys.executable, "-m", "dataflex", "version"], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("dataflex-core 0.1.0")
+    assert done.stdout.startswith("dataflex-core 0.2.0")

@@ -35,7 +35,7 @@ def test_all_is_well(run, machine):
     outcome = run("doctor", "-p", "no:nothing", "--json")
     ok, found = checks(outcome)
     assert (outcome.code, ok) == (0, True)
-    assert found["version", "dataflex-core"]["detail"] == "0.1.0"
+    assert found["version", "dataflex-core"]["detail"] == "0.2.0"
     assert found["version", "llamafactory"]["detail"] == importlib_metadata.version("llamafactory")
     assert found["llamafactory", "sft: trainer"]["state"] == "ok"
     assert found["device", "cuda:1"]["detail"] == "GPU 1"
