@@ -127,26 +127,26 @@ def test_a_release_puts_the_changelog_into_what_is_built_and_says_which_tag_to_p
 def test_a_package_that_names_an_older_core_is_tested_against_that_one(repository: Path, tool: Tool) -> None:
     own = tool("oldest_core")
     assert own.returncode == 0
-    assert own.stdout.strip() == f"{DIST}: its oldest core, 0.1, is this tree's own, as in nox -s tests."
+    assert own.stdout.strip() == f"{DIST}: its oldest core, 0.2, is this tree's own, as in nox -s tests."
 
     git(repository, "tag", "dataflex-core-v0.2.0")
-    _version(repository / CORE, "0.2.0")
+    _version(repository / CORE, "0.3.0")
     metadata = repository / RANDOM / "pyproject.toml"
-    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.1,<0.3"))
+    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.2,<0.4"))
     commit(repository)
     older = tool("oldest_core")
     assert older.returncode == 0
-    assert older.stdout.strip() == f"{DIST}: its tests pass against its oldest core, 0.1."
+    assert older.stdout.strip() == f"{DIST}: its tests pass against its oldest core, 0.2."
 
-    (repository / RANDOM / "tests" / "test_core.py").write_text(_expects("0.2.0"))
+    (repository / RANDOM / "tests" / "test_core.py").write_text(_expects("0.3.0"))
     failing = tool("oldest_core")
     assert failing.returncode == 1
-    assert "assert '0.1.0' == '0.2.0'" in failing.stderr
+    assert "assert '0.2.0' == '0.3.0'" in failing.stderr
 
 
 def test_a_bound_that_names_no_release_is_refused(repository: Path, tool: Tool) -> None:
     metadata = repository / RANDOM / "pyproject.toml"
-    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.0.9,<0.2"))
+    metadata.write_text(metadata.read_text().replace("dataflex-core>=0.2,<0.3", "dataflex-core>=0.0.9,<0.3"))
     done = tool("oldest_core")
     assert done.returncode == 1
     assert f"{DIST} names dataflex-core 0.0.9 as the oldest it works with. There is no such release." in done.stderr
