@@ -20,6 +20,7 @@ from dataflex.components.build import build_component, call_by_name
 from dataflex.components.context import RunContext
 from dataflex.config.bind import BoundParams
 from dataflex.errors import DataFlexError
+from dataflex.gradients.passes import PoolPasses
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.rng import rng_scope
 from dataflex.testing.check import CheckFailed, NotApplicable
@@ -203,6 +204,7 @@ class Bench(abc.ABC):
             "tokenizer": trainee.tokenizer,
             "optimizer": lambda: trainee.optimizer,
             "scheduler": lambda: trainee.scheduler,
+            "passes": PoolPasses(),
         }
 
     def call(self, method: Callable[..., Any], step: int, **more: Any) -> Any:

@@ -24,6 +24,7 @@ from dataflex.data.stock_order import epoch_samples
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ComponentError, ConfigError, DataFlexError
+from dataflex.gradients.passes import PoolPasses
 from dataflex.run_record import hide_secrets
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
@@ -360,6 +361,7 @@ def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext
         optimizer=lambda: trainer.optimizer,
         scheduler=lambda: trainer.lr_scheduler,
         scores_only=plan.scores_only,
+        passes=PoolPasses(),
     )
 
 

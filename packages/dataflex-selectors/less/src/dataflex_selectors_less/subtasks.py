@@ -3,33 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from dataflex.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Subtask:
-    """Validation samples that belong together: a candidate is scored against their mean.
-
-    Attributes:
-        name: Name of the eval set, or the value of the subtask column.
-        dataset: Where the samples are.
-        rows: Which rows of it, at least one.
-    """
-
-    name: str
-    dataset: Any
-    rows: npt.NDArray[np.int64]
+from dataflex import ConfigError
+from dataflex.components.passes import Aim
 
 
 def subtasks_of(
     eval_datasets: Mapping[str, Any], column: str | None, targets: Sequence[str] | None = None
-) -> list[Subtask]:
+) -> list[Aim]:
     """Make each eval set a subtask, or each value of a column.
 
     Args:
@@ -48,19 +32,19 @@ def subtasks_of(
             f"component_params.targets names {', '.join(unknown)}, but the eval sets are {', '.join(eval_datasets)} "
             "(a single one is called eval). Set eval_on_each_dataset: true, or correct the name."
         )
-    found: list[Subtask] = []
+    found: list[Aim] = []
     for name in targets or eval_datasets:
         dataset = eval_datasets[name]
         if not hasattr(dataset, "__len__") or not len(dataset):
             raise ConfigError(f"the eval set {name!r} is empty or streamed, so LESS cannot aim at it.")
         if column is None:
-            found.append(Subtask(name, dataset, np.arange(len(dataset), dtype=np.int64)))
+            found.append(Aim(name, dataset, np.arange(len(dataset), dtype=np.int64)))
         else:
             found += _by_column(name, dataset, column)
     return found
 
 
-def _by_column(name: str, dataset: Any, column: str) -> list[Subtask]:
+def _by_column(name: str, dataset: Any, column: str) -> list[Aim]:
     rows: dict[str, list[int]] = {}
     for row in range(len(dataset)):
         features = dataset[row]
@@ -71,4 +55,4 @@ def _by_column(name: str, dataset: Any, column: str) -> list[Subtask]:
                 "and leave component_params.subtask_column out."
             )
         rows.setdefault(str(features[column]), []).append(row)
-    return [Subtask(value, dataset, np.asarray(those, dtype=np.int64)) for value, those in rows.items()]
+    return [Aim(value, dataset, np.asarray(those, dtype=np.int64)) for value, those in rows.items()]
