@@ -13,14 +13,7 @@ Metrics = dict[str, float | list[float]]
 
 
 def report(metrics: Metrics, subtasks: Sequence[Aim], step: int, accelerator: Any = None) -> None:
-    """Log a selection, and warn of rows that have no score or count for nothing.
-
-    Args:
-        metrics: What the decision records.
-        subtasks: What was aimed at.
-        step: The boundary.
-        accelerator: The run's accelerator, or ``None``.
-    """
+    """Log a selection by what its decision records, and warn of rows that have no score or count for nothing."""
     logger.info(
         "less at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
         step,

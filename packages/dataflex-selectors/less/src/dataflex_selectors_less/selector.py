@@ -69,8 +69,7 @@ class LessSelector(Selector):
         chosen = rows[choose(cosines, num_samples, params, rng)]
         scores = np.full(pool_size, np.nan)
         scores[rows] = combine(cosines, params)
-        metrics = self._metrics(found, rows, subtasks, chosen)
-        metrics["seconds"] = time.monotonic() - began
+        metrics = self._metrics(found, rows, subtasks, chosen) | {"seconds": time.monotonic() - began}
         if context.rank == 0:
             report(metrics, subtasks, step_id, context.accelerator)
         self._history = history
@@ -97,23 +96,21 @@ class LessSelector(Selector):
                 projection=params.proj_dim if params.projection == "sjlt" else None,
                 who="less",
             )
-        comparison = self._scorer.at(model)
-        steps = None
-        if params.preconditioner != "sgd":
-            steps = adam_steps(self.context, comparison.parameters, params.preconditioner)
-        self._check_memory(sum(comparison.sizes.values()), len(subtasks))
+        at_this_step = self._scorer.at(model)
+        kind, steps = params.preconditioner, None
+        if kind != "sgd":
+            steps = adam_steps(self.context, at_this_step.parameters, kind)
+        self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
-        return comparison.score(
-            subtasks, rows, steps=steps, key="less", settings=settings, shard_seconds=params.shard_seconds
-        )
+        seconds = params.shard_seconds
+        return at_this_step.score(subtasks, rows, steps=steps, key="less", settings=settings, shard_seconds=seconds)
 
     def _check_memory(self, size: int, subtasks: int) -> None:
-        needed = 4e-9 * subtasks * size
-        if needed > self.params.direction_memory_gb:
+        needed, most = 4e-9 * subtasks * size, self.params.direction_memory_gb
+        if needed > most:
             raise ConfigError(
                 f"the validation directions take {needed:.1f} GB ({subtasks} subtasks x {size} numbers x 4 bytes), "
-                f"above direction_memory_gb={self.params.direction_memory_gb}. Set component_params.projection: sjlt, "
-                "or raise it."
+                f"above direction_memory_gb={most}. Set component_params.projection: sjlt, or raise it."
             )
 
     def _metrics(self, found: Cosines, rows: Rows, subtasks: Sequence[Aim], chosen: Rows) -> Metrics:
