@@ -137,7 +137,7 @@ class RowSink(Protocol):
 
 
 class Passes(Protocol):
-    """Makes the passes that a :class:`~dataflex.components.context.RunContext` offers."""
+    """Makes the passes that a :class:`~dataflex.RunContext` offers."""
 
     def score(
         self,
@@ -152,12 +152,12 @@ class Passes(Protocol):
         key: Any,
         what: str,
     ) -> Scored:
-        """See :meth:`~dataflex.components.context.RunContext.score`."""
+        """See :meth:`~dataflex.RunContext.score`."""
 
     def losses(
         self, context: RunContext, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None, key: Any
     ) -> PoolLosses:
-        """See :meth:`~dataflex.components.context.RunContext.losses`."""
+        """See :meth:`~dataflex.RunContext.losses`."""
 
     def gradients(
         self,
@@ -169,7 +169,7 @@ class Passes(Protocol):
         parameters: Literal["all", "linear"],
         key: Any,
     ) -> GradientScores:
-        """See :meth:`~dataflex.components.context.RunContext.gradients`."""
+        """See :meth:`~dataflex.RunContext.gradients`."""
 
 
 class NoPasses:

@@ -39,7 +39,7 @@ class PoolPasses:
         key: Any = None,
         what: str = "scored",
     ) -> Scored:
-        """See :meth:`dataflex.components.context.RunContext.score`."""
+        """See :meth:`dataflex.RunContext.score`."""
         return score_rows(
             context,
             model,
@@ -61,7 +61,7 @@ class PoolPasses:
         token_budget: int | None = None,
         key: Any = None,
     ) -> PoolLosses:
-        """See :meth:`dataflex.components.context.RunContext.losses`."""
+        """See :meth:`dataflex.RunContext.losses`."""
         return row_losses(context, model, rows, token_budget=token_budget, key=key, checked=self._checked)
 
     def gradients(
@@ -74,7 +74,7 @@ class PoolPasses:
         parameters: Literal["all", "linear"] = "all",
         key: Any = None,
     ) -> GradientScores:
-        """See :meth:`dataflex.components.context.RunContext.gradients`."""
+        """See :meth:`dataflex.RunContext.gradients`."""
         if not sink.width and key is not None:
             raise ComponentError(
                 "context.gradients was given a key and a sink of width 0, which adds up over rows: after an "

@@ -49,7 +49,7 @@ def score_rows(
     key: Any = None,
     what: str = "scored",
 ) -> Scored:
-    """See :meth:`dataflex.components.context.RunContext.score`."""
+    """See :meth:`dataflex.RunContext.score`."""
     began = time.monotonic()
     if width < 1:
         raise ComponentError(f"context.score was asked for width={width}; a row has at least one score.")
@@ -87,7 +87,7 @@ def row_losses(
     key: Any = None,
     checked: set[str],
 ) -> PoolLosses:
-    """See :meth:`dataflex.components.context.RunContext.losses`; ``checked`` names the models looked at."""
+    """See :meth:`dataflex.RunContext.losses`; ``checked`` names the models looked at."""
     began = time.monotonic()
     chosen = valid_rows(context, rows)
     if (objective := objective_of(model)) not in checked:

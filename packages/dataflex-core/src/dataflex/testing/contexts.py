@@ -10,7 +10,7 @@ from dataflex.gradients.passes import PoolPasses
 
 
 def make_context(dataset: Any, data_collator: Callable[[Sequence[Any]], Mapping[str, Any]], **facts: Any) -> RunContext:
-    """A context as a run hands it in: :meth:`~dataflex.components.context.RunContext.score` and its siblings work.
+    """A context as a run hands it in: :meth:`~dataflex.RunContext.score` and its siblings work.
 
     Args:
         dataset: The pool, map-style.
