@@ -23,7 +23,7 @@ from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.components.passes import Aim, GradientScores
-from dataflex.data.fingerprint import fingerprint
+from dataflex.data.fingerprint import contents
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Scope
@@ -176,7 +176,7 @@ class Comparison:
             def store() -> ShardStore | None:
                 if key is None or not shard_seconds:
                     return None
-                goals.extend([] if goals else (f"{aim.name} {fingerprint(aim.dataset, aim.rows)}" for aim in aims))
+                goals.extend([] if goals else (f"{aim.name} {contents(aim.dataset, aim.rows)}" for aim in aims))
                 one_by_one = bool(measuring.engine.reason)  # scores of batches that were given up must not be taken up
                 depends = {**(settings or {}), "pass": "cosines", "seed": context.seed, "one_by_one": one_by_one}
                 others = () if steps is None else steps.described()

@@ -19,7 +19,7 @@ from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.components.passes import PoolLosses, Scored, ScoreFn
-from dataflex.data.fingerprint import fingerprint
+from dataflex.data.fingerprint import contents
 from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader
 from dataflex.distributed import all_gather, assert_same_on_all_ranks
 from dataflex.errors import ComponentError
@@ -177,7 +177,7 @@ def open_store(
         raise ComponentError(f"the key of a pass must be of JSON values: {error}.") from error
     precision = str(getattr(context.accelerator, "mixed_precision", "no"))
     depends = {**settings, "key": named, "precision": precision, "width": width}
-    digest = pass_fingerprint(model, [fingerprint(context.dataset, rows), *data], depends, others)
+    digest = pass_fingerprint(model, [contents(context.dataset, rows), *data], depends, others)
     folder = hashlib.blake2b(named.encode(), digest_size=6).hexdigest()
     path = context.cache_dir / f"pass-{folder}" / f"scores-{all_gather(digest, context.accelerator)[0]}"
     return ShardStore(path, width, rank=context.rank, seconds=seconds)
