@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from dataflex.components.context import RunContext
-from dataflex.components.passes import Aim
+from dataflex.components.passes import Subtask
 from dataflex.errors import ComponentError
 from dataflex.gradients.cosines import CosineScorer
 from dataflex.testing import make_context
@@ -56,9 +56,9 @@ SQUARES = [2 * STAY**2, 2 * LEAVE**2, 2 * LEAVE**2, 2 * STAY**2, LEAVE**2]
 """Squared lengths of the gradients: the last row's is the mean of the second's and the third's, at right angles."""
 LOSSES = [-np.log(LEAVE), -np.log(STAY), -np.log(STAY), -np.log(LEAVE), -np.log(STAY)]
 
-AIMS = {"leave 0": [row(0, 1)], "leave": [row(0, 1), row(1, 0)]}
+SUBTASKS = {"leave 0": [row(0, 1)], "leave": [row(0, 1), row(1, 0)]}
 COSINES = [[-1, -0.5], [1, 0.5], [0, 0.5], [0, -0.5], [0.5**0.5, 0.5**0.5]]
-"""Means of the cosines with the aims' rows: equal columns have cosine 1 or -1, different ones 0."""
+"""Means of the cosines with the subtasks' rows: equal columns have cosine 1 or -1, different ones 0."""
 
 
 def pad(features: Sequence[Mapping[str, list[int]]]) -> dict[str, torch.Tensor]:
@@ -73,8 +73,8 @@ def context(pool: Sequence[Row] = POOL, **facts: Any) -> RunContext:
     return make_context(pool, pad, **facts)
 
 
-def aims() -> list[Aim]:
-    return [Aim(name, rows, np.arange(len(rows))) for name, rows in AIMS.items()]
+def subtasks() -> list[Subtask]:
+    return [Subtask(name, rows, np.arange(len(rows))) for name, rows in SUBTASKS.items()]
 
 
 def tokens_and_sum(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -112,7 +112,7 @@ def passes_on_a_rank(rank: int, world_size: int, folder: str) -> None:
             "scores": here.score(model, rows, tokens_and_sum, width=2, max_batch=1).values,
             "losses": here.losses(model, rows, token_budget=2).means,
             "squares": here.gradients(model, rows, sink).values,
-            "cosines": CosineScorer(here, token_budget=2, who="test").at(model).score(aims(), rows).values,
+            "cosines": CosineScorer(here, token_budget=2, who="test").at(model).score(subtasks(), rows).values,
         }
         found["one by one"] = here.gradients(OneForAll(), rows, sink).values
         assert 0 < sink.seen < len(POOL)  # the other rank saw the others

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from passes_cases import COSINES, POOL, SQUARES, OneForAll, Squares, TwoTokens, aims, context, row
+from passes_cases import COSINES, POOL, SQUARES, OneForAll, Squares, TwoTokens, context, row, subtasks
 from torch import nn
 
 from dataflex.errors import ComponentError, ConfigError
@@ -131,21 +131,21 @@ def test_parts_are_kept_under_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_cosines_are_means_over_the_rows_of_each_aim() -> None:
-    found = CosineScorer(context(), who="test").at(TwoTokens()).score(aims(), ALL)
+    found = CosineScorer(context(), who="test").at(TwoTokens()).score(subtasks(), ALL)
     np.testing.assert_allclose(found.values, COSINES, atol=1e-6)
     assert found.targets.tolist() == [1, 1, 1, 1, 2]
-    assert (found.aims.lost, found.aims.flat, found.preconditioned) == (0, 0, False)
+    assert (found.validation.lost, found.validation.flat, found.preconditioned) == (0, 0, False)
 
 
 def test_a_projection_of_cosines_keeps_those_of_equal_directions() -> None:
     comparison = CosineScorer(context(), projection=64, who="test").at(TwoTokens())
     assert sum(comparison.sizes.values()) == 64
-    found = comparison.score(aims(), ALL).values
+    found = comparison.score(subtasks(), ALL).values
     assert found[:2, 0] == pytest.approx([-1, 1], abs=1e-6)
 
 
 def test_cosines_of_one_by_one_passes_are_those_of_batches() -> None:
-    found = CosineScorer(context(), who="test").at(OneForAll()).score(aims(), ALL)
+    found = CosineScorer(context(), who="test").at(OneForAll()).score(subtasks(), ALL)
     np.testing.assert_allclose(found.values, COSINES, atol=1e-6)
     assert found.one_by_one
 

@@ -89,7 +89,7 @@ class GradientScores(Scored):
 
 
 @dataclass(frozen=True, eq=False)
-class Aim:
+class Subtask:
     """Validation samples that belong together: a candidate is compared with their mean direction.
 
     Attributes:

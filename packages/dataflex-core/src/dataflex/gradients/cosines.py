@@ -3,10 +3,10 @@
     directions   eval sets --> the mean of each one's unit gradients, added over ranks
     candidates   rows of the pool --> their cosines with the directions, kept on disk as they finish
 
-The mean over an aim's samples of cosines is an inner product with the mean of their unit vectors:
+The mean over a subtask's samples of cosines is an inner product with the mean of their unit vectors:
 ``mean_j cos(G_i, g_j) = <G_i, u_s> / |G_i|`` with ``u_s = mean_j g_j / |g_j|``. So only ``u_s`` is kept.
 
-Shapes: S aims, N rows.
+Shapes: S subtasks, N rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from dataflex.components.context import RunContext
-from dataflex.components.passes import Aim, GradientScores
+from dataflex.components.passes import GradientScores, Subtask
 from dataflex.data.fingerprint import contents
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
@@ -43,15 +43,14 @@ from dataflex.math.projection import SparseProjection
 from dataflex.rng import rng_scope
 from dataflex.scoring.passes import SHARD_SECONDS, open_store, valid_rows
 from dataflex.scoring.progress import ScoringProgress
-from dataflex.scoring.shards import ShardStore
 
 
 @dataclass(frozen=True)
-class AimFacts:
+class Validation:
     """What the validation pass found out, the same on every rank.
 
     Attributes:
-        directions: The aims' mean directions.
+        directions: The subtasks' mean directions.
         lost: Samples whose gradient is not finite: no part of any mean.
         flat: Samples whose gradient is zero: cosines with them are 0.
     """
@@ -63,15 +62,15 @@ class AimFacts:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Cosines(GradientScores):
-    """Cosines of rows of the pool: ``values`` has shape ``[pool, S]``, for one aim too.
+    """Cosines of rows of the pool: ``values`` has shape ``[pool, S]``, for one subtask too.
 
     Attributes:
-        aims: What the validation pass found out.
+        validation: What the pass over the subtasks found out.
         validation_seconds: Until the candidate pass that counts began.
         preconditioned: Whether candidates were compared by Adam's steps.
     """
 
-    aims: AimFacts
+    validation: Validation
     validation_seconds: float
     preconditioned: bool
 
@@ -89,8 +88,8 @@ class CosineScorer:
 
     Example:
         >>> scorer = CosineScorer(self.context, who="mine")
-        >>> aims = [Aim(name, data, np.arange(len(data))) for name, data in self.context.eval_datasets.items()]
-        >>> scorer.at(model).score(aims, rows).values.max(axis=1)
+        >>> subtasks = [Subtask(name, data, np.arange(len(data))) for name, data in self.context.eval_datasets.items()]
+        >>> scorer.at(model).score(subtasks, rows).values.max(axis=1)
     """
 
     def __init__(
@@ -137,14 +136,14 @@ class Comparison:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Numbers of each part of what is compared; directions take 4 bytes x aims x their sum on every rank."""
+        """Numbers of each part of what is compared; directions take 4 bytes x subtasks x their sum on every rank."""
         if self._projection is not None:
             return {PROJECTED: self._projection.width}
         return {name: parameter.numel() for name, parameter in self.parameters.items()}
 
     def score(
         self,
-        aims: Sequence[Aim],
+        subtasks: Sequence[Subtask],
         rows: npt.ArrayLike,
         *,
         steps: AdamSteps | None = None,
@@ -155,60 +154,46 @@ class Comparison:
         """Both passes. Where the second falls back to one row at a time, the first is done again in that way too.
 
         Args:
-            aims: What to compare with.
+            subtasks: What to compare with.
             rows: Rows of the pool, the same on every rank.
             steps: Compare by the steps that Adam would take for the rows; ``None`` by their gradients.
             key: As of ``context.score``: names the component's pass, and what is kept under it is replaced.
-            settings: JSON values on which the cosines depend beside weights, rows, aims and steps.
+            settings: JSON values on which the cosines depend beside weights, rows, subtasks and steps.
             shard_seconds: How often finished cosines are written; 0 never.
 
         Raises:
-            ComponentError: on every rank, when one fails, an aim has no usable sample, or the model is trained with
+            ComponentError: on every rank, when one fails, a subtask has no usable sample, or the model is trained with
                 another loss.
         """
         measuring, context = self._measuring, self._context
         with rng_scope(devices=True):
             chosen = valid_rows(context, rows)
             measuring.check_objective(chosen)
-            began, total = time.monotonic(), len(chosen) + sum(len(aim.rows) for aim in aims)
-            goals: list[str] = []  # fingerprints of the aims, which scoring reads anyway
-
-            def store() -> ShardStore | None:
-                if key is None or not shard_seconds:
-                    return None
-                goals.extend([] if goals else (f"{aim.name} {contents(aim.dataset, aim.rows)}" for aim in aims))
-                one_by_one = bool(measuring.engine.reason)  # scores of batches that were given up must not be taken up
-                depends = {**(settings or {}), "pass": "cosines", "seed": context.seed, "one_by_one": one_by_one}
-                others = () if steps is None else steps.described()
-                return open_store(
-                    context,
-                    measuring.model,
-                    chosen,
-                    len(aims) + 1,
-                    key,
-                    settings=depends,
-                    data=goals,
-                    others=others,
-                    seconds=shard_seconds,
-                )
-
+            began, total = time.monotonic(), len(chosen) + sum(len(subtask.rows) for subtask in subtasks)
+            kept = key is not None and bool(shard_seconds)
+            goals = [f"{each.name} {contents(each.dataset, each.rows)}" for each in subtasks] if kept else []
             with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
                 while True:
                     progress.done, progress.total = 0, total
-                    facts = self.directions(aims, progress)
-                    validated, kept = time.monotonic(), store()
-                    scores = ScoreSink(facts.directions)
-                    found = measuring.scores(
+                    facts = self.directions(subtasks, progress)
+                    validated, scores = time.monotonic(), ScoreSink(facts.directions)
+                    store = open_store(
+                        context,
+                        measuring.model,
                         chosen,
-                        self._stepped(self._projected(scores), steps),
-                        scores,
-                        progress,
-                        kept,
+                        len(subtasks) + 1,
+                        key,
+                        settings={**(settings or {}), **self._depends()},
+                        data=goals,
+                        others=() if steps is None else steps.described(),
+                        seconds=shard_seconds,
                     )
+                    fed = self._stepped(self._projected(scores), steps)
+                    found = measuring.scores(chosen, fed, scores, progress, store)
                     if found is not None:
                         break
-            if kept is not None and context.rank == 0:
-                kept.drop_others()
+            if store is not None and context.rank == 0:
+                store.drop_others()
         measuring.note_what_is_left_out()
         table, resumed = found
         cosines, targets, ended = table[:, :-1], table[:, -1], time.monotonic()
@@ -224,48 +209,48 @@ class Comparison:
             size=measuring.coverage.size,
             excluded=measuring.coverage.excluded,
             one_by_one=measuring.engine.reason,
-            aims=facts,
+            validation=facts,
             validation_seconds=validated - began,
             preconditioned=steps is not None,
         )
 
-    def directions(self, aims: Sequence[Aim], progress: ScoringProgress) -> AimFacts:
+    def directions(self, subtasks: Sequence[Subtask], progress: ScoringProgress) -> Validation:
         """The validation pass. Each batch runs twice: lengths first, so that no gradient has to be kept.
 
         Raises:
-            ComponentError: on every rank, when one fails or an aim has no usable sample.
+            ComponentError: on every rank, when one fails or a subtask has no usable sample.
         """
         accelerator, device = self._context.accelerator, self._measuring.device
         with together("scoring", accelerator):
-            result, counts_S3 = self._local_directions(aims, device, progress)
+            result, counts_S3 = self._local_directions(subtasks, device, progress)
         counts_S3 = np.sum(all_gather(counts_S3, accelerator), axis=0)
         pointing_S, flat_S, lost_S = counts_S3.T
-        for aim, count in zip(aims, pointing_S, strict=True):
+        for subtask, count in zip(subtasks, pointing_S, strict=True):
             if not count:
                 raise ComponentError(
-                    f"no sample of the eval set {aim.name!r} has a finite gradient other than zero. Look at its "
+                    f"no sample of the eval set {subtask.name!r} has a finite gradient other than zero. Look at its "
                     "answers (cutoff_len may cut them off) and at the training loss."
                 )
         for vectors_Sn in result.values():
             if accelerator is not None and accelerator.num_processes > 1:
                 vectors_Sn.copy_(accelerator.reduce(vectors_Sn, reduction="sum"))
             vectors_Sn /= torch.as_tensor(pointing_S + flat_S, device=device).unsqueeze(1)
-        return AimFacts(result, int(lost_S.sum()), int(flat_S.sum()))
+        return Validation(result, int(lost_S.sum()), int(flat_S.sum()))
 
     def _local_directions(
-        self, aims: Sequence[Aim], device: torch.device, progress: ScoringProgress
+        self, subtasks: Sequence[Subtask], device: torch.device, progress: ScoringProgress
     ) -> tuple[Directions, npt.NDArray[np.int64]]:
-        """Sums of unit gradients, and by aim how many samples point somewhere, are flat and are lost."""
+        """Sums of unit gradients, and by subtask how many samples point somewhere, are flat and are lost."""
         engine, before = self._measuring.engine, progress.done
 
         def body() -> tuple[Directions, npt.NDArray[np.int64]]:
             progress.done = before
-            result = empty_directions(self.sizes, len(aims), device)
-            counts_S3 = np.zeros((len(aims), 3), np.int64)
-            for index, aim in enumerate(aims):
+            result = empty_directions(self.sizes, len(subtasks), device)
+            counts_S3 = np.zeros((len(subtasks), 3), np.int64)
+            for index, subtask in enumerate(subtasks):
                 norms, adding = NormSink(), DirectionSink(result, index)
                 norm_sink, adding_sink = self._projected(norms), self._projected(adding)
-                loader = self._measuring.loader(aim.dataset, aim.rows, aim.rows[:0])
+                loader = self._measuring.loader(subtask.dataset, subtask.rows, subtask.rows[:0])
                 for rows, batch in loader:
                     if not len(rows):
                         continue
@@ -280,6 +265,20 @@ class Comparison:
             return result, counts_S3
 
         return engine.attempt(body)
+
+    def _depends(self) -> dict[str, Any]:
+        """What cosines depend on beside weights, data and what the component says. Those of batches that were given up
+        must not be taken up again.
+        """
+        width = None if self._projection is None else self._projection.width
+        one_by_one, excluded = bool(self._measuring.engine.reason), list(self._measuring.coverage.excluded)
+        return {
+            "pass": "cosines",
+            "seed": self._context.seed,
+            "projection": width,
+            "excluded": excluded,
+            "one_by_one": one_by_one,
+        }
 
     def _projected(self, sink: GradientSink) -> GradientSink:
         return sink if self._projection is None else ProjectingSink(sink, self._projection)

@@ -1,6 +1,7 @@
 """Sinks that keep norms, mean directions and inner products of gradients. Nothing of size [samples, parameters].
 
-Shapes: B samples of a batch, C of them in one piece, n numbers of one part of a gradient, S aims, d projected numbers.
+Shapes: B samples of a batch, C of them in one piece, n numbers of one part of a gradient, S subtasks, d projected
+numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ PROJECTED = "projected"
 """The one part of a projected gradient."""
 
 Directions = dict[str, torch.Tensor]
-"""By part, the aims' directions u_s, each of shape [S, n]."""
+"""By part, the subtasks' directions u_s, each of shape [S, n]."""
 
 
 class NormSink:
@@ -35,15 +36,15 @@ class NormSink:
 
 
 class DirectionSink:
-    """Adds each sample's gradient, times its entry of ``weights_B``, to the direction of one aim.
+    """Adds each sample's gradient, times its entry of ``weights_B``, to the direction of one subtask.
 
     Args:
         directions: What to add to.
-        aim: Index of the aim.
+        subtask: Index of the subtask.
     """
 
-    def __init__(self, directions: Directions, aim: int) -> None:
-        self.directions, self.aim = directions, aim
+    def __init__(self, directions: Directions, subtask: int) -> None:
+        self.directions, self.subtask = directions, subtask
         self.weights_B = torch.zeros(0)
 
     def begin(self, samples: int, device: torch.device) -> None:
@@ -53,14 +54,14 @@ class DirectionSink:
         """Add one part."""
         weights_C = self.weights_B[samples].to(grads_Cn.dtype)
         used = weights_C > 0  # a gradient that is not finite has weight 0, and 0 times NaN is NaN
-        self.directions[name][self.aim] += weights_C[used] @ grads_Cn[used]
+        self.directions[name][self.subtask] += weights_C[used] @ grads_Cn[used]
 
     def finish(self) -> None:
         """Nothing is left to do."""
 
 
 class ScoreSink(NormSink):
-    """Inner products with all aims' directions, and lengths: ``dots_BS`` and ``squares_B`` after each batch."""
+    """Inner products with all subtasks' directions, and lengths: ``dots_BS`` and ``squares_B`` after each batch."""
 
     def __init__(self, directions: Directions) -> None:
         self.directions = directions
@@ -81,7 +82,7 @@ class ScoreSink(NormSink):
 
     @property
     def cosines_BS(self) -> torch.Tensor:
-        """Mean cosine with the validation samples of each aim; NaN for a gradient without a length in fp32."""
+        """Mean cosine with the validation samples of each subtask; NaN for a gradient without a length in fp32."""
         lengths_B = torch.where(self.squares_B.isfinite() & (self.squares_B > 0), self.squares_B.sqrt(), torch.nan)
         return self.dots_BS / lengths_B.unsqueeze(1)
 
@@ -111,6 +112,6 @@ class ProjectingSink:
         self._inner.finish()
 
 
-def empty_directions(sizes: Mapping[str, int], aims: int, device: torch.device) -> Directions:
+def empty_directions(sizes: Mapping[str, int], subtasks: int, device: torch.device) -> Directions:
     """Directions of length zero for parts of the given sizes."""
-    return {name: torch.zeros(aims, size, device=device) for name, size in sizes.items()}
+    return {name: torch.zeros(subtasks, size, device=device) for name, size in sizes.items()}

@@ -21,7 +21,7 @@ from dataflex_selectors_less.subtasks import subtasks_of
 if TYPE_CHECKING:
     from torch import nn
 
-    from dataflex.components.passes import Aim
+    from dataflex.components.passes import Subtask
     from dataflex.gradients.cosines import Cosines, CosineScorer
 
 Scores = npt.NDArray[np.float64]
@@ -83,7 +83,7 @@ class LessSelector(Selector):
         """Restore the sums; the ``last_rows`` of a checkpoint of version 0.1 are not needed."""
         self._history = History.from_state(state)
 
-    def _score(self, model: nn.Module, rows: Rows, subtasks: Sequence[Aim], step: int) -> Cosines:
+    def _score(self, model: nn.Module, rows: Rows, subtasks: Sequence[Subtask], step: int) -> Cosines:
         from dataflex.gradients.cosines import CosineScorer
         from dataflex.gradients.preconditioning import adam_steps
 
@@ -113,14 +113,14 @@ class LessSelector(Selector):
                 f"above direction_memory_gb={most}. Set component_params.projection: sjlt, or raise it."
             )
 
-    def _metrics(self, found: Cosines, rows: Rows, subtasks: Sequence[Aim], chosen: Rows) -> Metrics:
+    def _metrics(self, found: Cosines, rows: Rows, subtasks: Sequence[Subtask], chosen: Rows) -> Metrics:
         best = np.nan_to_num(found.values[chosen], nan=-np.inf).argmax(axis=1)
         metrics: Metrics = {
             "scored": float(len(rows)),
             "resumed": float(found.resumed),
             "validation": float(sum(len(subtask.rows) for subtask in subtasks)),
-            "validation_non_finite": float(found.aims.lost),
-            "validation_zero": float(found.aims.flat),
+            "validation_non_finite": float(found.validation.lost),
+            "validation_zero": float(found.validation.flat),
             "validation_seconds": found.validation_seconds,
             "samples_per_second": found.rows_per_second,
             "gradient_size": float(found.size),

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from dataflex import ConfigError
-from dataflex.components.passes import Aim
+from dataflex.components.passes import Subtask
 
 
 def subtasks_of(
     eval_datasets: Mapping[str, Any], column: str | None, targets: Sequence[str] | None = None
-) -> list[Aim]:
+) -> list[Subtask]:
     """Make each eval set a subtask, or each value of a column.
 
     Args:
@@ -32,19 +32,19 @@ def subtasks_of(
             f"component_params.targets names {', '.join(unknown)}, but the eval sets are {', '.join(eval_datasets)} "
             "(a single one is called eval). Set eval_on_each_dataset: true, or correct the name."
         )
-    found: list[Aim] = []
+    found: list[Subtask] = []
     for name in targets or eval_datasets:
         dataset = eval_datasets[name]
         if not hasattr(dataset, "__len__") or not len(dataset):
             raise ConfigError(f"the eval set {name!r} is empty or streamed, so LESS cannot aim at it.")
         if column is None:
-            found.append(Aim(name, dataset, np.arange(len(dataset), dtype=np.int64)))
+            found.append(Subtask(name, dataset, np.arange(len(dataset), dtype=np.int64)))
         else:
             found += _by_column(name, dataset, column)
     return found
 
 
-def _by_column(name: str, dataset: Any, column: str) -> list[Aim]:
+def _by_column(name: str, dataset: Any, column: str) -> list[Subtask]:
     rows: dict[str, list[int]] = {}
     for row in range(len(dataset)):
         features = dataset[row]
@@ -55,4 +55,4 @@ def _by_column(name: str, dataset: Any, column: str) -> list[Aim]:
                 "and leave component_params.subtask_column out."
             )
         rows.setdefault(str(features[column]), []).append(row)
-    return [Aim(value, dataset, np.asarray(those, dtype=np.int64)) for value, those in rows.items()]
+    return [Subtask(value, dataset, np.asarray(those, dtype=np.int64)) for value, those in rows.items()]
