@@ -113,7 +113,13 @@ def docs(session: nox.Session) -> None:
     """Build the site in docs/_build; any warning is an error. nox -s docs -- --write renews the reference first."""
     python = shared_environment(session)
     if "--write" in session.posargs:
-        for script in ("write_architecture", "write_reference", "write_performance", "write_reliability", "write_versions"):
+        for script in (
+            "write_architecture",
+            "write_reference",
+            "write_performance",
+            "write_reliability",
+            "write_versions",
+        ):
             session.run(python, f"docs/{script}.py", env=QUIET)
     session.run(python, "-m", "sphinx", "--fail-on-warning", "--keep-going", "-q", "docs", "docs/_build", env=QUIET)
 

@@ -94,11 +94,11 @@ def scoring(count: int, runs: int) -> Iterator[Found]:
     from dataflex.data.scoring_loader import ACCELERATOR_TOKENS, ScoringLoader
     from dataflex.gradients.coverage import Coverage, Scope, cover
     from dataflex.gradients.engine import GradientEngine
+    from dataflex.gradients.measuring import ACCELERATOR_TOKENS as LESS_TOKENS
     from dataflex.gradients.moments import adam_moments
+    from dataflex.gradients.preconditioning import PreconditioningSink
+    from dataflex.gradients.sinks import ScoreSink, empty_directions
     from dataflex.math.losses import sample_losses
-    from dataflex_selectors_less.preconditioning import PreconditioningSink
-    from dataflex_selectors_less.selector import ACCELERATOR_TOKENS as LESS_TOKENS
-    from dataflex_selectors_less.sinks import ScoreSink, empty_directions
 
     accelerator = Accelerator(mixed_precision="bf16")
     model, optimizer = large_model()

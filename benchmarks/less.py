@@ -95,8 +95,8 @@ def speed(count: int, token_budget: int, runs: int) -> list[dict[str, float]]:
     from dataflex.gradients.coverage import Coverage, Scope, cover
     from dataflex.gradients.engine import GradientEngine
     from dataflex.gradients.moments import adam_moments
-    from dataflex_selectors_less.preconditioning import PreconditioningSink
-    from dataflex_selectors_less.sinks import ScoreSink, empty_directions
+    from dataflex.gradients.preconditioning import PreconditioningSink
+    from dataflex.gradients.sinks import ScoreSink, empty_directions
 
     model, optimizer = adapted_model(256, 6)
     coverage = cover(model, Scope.ALL)
@@ -159,14 +159,14 @@ def seconds(way: Callable[[dict[str, Any]], None], batch: dict[str, Any]) -> flo
 
 def memory(count: int, token_budget: int) -> dict[str, float]:
     """Peak of resident memory above the start of a selection, in MB. Only meaningful in a fresh process."""
-    from dataflex.components.context import RunContext
+    from dataflex.testing import make_context
     from dataflex_selectors_less.params import LessParams
     from dataflex_selectors_less.selector import LessSelector
 
     model, optimizer = adapted_model(64, 2)
-    context = RunContext(
-        dataset=Rows(count, seed=1, longest=60),
-        data_collator=pad,
+    context = make_context(
+        Rows(count, seed=1, longest=60),
+        pad,
         eval_datasets={"eval": Rows(32, seed=2)},
         optimizer=lambda: optimizer,
     )

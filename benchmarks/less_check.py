@@ -29,8 +29,8 @@ def main() -> None:
     from dataflex.gradients.coverage import Scope, cover
     from dataflex.gradients.engine import GradientEngine
     from dataflex.gradients.moments import adam_moments
-    from dataflex_selectors_less.preconditioning import PreconditioningSink
-    from dataflex_selectors_less.sinks import ScoreSink, empty_directions
+    from dataflex.gradients.preconditioning import PreconditioningSink
+    from dataflex.gradients.sinks import ScoreSink, empty_directions
 
     model, optimizer = adapted_model(256, 6)
     coverage = cover(model, Scope.ALL)

@@ -27,11 +27,11 @@ CHOSEN = 32
 
 def context(pool: Any, optimizer: Any, accelerator: Any = None) -> Any:
     """What a selector is told of a run over this pool."""
-    from dataflex.components.context import RunContext
+    from dataflex.testing import make_context
 
-    return RunContext(
-        dataset=pool,
-        data_collator=pad,
+    return make_context(
+        pool,
+        pad,
         eval_datasets={"eval": Rows(32, seed=2)},
         optimizer=lambda: optimizer,
         accelerator=accelerator,

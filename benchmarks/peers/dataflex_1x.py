@@ -60,11 +60,9 @@ def run_one_side(case: Case) -> dict[str, Any]:
 
 
 def _ours(component: str, pool: Any, goals: Any, optimizer: Any, folder: Path) -> Any:
-    from dataflex.components.context import RunContext
+    from dataflex.testing import make_context
 
-    context = RunContext(
-        dataset=pool, data_collator=pad, cache_dir=folder, eval_datasets={"eval": goals}, optimizer=lambda: optimizer
-    )
+    context = make_context(pool, pad, cache_dir=folder, eval_datasets={"eval": goals}, optimizer=lambda: optimizer)
     selector: Any
     if component == "less":
         from dataflex_selectors_less.params import LessParams

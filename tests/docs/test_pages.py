@@ -7,10 +7,14 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from dataflex.checkpoint_keys.keys import GROUPS, Effect
 from dataflex.components.context import RunContext
@@ -19,6 +23,7 @@ from dataflex.decisions import Decision
 from dataflex.plugins import hookspecs
 from dataflex.runs import TrainType
 from dataflex.spec import Kind
+from dataflex.testing import make_context
 from dataflex.testing.checks import checks_for
 
 ROOT = Path(__file__).parents[2]
@@ -115,3 +120,39 @@ def test_the_example_selector_draws_from_the_shortest_rows(tmp_path: Path, monke
     selection = Shortest(ShortestParams(share=0.5), context).select(None, 20, 3)
     assert set(selection.rows) <= {1, 3, 5, 7}
     assert len(np.unique(selection.rows)) == 3
+
+
+def test_the_example_of_a_score_gives_the_highest_loss_of_a_target() -> None:
+    (block,) = re.findall(
+        r"^```python\n(import torch\n.*?def hardest_token.*?)^```$", PLUGINS, re.MULTILINE | re.DOTALL
+    )
+    names: dict[str, Any] = {}
+    exec(block, names)  # noqa: S102 - of our own page
+
+    class Halves(torch.nn.Module):
+        """After token 0 both tokens are as likely; after token 1, token 0 has probability e / (1 + e) = .731."""
+
+        def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> SimpleNamespace:
+            return SimpleNamespace(logits=torch.stack([input_ids.float(), torch.zeros(input_ids.shape)], dim=-1))
+
+    pool = [
+        {"input_ids": [0, 1, 0], "attention_mask": [1, 1, 1], "labels": [-100, 1, 0]},
+        {"input_ids": [0, 1, 1], "attention_mask": [1, 1, 1], "labels": [-100, 1, 1]},
+        {"input_ids": [0, 1, 1], "attention_mask": [1, 1, 1], "labels": [-100, -100, -100]},
+    ]
+
+    def collator(rows: Any) -> dict[str, torch.Tensor]:
+        return {name: torch.tensor([row[name] for row in rows]) for name in rows[0]}
+
+    found = make_context(pool, collator).score(Halves(), range(3), names["hardest_token"])
+    np.testing.assert_allclose(found.values, [0.693147, 1.313262, np.nan], rtol=1e-5)
+
+
+def test_the_rooms_meant_for_authors_are_those_that_the_contract_names() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    (contract,) = [each for each in config["contracts"] if each["type"] == "author_rooms"]
+    section = PLUGINS.partition("### What a package may import")[2].partition("\n## ")[0]
+    sentence = section.partition("meant for authors: ")[2].partition(". The packages")[0]
+    named = [name.removeprefix("dataflex.") for name in re.findall(r"`([\w.]+)`", sentence)]
+    assert named == [room.removeprefix("dataflex.") for room in contract["rooms"]]
+    assert sorted(contract["authors"]) == sorted(name for name in config["root_packages"] if name != "dataflex")

@@ -44,7 +44,7 @@ def test_less_chooses_as_under_ddp_and_a_resumed_run_ends_in_the_same_weights(wo
         rows = [np.load(folder / "decisions" / f"step-{step:08d}.npy", allow_pickle=False) for folder in (ddp, whole)]
         np.testing.assert_array_equal(*rows)
     scores = [
-        [decision["metrics"]["score_quantiles"] for decision in decisions_without_times(folder)[-2:]]
+        [decision["scores"]["quantiles"] for decision in decisions_without_times(folder)[-2:]]
         for folder in (ddp, whole)
     ]
     np.testing.assert_allclose(*scores, atol=1e-5, rtol=0)

@@ -1,4 +1,4 @@
-"""DataFlex: data-centric training of language models.
+"""DataFlex: data-centric training of language models. What the author of a component imports is all here.
 
 Names are imported when first used, so that ``import dataflex`` costs nothing.
 """
@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dataflex.components.context import RunContext as RunContext
     from dataflex.components.mixer import Mixer as Mixer
     from dataflex.components.registry import register_mixer as register_mixer
     from dataflex.components.registry import register_selector as register_selector
@@ -16,27 +17,50 @@ if TYPE_CHECKING:
     from dataflex.components.selector import Selection as Selection
     from dataflex.components.selector import Selector as Selector
     from dataflex.components.weighter import Weighter as Weighter
+    from dataflex.errors import ComponentError as ComponentError
+    from dataflex.errors import ConfigError as ConfigError
     from dataflex.plugins.hookspecs import hookimpl as hookimpl
+    from dataflex.runs import Problem as Problem
+    from dataflex.spec import ComponentSpec as ComponentSpec
+    from dataflex.spec import Kind as Kind
+    from dataflex.spec import Need as Need
+    from dataflex.spec import param as param
 
 __version__ = "0.2.0"
 
 _HOMES = {
+    "ComponentError": "dataflex.errors",
+    "ComponentSpec": "dataflex.spec",
+    "ConfigError": "dataflex.errors",
+    "Kind": "dataflex.spec",
     "Mixer": "dataflex.components.mixer",
+    "Need": "dataflex.spec",
+    "Problem": "dataflex.runs",
+    "RunContext": "dataflex.components.context",
     "Selection": "dataflex.components.selector",
     "Selector": "dataflex.components.selector",
     "Weighter": "dataflex.components.weighter",
     "hookimpl": "dataflex.plugins.hookspecs",
+    "param": "dataflex.spec",
     "register_mixer": "dataflex.components.registry",
     "register_selector": "dataflex.components.registry",
     "register_weighter": "dataflex.components.registry",
 }
 
 __all__ = [
+    "ComponentError",
+    "ComponentSpec",
+    "ConfigError",
+    "Kind",
     "Mixer",
+    "Need",
+    "Problem",
+    "RunContext",
     "Selection",
     "Selector",
     "Weighter",
     "hookimpl",
+    "param",
     "register_mixer",
     "register_selector",
     "register_weighter",

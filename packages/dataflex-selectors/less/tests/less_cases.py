@@ -13,7 +13,7 @@ from gloo import joined
 from torch import nn
 
 from dataflex import Selection
-from dataflex.components.context import RunContext
+from dataflex.testing import make_context
 from dataflex_selectors_less.params import LessParams
 from dataflex_selectors_less.selector import LessSelector
 
@@ -159,9 +159,9 @@ def selector(
     scheduler: Any = None,
     **params: Any,
 ) -> LessSelector:
-    context = RunContext(
-        dataset=rows,
-        data_collator=collator or Pad(),
+    context = make_context(
+        rows,
+        collator or Pad(),
         accelerator=accelerator,
         seed=seed,
         eval_datasets=goals,

@@ -26,7 +26,7 @@ from unusual_cases import in_half_precision, select
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.gradients.coverage import Scope, cover
 from dataflex.gradients.engine import GradientEngine
-from dataflex_selectors_less.sinks import NormSink
+from dataflex.gradients.sinks import NormSink
 
 CAUSAL = {
     "vocab_size": VOCABULARY,

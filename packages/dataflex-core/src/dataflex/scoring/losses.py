@@ -1,13 +1,11 @@
 """Losses of a pool's rows under the current model, which is left exactly as it was found.
 
-Shapes: B samples of a batch, T tokens, N rows this rank scored.
+Shapes: B samples of a batch, T tokens.
 """
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,32 +13,20 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from dataflex.components.passes import PoolLosses
 from dataflex.data.scoring_loader import ScoringLoader
-from dataflex.distributed import gather_scores, together
 from dataflex.errors import ComponentError
-from dataflex.math.losses import SampleLosses, output_logits, sample_losses
-from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
+from dataflex.math.losses import output_logits, sample_losses
+from dataflex.scoring.batches import score_batches
+from dataflex.scoring.inputs import batch_labels, model_inputs
 from dataflex.scoring.objective import refuse_first_targets
 from dataflex.scoring.progress import ScoringProgress
-from dataflex.scoring.quiet import evaluating
-from dataflex.scoring.rope import length_scaling
 from dataflex.scoring.shards import ShardStore
+
+__all__ = ["STORE_WIDTH", "PoolLosses", "batch_losses", "score_pool"]
 
 STORE_WIDTH = 2
 """Columns of a store: mean loss and number of targets."""
-
-
-@dataclass(frozen=True)
-class PoolLosses:
-    """Losses of a pool's rows, the same on every rank.
-
-    Attributes:
-        means: Mean loss per target token, fp64, shape [pool]; NaN where a row was not scored or has no target.
-        targets: Target tokens of each row, fp64, shape [pool]; NaN where a row was not scored.
-    """
-
-    means: npt.NDArray[np.float64]
-    targets: npt.NDArray[np.float64]
 
 
 def score_pool(
@@ -67,40 +53,35 @@ def score_pool(
         ComponentError: on every rank, when the batches have no labels, the model returns no logits, or memory runs
             out on one of them.
     """
-    found, by_length = [] if store is None else [store.done], length_scaling(model) is not None
-    with together("scoring", accelerator), progress, evaluating(model):
-        for rows, batch in loader:
-            with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
-                losses = _score_batch(model, trimmed(batch) if by_length else batch)
-            if len(rows):
-                found.append((rows, _table(losses)))
-                if store is not None:
-                    store.add(*found[-1])
-            progress.advance(len(rows))
-        if store is not None:
-            store.flush()
-    rows_N = np.concatenate([np.zeros(0, np.int64), *(rows for rows, _ in found)])
-    table_N2 = np.concatenate([np.zeros((0, STORE_WIDTH)), *(table for _, table in found)])
-    return PoolLosses(
-        gather_scores(rows_N, table_N2[:, 0], pool_size, accelerator),
-        gather_scores(rows_N, table_N2[:, 1], pool_size, accelerator),
+    table = score_batches(
+        model,
+        loader,
+        lambda batch: batch_losses(model, batch),
+        STORE_WIDTH,
+        pool_size,
+        accelerator,
+        progress,
+        store,
     )
+    return PoolLosses(table[:, 0], table[:, 1])
 
 
-def _table(losses: SampleLosses) -> npt.NDArray[np.float64]:
-    columns = (losses.means, losses.counts_B)
-    return torch.stack([column.detach().cpu().double() for column in columns], dim=1).numpy()
+def batch_losses(model: nn.Module, batch: Mapping[str, Any]) -> npt.NDArray[np.float64]:
+    """Mean loss and number of targets of each row of a batch, shape [B, 2].
 
-
-def _score_batch(model: nn.Module, batch: Mapping[str, Any]) -> SampleLosses:
+    Raises:
+        ComponentError: when the batch has no labels, the model returns no logits, or memory runs out.
+    """
     labels_BT = batch_labels(batch)
     refuse_first_targets(model, labels_BT)
     try:
         outputs = model(**model_inputs(model, batch))
-        return sample_losses(output_logits(outputs, labels_BT, model), labels_BT)
+        losses = sample_losses(output_logits(outputs, labels_BT, model), labels_BT)
     except torch.cuda.OutOfMemoryError as error:
         rows, tokens = labels_BT.shape
         raise ComponentError(
             f"scoring ran out of memory on a batch of {rows} x {tokens} tokens. Lower component_params.token_budget "
             "(a single long row may exceed it: lower cutoff_len then)."
         ) from error
+    columns = (losses.means, losses.counts_B)
+    return np.asarray(torch.stack([column.detach().cpu().double() for column in columns], dim=1).numpy())

@@ -66,6 +66,11 @@ def refuse_own_loss(
             return
 
 
+def objective_of(model: nn.Module) -> str:
+    """A name for models whose own loss is the same function: one check of it is enough."""
+    return f"{type(model).__qualname__} of {type(_base(model)).__qualname__}"
+
+
 def _compare(model: nn.Module, batch: Mapping[str, Any], labels_1T: torch.Tensor, accelerator: Any) -> None:
     bare, accepted = _without_adapter(model), call_arguments(model)
     inputs = model_inputs(model, batch)

@@ -23,10 +23,13 @@ class ScoringProgress:
         enabled: False on all ranks but one.
         share: Ranks that score at the same time; this rank's samples count that many times.
         console: Where to draw; stderr by default.
+        what: What is done, for the bar and the line.
     """
 
-    def __init__(self, total: int, *, enabled: bool, share: int = 1, console: Console | None = None) -> None:
-        self.total, self.enabled, self.share = total, enabled, share
+    def __init__(
+        self, total: int, *, enabled: bool, share: int = 1, console: Console | None = None, what: str = "scoring"
+    ) -> None:
+        self.total, self.enabled, self.share, self.what = total, enabled, share, what
         self.console = console or Console(stderr=True)
         self.done = 0
         self._bar: Progress | None = None
@@ -53,18 +56,18 @@ class ScoringProgress:
             self._draw(rate)
         elif self._spoke == self._started or now - self._spoke >= LINE_SECONDS:
             self._spoke = now
-            logger.info("scoring: %d of %d samples, %.1f samples/s", self.done, self.total, rate)
+            logger.info("%s: %d of %d samples, %.1f samples/s", self.what, self.done, self.total, rate)
 
     def _draw(self, rate: float) -> None:
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("scoring"),
+                TextColumn(self.what, markup=False),
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}, {task.fields[rate]:.1f} samples/s"),
                 TimeRemainingColumn(),
                 console=self.console,
                 transient=True,
             )
-            self._task = self._bar.add_task("scoring", total=self.total, completed=self.done, rate=rate)
+            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, rate=rate)
             self._bar.start()
         self._bar.update(self._task, completed=self.done, rate=rate)

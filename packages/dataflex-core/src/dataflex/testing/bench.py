@@ -20,6 +20,7 @@ from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.config.bind import BoundParams
 from dataflex.errors import DataFlexError
+from dataflex.gradients.passes import PoolPasses
 from dataflex.kinds import KINDS, load
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.rng import rng_scope
@@ -204,6 +205,7 @@ class Bench(abc.ABC):
             "tokenizer": trainee.tokenizer,
             "optimizer": lambda: trainee.optimizer,
             "scheduler": lambda: trainee.scheduler,
+            "passes": PoolPasses(),
         }
 
     def door(self, component: Any) -> Asking:

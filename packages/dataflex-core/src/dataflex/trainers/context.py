@@ -7,6 +7,7 @@ from typing import Any
 
 from dataflex.components.context import RunContext
 from dataflex.config.plan import PreparedRun
+from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.row_seed import row_seed
@@ -39,6 +40,7 @@ def run_context(trainer: DynamicHost, run: PreparedRun, *, data_seed: int | None
         optimizer=lambda: trainer.optimizer,
         scheduler=lambda: trainer.lr_scheduler,
         scores_only=plan.scores_only,
+        passes=PoolPasses(),
     )
 
 

@@ -15,12 +15,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from dataflex.components.context import RunContext
+from dataflex import ComponentError, RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import together
-from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, token_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
 from dataflex.scoring.progress import ScoringProgress

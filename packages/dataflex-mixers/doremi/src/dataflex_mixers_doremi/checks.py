@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from dataflex.errors import ConfigError
+from dataflex import ConfigError
 from dataflex_mixers_doremi.model_size import open_config
 from dataflex_mixers_doremi.phases import Phase
 from dataflex_mixers_doremi.plugin import MODEL_FILES

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from dataflex import ConfigError
 from dataflex.console import print_json, print_table
-from dataflex.errors import ConfigError
 from dataflex.paths import expand_keys, user_path
 from dataflex_mixers_doremi.checks import check_phases
 from dataflex_mixers_doremi.phases import SECTION, Phase, plan_phases

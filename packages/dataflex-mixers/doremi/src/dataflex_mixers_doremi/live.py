@@ -9,7 +9,7 @@ import contextlib
 
 import torch
 
-from dataflex.components.context import RunContext
+from dataflex import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.math.losses import output_logits, token_losses
 from dataflex.scoring.inputs import model_inputs

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.errors import ComponentError
+from dataflex import ComponentError
 from dataflex.state import write_atomically
 from dataflex_mixers_doremi.reference import not_finite
 

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import Mixer
+from dataflex import ComponentError, ConfigError, Mixer
 from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
-from dataflex.errors import ComponentError, ConfigError
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
 from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
 from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities, is_same_model

@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dataflex.errors import ConfigError
-from dataflex.spec import param
+from dataflex import ConfigError, param
 
 
 class Mode(StrEnum):

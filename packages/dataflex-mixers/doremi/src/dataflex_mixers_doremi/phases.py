@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dataflex.errors import ConfigError
+from dataflex import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex_mixers_doremi.beside import resolve_beside
 from dataflex_mixers_doremi.run_keys import COMPONENT, hand_out, is_doremi

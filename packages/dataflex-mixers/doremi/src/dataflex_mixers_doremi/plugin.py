@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataflex import hookimpl
+from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
 from dataflex.paths import user_path
-from dataflex.runs import Problem, RunFacts
-from dataflex.spec import ComponentSpec, Kind, Need
+from dataflex.runs import RunFacts
 
 TARGET = "dataflex_mixers_doremi.mixer:DoremiMixer"
 MODEL_FILES = ("config.json", "adapter_config.json")

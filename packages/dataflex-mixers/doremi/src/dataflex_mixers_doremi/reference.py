@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from dataflex import ComponentError, ConfigError, RunContext
 from dataflex.checkpoint_keys.models import identity
-from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
-from dataflex.errors import ComponentError, ConfigError
 from dataflex.paths import user_path
 from dataflex.weights.verify import check_adapter, check_pretrained
 

@@ -19,9 +19,9 @@ from typing import Any
 
 import yaml
 
+from dataflex import ConfigError
 from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.checkpoints import latest_valid
-from dataflex.errors import ConfigError
 from dataflex.paths import user_path
 from dataflex.resumable import why_no_resume
 from dataflex.run_record import RunRecord

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import Mixer
+from dataflex import ConfigError, Mixer
 from dataflex.components.mix_context import MixContext
-from dataflex.errors import ConfigError
 from dataflex_mixers_loss.params import LossParams
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dataflex.spec import param
+from dataflex import param
 
 LEAST_TEMPERATURE = 1e-6
 """Losses are divided by the temperature: far below this, the quotients leave the numbers there are."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from dataflex.spec import param
+from dataflex import param
 
 LEAST_CONCENTRATION = 1e-6
 """Logarithms are divided by the concentration: far below this, the quotients leave the numbers there are."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataflex import hookimpl
-from dataflex.spec import ComponentSpec, Kind, Need
+from dataflex import ComponentSpec, Kind, Need, hookimpl
 
 
 @hookimpl

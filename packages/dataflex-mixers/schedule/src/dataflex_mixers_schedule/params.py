@@ -6,8 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dataflex.errors import ConfigError
-from dataflex.spec import param
+from dataflex import ConfigError, param
 
 TOLERANCE = 1e-6
 

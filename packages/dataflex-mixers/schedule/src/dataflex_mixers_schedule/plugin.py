@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataflex import hookimpl
+from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
 from dataflex.hints import did_you_mean
-from dataflex.runs import Problem, RunFacts
-from dataflex.spec import ComponentSpec, Kind, Need
+from dataflex.runs import RunFacts
 
 TARGET = "dataflex_mixers_schedule.mixer:ScheduleMixer"
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.errors import ComponentError
+from dataflex import ComponentError
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]

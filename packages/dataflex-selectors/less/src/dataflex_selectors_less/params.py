@@ -6,8 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from dataflex.errors import ConfigError
-from dataflex.spec import param
+from dataflex import ConfigError, param
 
 LEAST_TEMPERATURE = 1e-6
 """Scores are divided by the temperature: far below this, the quotients leave the numbers there are."""

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dataflex import hookimpl
+from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
 from dataflex.run_checks import fills_a_stage, needs_adam, needs_single_answers, needs_whole_parameters
-from dataflex.runs import Problem, RunFacts
-from dataflex.spec import ComponentSpec, Kind, Need
+from dataflex.runs import RunFacts
 
 TARGET = "dataflex_selectors_less.selector:LessSelector"
 

@@ -6,21 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from dataflex.components.context import logger
-from dataflex_selectors_less.subtasks import Subtask
+from dataflex.components.passes import Subtask
 
 Metrics = dict[str, float | list[float]]
 """Numbers of a decision, by name."""
 
 
 def report(metrics: Metrics, subtasks: Sequence[Subtask], step: int, accelerator: Any = None) -> None:
-    """Log a selection, and warn of rows that have no score or count for nothing.
-
-    Args:
-        metrics: What the decision records.
-        subtasks: What was aimed at.
-        step: The boundary.
-        accelerator: The run's accelerator, or ``None``.
-    """
+    """Log a selection by what its decision records, and warn of rows that have no score or count for nothing."""
     logger.info(
         "less at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
         step,

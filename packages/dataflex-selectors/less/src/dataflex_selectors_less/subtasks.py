@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from dataflex.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Subtask:
-    """Validation samples that belong together: a candidate is scored against their mean.
-
-    Attributes:
-        name: Name of the eval set, or the value of the subtask column.
-        dataset: Where the samples are.
-        rows: Which rows of it, at least one.
-    """
-
-    name: str
-    dataset: Any
-    rows: npt.NDArray[np.int64]
+from dataflex import ConfigError
+from dataflex.components.passes import Subtask
 
 
 def subtasks_of(

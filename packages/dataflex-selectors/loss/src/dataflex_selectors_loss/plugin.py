@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataflex import hookimpl
+from dataflex import ComponentSpec, Kind, Problem, hookimpl
 from dataflex.run_checks import fills_a_stage, needs_single_answers
-from dataflex.runs import Problem, RunFacts
-from dataflex.spec import ComponentSpec, Kind
+from dataflex.runs import RunFacts
 
 TARGET = "dataflex_selectors_loss.selector:LossSelector"
 

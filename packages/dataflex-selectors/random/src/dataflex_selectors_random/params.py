@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataflex.spec import param
+from dataflex import param
 
 
 @dataclass(frozen=True)

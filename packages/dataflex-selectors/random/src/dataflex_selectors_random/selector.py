@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from dataflex import Selection, Selector
-from dataflex.components.context import RunContext
+from dataflex import RunContext, Selection, Selector
 from dataflex.components.selector import random_rows
 from dataflex_selectors_random.params import RandomParams
 

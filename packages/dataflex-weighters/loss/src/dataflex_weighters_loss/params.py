@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
-from dataflex.spec import param
+from dataflex import param
 
 LEAST_DIVISOR = 1e-6
 """Of ``r`` and ``delta``, which divide: far below this, the quotients leave the numbers there are."""

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from dataflex import Weighter
-from dataflex.components.context import RunContext
+from dataflex import RunContext, Weighter
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.math.window import StepWindow
 from dataflex_weighters_loss.params import LossWeighterParams, Statistics

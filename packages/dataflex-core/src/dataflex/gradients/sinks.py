@@ -1,4 +1,4 @@
-"""What LESS keeps of gradients: norms, mean directions, inner products. Nothing of size [samples, parameters].
+"""Sinks that keep norms, mean directions and inner products of gradients. Nothing of size [samples, parameters].
 
 Shapes: B samples of a batch, C of them in one piece, n numbers of one part of a gradient, S subtasks, d projected
 numbers.
@@ -65,12 +65,15 @@ class ScoreSink(NormSink):
 
     def __init__(self, directions: Directions) -> None:
         self.directions = directions
-        self._subtasks = len(next(iter(directions.values())))
+        self.width = len(next(iter(directions.values())))
+
+    def restart(self) -> None:
+        """Batches are independent."""
 
     def begin(self, samples: int, device: torch.device) -> None:
         """Start from zero."""
         super().begin(samples, device)
-        self.dots_BS = torch.zeros(samples, self._subtasks, dtype=torch.float64, device=device)
+        self.dots_BS = torch.zeros(samples, self.width, dtype=torch.float64, device=device)
 
     def take(self, name: str, samples: slice, grads_Cn: torch.Tensor) -> None:
         """Add one part."""
@@ -82,6 +85,10 @@ class ScoreSink(NormSink):
         """Mean cosine with the validation samples of each subtask; NaN for a gradient without a length in fp32."""
         lengths_B = torch.where(self.squares_B.isfinite() & (self.squares_B > 0), self.squares_B.sqrt(), torch.nan)
         return self.dots_BS / lengths_B.unsqueeze(1)
+
+    def scores(self) -> torch.Tensor:
+        """The cosines, shape [B, S]."""
+        return self.cosines_BS
 
 
 class ProjectingSink:

@@ -5,13 +5,20 @@ Shapes: C samples, n numbers of one parameter.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from torch import nn
 
-from dataflex.gradients.moments import AdamMoments
+from dataflex.components.context import RunContext
+from dataflex.errors import ComponentError
+from dataflex.gradients.moments import AdamMoments, adam_moments
 from dataflex.gradients.sink import GradientSink
+
+logger = logging.getLogger("dataflex")
 
 OFFICIAL_BETA1, OFFICIAL_BETA2, OFFICIAL_EPS = 0.9, 0.999, 1e-8
 """Constants of the paper's released code, whatever the run's optimizer has."""
@@ -72,3 +79,52 @@ class PreconditioningSink:
     def finish(self) -> None:
         """Pass on."""
         self._inner.finish()
+
+
+@dataclass(frozen=True)
+class AdamSteps:
+    """The steps that Adam would take for single samples.
+
+    Attributes:
+        moments: The optimizer's moments by parameter.
+        kind: Which formula, see :func:`adam_direction_`.
+    """
+
+    moments: Mapping[str, AdamMoments]
+    kind: Literal["official", "adam"]
+
+    def before(self, sink: GradientSink) -> GradientSink:
+        """A sink that turns gradients into steps and hands them to another."""
+        return PreconditioningSink(sink, self.moments, self.kind)
+
+    def described(self) -> Iterator[tuple[str, tuple[torch.Tensor, ...]]]:
+        """What the steps depend on beside the gradients: constants as text, and tensors."""
+        for name, memory in self.moments.items():
+            constants = f"{memory.step} {memory.beta1} {memory.beta2} {memory.eps} {memory.rate}"
+            yield f"{name} {self.kind} {constants}", (memory.first, memory.second)
+
+
+def adam_steps(
+    context: RunContext, parameters: Mapping[str, nn.Parameter], kind: Literal["official", "adam"]
+) -> AdamSteps | None:
+    """Adam's steps by the run's optimizer; ``None`` where a pool is only scored and no optimizer has stepped.
+
+    Args:
+        context: The run.
+        parameters: Whose moments; all ranks must ask for the same ones in the same order.
+        kind: Which formula.
+
+    Raises:
+        ComponentError: when the run has no optimizer, or one without Adam's moments.
+    """
+    optimizer = context.optimizer()
+    if optimizer is None:
+        raise ComponentError("the run has no optimizer yet. Without one, set component_params.preconditioner: sgd.")
+    if context.scores_only and not optimizer.state:
+        if context.rank == 0:
+            logger.warning(
+                "there is no optimizer state, so candidates are compared by their plain gradients, as with "
+                "preconditioner: sgd. For LESS's Adam steps, score a checkpoint that holds its optimizer.pt."
+            )
+        return None
+    return AdamSteps(adam_moments(optimizer, parameters), kind)
