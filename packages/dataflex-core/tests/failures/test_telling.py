@@ -28,6 +28,7 @@ def module(name: str, source: str, **names: object) -> types.ModuleType:
 LIBRARY = module("library", "def run(call=None):\n    if call is None: raise ValueError('theirs')\n    return call()\n")
 OURS = module("dataflex.some.callback", "def called(value=None):\n    return {}[value]\n")
 COMPONENT = module("dataflex_selectors_x.selector", "def called():\n    raise KeyError('x')\n")
+USERS = module("dataflex_inline_mine_0123456789ab", "def called():\n    raise KeyError('x')\n")  # given with -p
 
 
 def caught(body, *arguments) -> Exception:
@@ -84,6 +85,14 @@ def test_an_error_of_somebody_that_our_code_had_called_names_both():
     plain = module("dataflex.plain", "def called(): return run()", run=LIBRARY.run)
     sentence = tell(caught(LIBRARY.run, plain.called)).sentence
     assert "dataflex.plain had called library. If that is a component or plugin, tell its author" in sentence
+
+
+def test_an_error_in_a_file_of_the_users_is_not_taken_for_one_of_ours():
+    told = tell(caught(LIBRARY.run, USERS.called))
+    assert told.sentence == "the command failed: KeyError: 'x'." and not told.is_bug
+    plain = module("dataflex.plain", "def called(): return run()", run=USERS.called)
+    sentence = tell(caught(LIBRARY.run, plain.called)).sentence
+    assert "dataflex.plain had called dataflex_inline_mine_0123456789ab.py. If that is a component" in sentence
 
 
 def test_an_error_that_is_a_sentence_already_stays_it():

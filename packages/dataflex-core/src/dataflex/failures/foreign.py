@@ -5,6 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Literal
 
+USERS_FILE = "dataflex_inline_"
+"""How the module name of a single file given with ``-p`` begins: the user's code, not ours."""
+
 _MARK = "_dataflex_foreign"
 _OURS = "dataflex"
 
@@ -79,6 +82,6 @@ def _enters_ours(traceback: TracebackType | None) -> bool:
 
 
 def is_ours(module: str) -> bool:
-    """Whether a module belongs to this project: ``dataflex`` or a component package of it."""
+    """Whether a module belongs to this project: ``dataflex`` or a component package of it, but no file of a user's."""
     package = module.partition(".")[0]
-    return package == _OURS or package.startswith(f"{_OURS}_")
+    return package == _OURS or (package.startswith(f"{_OURS}_") and not package.startswith(USERS_FILE))

@@ -8,7 +8,7 @@ from types import TracebackType
 
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures import error_log, place
-from dataflex.failures.foreign import foreign_cause, is_foreign, is_ours, said_of
+from dataflex.failures.foreign import USERS_FILE, foreign_cause, is_foreign, is_ours, said_of
 from dataflex.failures.rows import row_at_fault
 from dataflex.failures.saying import is_out_of_memory, said
 
@@ -66,13 +66,13 @@ def _bug(error: Exception) -> str:
 
 
 def _frames(link: TracebackType | None) -> tuple[str, str]:
-    """Last module of ours in a traceback, and the one it had called: the same if nothing was called."""
+    """Last module of ours in a traceback, and the one it had called, a user's file by its path; the same if nothing."""
     ours, called = "dataflex", ""
     while link is not None:
         module = str(link.tb_frame.f_globals.get("__name__", "?"))
         if is_ours(module):
             ours, called = module, ""
         elif not called:
-            called = module
+            called = link.tb_frame.f_code.co_filename if module.startswith(USERS_FILE) else module
         link = link.tb_next
     return ours, called or ours

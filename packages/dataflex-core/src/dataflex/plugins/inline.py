@@ -10,6 +10,8 @@ from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 from types import ModuleType
 
+from dataflex.failures.foreign import USERS_FILE
+
 
 def import_file(path: Path) -> ModuleType:
     """Import a Python file, once per process.
@@ -42,4 +44,4 @@ def import_file(path: Path) -> ModuleType:
 def module_name(path: Path) -> str:
     """Name the file's module gets: readable, and different for another path or another content."""
     digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
-    return f"dataflex_inline_{re.sub(r'[^0-9A-Za-z]+', '_', path.stem)}_{digest}"
+    return f"{USERS_FILE}{re.sub(r'[^0-9A-Za-z]+', '_', path.stem)}_{digest}"
