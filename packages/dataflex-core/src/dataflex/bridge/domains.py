@@ -91,12 +91,15 @@ def load_by_domain(
     if data_args.eval_dataset is not None:
         module |= load(dataset=None, tokenized_path=folder("eval"))
     if data_args.val_size > _NO_SPLIT and "eval_dataset" not in module:
-        module, sizes = _hold_out(module["train_dataset"], names, sizes, data_args.val_size, training_args.seed)
+        told = getattr(training_args, "process_index", 0) == 0
+        module, sizes = _hold_out(
+            module["train_dataset"], names, sizes, data_args.val_size, training_args.seed, told=told
+        )
     return module, Domains(names, tuple(sizes), trained_tokens(module["train_dataset"]))
 
 
 def _hold_out(
-    pool: Any, names: Sequence[str], sizes: list[int], val_size: float, seed: int
+    pool: Any, names: Sequence[str], sizes: list[int], val_size: float, seed: int, *, told: bool = True
 ) -> tuple[dict[str, Any], list[int]]:
     """Hold out ``val_size`` rows (a share below 1, else a number), drawn over all domains as LlamaFactory does.
 
@@ -110,13 +113,13 @@ def _hold_out(
     left = np.bincount(domain_of(kept, sizes), minlength=len(sizes))
     emptied = [place for place, rows in enumerate(left) if not rows and sizes[place]]
     first = np.cumsum([0, *sizes])[emptied].astype(np.int64)  # their rows are all held out
-    if emptied:
+    left[emptied] = 1
+    if emptied and told:
         logger.warning(
             "val_size: %s would hold out every row of %s; one row of each is left in training. Name an eval_dataset "
             "to decide what is held out.",
             *(val_size, ", ".join(f"{names[place]} ({sizes[place]})" for place in emptied)),
         )
-        left[emptied] = 1
     held = [row for row in drawn["test"]["row"] if row not in set(first.tolist())]
     if not held:
         raise ConfigError(

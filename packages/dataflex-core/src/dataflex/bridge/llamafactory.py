@@ -245,7 +245,8 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
     ) -> dict[str, Any]:
         given = (template, model_args, data_args, training_args)
         if session.run.mixture is None:
-            module: dict[str, Any] = told(traced(data_args), loader, source)(*given, *args, **kwargs)
+            load = traced(data_args, training_args.process_index)
+            module: dict[str, Any] = told(load, loader, source)(*given, *args, **kwargs)
         else:
             session.check_domain_names(data_args.dataset)
             one_by_one = told(_marked(get_dataset), loader, source)
@@ -260,7 +261,7 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
             leave_if_ended(session, schedule, module["train_dataset"], training_args)
         return module
 
-    def traced(data_args: Any) -> Callable[..., Any]:
+    def traced(data_args: Any, process: int) -> Callable[..., Any]:
         names = tuple(data_args.dataset or ())
         follower = tracer or (Tracer(names) if len(names) > 1 else None)
         stock = _marked(get_dataset)
@@ -275,7 +276,8 @@ def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer 
             except IncompatibleError as error:
                 if tracer is not None:
                     raise
-                logger.warning("the share of each data set in a selection will not be known: %s", error)
+                if process == 0:
+                    logger.warning("the share of each data set in a selection will not be known: %s", error)
             if seam is None:
                 return dict(stock(*args, **kwargs))
             with following(seam, follower):

@@ -16,6 +16,7 @@ from dataflex.config.names import repeated, take_names
 from dataflex.config.plan import PreparedRun, prepare_what_fits
 from dataflex.config.run import RunFile
 from dataflex.config.theirs import choices_of, unknown_keys, wrong_values
+from dataflex.console import said_once
 from dataflex.errors import DataFlexError
 from dataflex.hints import nearest
 from dataflex.importing import uncollected
@@ -26,6 +27,7 @@ from dataflex.runs import TrainType
 logger = logging.getLogger("dataflex")
 
 
+@said_once(os.environ)
 def examine(
     run: RunFile, plugin_values: Sequence[str], *, scores_only: bool = False, starts: bool = True
 ) -> tuple[PluginOptions, PreparedRun | None]:

@@ -14,7 +14,7 @@ from dataflex.cli.early import examine
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile, read_run_file
-from dataflex.console import configure_logging
+from dataflex.console import SAID, configure_logging
 from dataflex.failures import error_log
 from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER, RunRecord
@@ -36,8 +36,9 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     options, prepared = examine(run, plugin_values)
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
-    for warning in checks.checkpoint_warnings(run):  # here, so that only the ranks say it
-        logger.warning(warning)
+    if rank == 0:
+        for warning in checks.checkpoint_warnings(run):  # here, so that no parent of ranks says it too
+            logger.warning(warning)
     from dataflex.bridge import llamafactory
 
     try:
@@ -95,7 +96,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
     if not launch.wants_torchrun(os.environ, device_count):
         return False
-    environ = {**os.environ, **options.to_environment()}
+    environ = {**os.environ, **options.to_environment(), SAID: "1"}
     command = launch.torchrun_command(arguments, environ, device_count)
     code = launch.run_ranks(command, environ)
     if code:

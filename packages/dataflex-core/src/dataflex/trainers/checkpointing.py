@@ -171,6 +171,8 @@ class CheckpointingMixin(TrainerMixin):
         named = isinstance(given, str) and self._names_checkpoint(given)
         found: Path | None
         found, skipped = find_checkpoint(given, Path(self.args.output_dir), named=named)
+        if not self.is_world_process_zero():
+            return found
         for path, reason in skipped.items():
             logger.warning("not resuming from %s: %s", path, reason)
         if given and found is None:

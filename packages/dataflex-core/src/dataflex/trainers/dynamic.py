@@ -315,7 +315,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
 
     def _restore(self: Any, checkpoint: Path, saved: state.Saved) -> None:
-        if unchecked := state.unchecked(checkpoint):
+        unchecked = state.unchecked(checkpoint)
+        if unchecked and self.is_world_process_zero():
             logger.warning(unchecked)
         self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
         self.engine.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
