@@ -6,9 +6,10 @@ loop itself stays the Trainer's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from dataflex import checkpoints, state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
-from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign
 from dataflex.spec import Kind
 from dataflex.trainers import callback_state, run_keys
@@ -47,7 +47,7 @@ from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.select import SelectPlanner
 from dataflex.trainers.session import Session, run_context
 from dataflex.trainers.stopping import StopAtSignal, Stopped
-from dataflex.trainers.token_counts import Counting
+from dataflex.trainers.token_counts import counting_of
 from dataflex.trainers.watchers import Logs, StepEnds
 from dataflex.trainers.weight import WeightPlanner
 from dataflex.trainers.weight_seam import WeightSeam
@@ -77,6 +77,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     changes: Changes = Changes()
     took_training_step: bool = False
     _divergence: Divergence
+    _trains = False  # inside train(): elsewhere the Trainer hands out what it would without a component
     _goes_on_from: tuple[Path, state.Saved] | None = None
 
     def train(self: Any, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -110,6 +111,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self.recorder.begin(checkpoint)
         watched = end.watching(self.callback_handler, stop, kept)
         with (
+            self._training(),
             stop.listening(),
             watched,
             without_misleading_warning(),
@@ -119,6 +121,14 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
+
+    @contextlib.contextmanager
+    def _training(self: Any) -> Iterator[None]:
+        self._trains = True
+        try:
+            yield
+        finally:
+            self._trains = False
 
     def _put_others_aside(self: Any, *, anew: bool) -> None:
         """Keep the checkpoints that other runs left in the folder, where no rotation or resume comes by them."""
@@ -164,8 +174,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         return f"{stopped}. Go on with the same command and resume_from_checkpoint={checkpoint}"
 
     def get_train_dataloader(self: Any) -> DataLoader[Any]:
-        """The ticket loader, over the stock loader with our sampler."""
-        if self.engine is None:
+        """The ticket loader, over the stock loader with our sampler; before and after training the stock loader."""
+        if not self._trains:
             with foreign():
                 stock: DataLoader[Any] = super().get_train_dataloader()
                 return stock
@@ -182,6 +192,9 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def training_step(self: Any, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
         self.took_training_step = True
+        if not self._trains:
+            with foreign():
+                return super().training_step(model, inputs, *args, **kwargs)
         loss = self._step_of_component(model, inputs, *args, **kwargs)
         self._divergence.note(loss)
         return loss
@@ -214,6 +227,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         with foreign():
             batches, count = super().get_batch_samples(*args, **kwargs)
+        if not self._trains:
+            return batches, count
         if isinstance(self.loss_seam, ObjectiveSeam):
             self.loss_seam.begin_step(batches, list(self.engine.fetched))
         elif isinstance(self.loss_seam, WeightSeam):
@@ -245,7 +260,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return stock
 
     def _get_train_sampler(self: Any, *args: Any, **kwargs: Any) -> Sampler[int]:
-        if self.engine is None:
+        if not self._trains:
             with foreign():
                 stock: Sampler[int] = super()._get_train_sampler(*args, **kwargs)
                 return stock
@@ -293,7 +308,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self._goes_on_from is not None:
             checkpoint, saved = self._goes_on_from
             session.data_seed = row_seed_of(saved.engine)
-            counting = _counting(checkpoint, saved) if session.run.mixture is not None else None
+            counting = counting_of(checkpoint, saved) if session.run.mixture is not None else None
         session.count_tokens(self, counting)
 
     def _make_recorder(self: Any) -> Recorder:
@@ -327,23 +342,6 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
                 say_ignored(self.args, saved.engine, checkpoint)
         if saved.component:
             self.component.load_state_dict(dict(saved.component))
-
-
-def _counting(checkpoint: Path, saved: state.Saved) -> Counting:
-    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns.
-
-    Raises:
-        ConfigError: when the checkpoint says something else.
-    """
-    planner = saved.engine.planner
-    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
-    for counting in Counting:
-        if given == counting.value:
-            return counting
-    raise ConfigError(
-        f"cannot resume from {checkpoint}: the field 'planner' of its engine.json is damaged (counting: {given!r}). "
-        "Resume from an earlier checkpoint, or start anew."
-    )
 
 
 def dynamic(base: type, session: Session) -> type:
