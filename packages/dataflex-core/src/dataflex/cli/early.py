@@ -136,6 +136,7 @@ def _check_theirs(
     from dataflex.bridge import llamafactory
     from dataflex.bridge.lookups import find_datasets, find_template
     from dataflex.bridge.reporting import check_report_to
+    from dataflex.bridge.reward_model import check_reward_model
 
     keys, known = dict(run.llamafactory), theirs.known
     if not theirs.takes_others:
@@ -155,6 +156,9 @@ def _check_theirs(
         find_template(templates, named, run.path.name)
     with problems.taking():
         check_report_to(run.llamafactory, run.path.name)
+    with problems.taking():
+        if prepared is None or not prepared.plan.scores_only:
+            check_reward_model(run.llamafactory, run.path.name)
     if launch.is_rank(os.environ):
         return  # the parser speaks for itself in a moment, and would join the ranks here
     as_ranks = launch.wants_torchrun(os.environ, llamafactory.device_count)

@@ -27,6 +27,7 @@ from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
+from dataflex.trainers.first_save import try_first_save
 from dataflex.trainers.hooks import HooksAreUsed, loss_not_seen
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss_seam import LossSeam
@@ -97,16 +98,12 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             self.add_callback(ResumedState(checkpoint, self.changes))
         self._divergence = Divergence(checkpoint)
         self.recorder = self._make_recorder()
-        stop = self._stop = StopAtSignal(self.accelerator)
-        self.remove_callback(StopAtSignal)  # of an earlier train()
-        self.add_callback(stop)
-        end = self._run_end = RunEnd(self.engine.schedule.total)
-        self.remove_callback(RunEnd)  # likewise
-        self.add_callback(end)
-        self.remove_callback(HooksAreUsed)  # likewise
-        self.add_callback(HooksAreUsed(self))
+        stop = self._stop = self.put_callback(StopAtSignal(self.accelerator))
+        end = self._run_end = self.put_callback(RunEnd(self.engine.schedule.total))
+        self.put_callback(HooksAreUsed(self))
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, end, checkpoint)
+        try_first_save(self)
         self._put_others_aside(anew=checkpoint is None)
         self.recorder.begin(checkpoint)
         watched = end.watching(self.callback_handler, stop, kept)
@@ -313,8 +310,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
 
     def _make_recorder(self: Any) -> Recorder:
         recorder = Recorder(self, self.session, self.engine.schedule, self.engine.global_batch)
-        self.remove_callback(Logs)  # of an earlier train()
-        self.add_callback(Logs(recorder))
+        self.put_callback(Logs(recorder))
         return recorder
 
     def _watch(self: Any, planner: SelectPlanner | MixPlanner | WeightPlanner) -> None:
