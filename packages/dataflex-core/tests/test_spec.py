@@ -47,7 +47,7 @@ def test_a_name_that_could_be_a_path_is_refused(name):
 
 @pytest.mark.parametrize("name", ["a.b", "c++", "v1...5", "a" * 100])
 def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
-    from dataflex.trainers.session import run_context
+    from dataflex.trainers.run_context import run_context
 
     args = SimpleNamespace(output_dir=str(tmp_path), seed=1)
     trainer = SimpleNamespace(

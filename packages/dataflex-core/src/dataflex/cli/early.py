@@ -161,10 +161,19 @@ def _check_theirs(
             check_reward_model(run.llamafactory, run.path.name)
     if launch.is_rank(os.environ):
         return  # the parser speaks for itself in a moment, and would join the ranks here
+    if starts and prepared is not None and _has_ended(prepared):
+        return  # the parser refuses an output directory with a model in it, and there is nothing left to train
     as_ranks = launch.wants_torchrun(os.environ, llamafactory.device_count)
     if not (as_ranks and starts) or problems:  # a parent of ranks is to hold no device
         keys = named | {key: str(keys[key]) for key in nameless if key in keys}
         problems.errors += llamafactory.parser_refusals(keys, run.path.name, as_ranks=as_ranks)
+
+
+def _has_ended(prepared: PreparedRun) -> bool:
+    from dataflex.trainers.repeated import end_without_checkpoints
+    from dataflex.trainers.session import Session
+
+    return not prepared.plan.scores_only and end_without_checkpoints(Session(prepared)) is not None
 
 
 _NOTHING = object()

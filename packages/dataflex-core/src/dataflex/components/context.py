@@ -39,6 +39,8 @@ class RunContext:
         scheduler: Returns the run's learning-rate scheduler, likewise.
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
+        data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
+            empty under another front end. For what a component keeps for other runs to say what it was found on.
     """
 
     dataset: Any
@@ -55,6 +57,7 @@ class RunContext:
     optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None
     scheduler: Callable[[], Any] = lambda: None
     scores_only: bool = False
+    data_keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:

@@ -45,8 +45,9 @@ from dataflex.trainers.recorder import Recorder
 from dataflex.trainers.resumed_callbacks import prepare_callbacks
 from dataflex.trainers.resuming import why_not_from_its_own
 from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
+from dataflex.trainers.run_context import run_context
 from dataflex.trainers.select import SelectPlanner
-from dataflex.trainers.session import Session, run_context
+from dataflex.trainers.session import Session
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.token_counts import counting_of
 from dataflex.trainers.watchers import Logs, StepEnds

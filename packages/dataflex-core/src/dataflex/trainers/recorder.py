@@ -25,6 +25,7 @@ from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
 from dataflex.schedule import Schedule
 from dataflex.trainers.planner import Outcome
 from dataflex.trainers.resuming import why_not_from_its_own
+from dataflex.trainers.run_keys import data_keys
 from dataflex.trainers.samples import pick_samples
 from dataflex.trainers.session import Session
 
@@ -211,6 +212,7 @@ class Recorder:
 
     def _info(self) -> RunInfo:
         plan, domains = self.session.run.plan, self.session.sources
+        arguments, unchecked = hide_secrets(plan.arguments), self.session.unchecked
         return RunInfo(
             train_type=plan.train_type.value,
             stage=plan.stage,
@@ -218,7 +220,9 @@ class Recorder:
             component=plan.component.name,
             dist=plan.dist,
             params=hide_secrets(plan.params),
-            arguments=hide_secrets(plan.arguments),
+            arguments={name: value for name, value in arguments.items() if name not in unchecked},
+            unchecked={name: value for name, value in arguments.items() if name in unchecked},
+            data=data_keys(self.session),
             seed=int(self.trainer.args.seed),
             data_seed=self.trainer.engine.data_seed,
             run_id=self.trainer.engine.run_id,

@@ -11,7 +11,7 @@ from typing import Any
 
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
-from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, Group
+from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, DATA, MEDIA, MODELS, Group, group_of
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
@@ -20,6 +20,8 @@ from dataflex.state import Saved
 
 _DEEPSPEED = ("optimizer", "scheduler", "fp16", "bf16")
 _STAGE = "zero_optimization.stage"
+_TRAINED_AS = "stage"
+_PLACES = ("dataset", "dataset_dir", "media_dir", "tokenized_path")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +105,22 @@ def changes_since(
     except ValueError as error:
         raise ConfigError(f"cannot resume from {source}: its keys.json is damaged ({error}).") from error
     return compare(before, now, of_interest=of_interest)
+
+
+def data_keys(session: Any) -> dict[str, Any]:
+    """LlamaFactory's keys that the pool of a run was tokenised under, as parsed; without those not known of its rows.
+
+    What names data sets is not among them: their names stand beside, and their rows are known by a fingerprint.
+    """
+    arguments: Arguments | None = getattr(session, "arguments", None)
+    if arguments is None:
+        return {}
+    unchecked = getattr(session, "unchecked", {})
+    return {
+        name: value
+        for name, value in sorted(arguments.values.items())
+        if (name == _TRAINED_AS or group_of(name) in (DATA, MEDIA)) and name not in {*_PLACES, *unchecked}
+    }
 
 
 def to_keep(keys: RunKeys, component: Mapping[str, Any]) -> dict[str, Any]:

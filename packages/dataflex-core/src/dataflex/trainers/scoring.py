@@ -23,8 +23,9 @@ from dataflex.schedule import Schedule
 from dataflex.trainers import run_keys
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.row_seed import row_seed, row_seed_of
+from dataflex.trainers.run_context import run_context
 from dataflex.trainers.select import SelectPlanner
-from dataflex.trainers.session import Session, refuse_data_parallel, run_context
+from dataflex.trainers.session import Session, refuse_data_parallel
 from dataflex.trainers.token_counts import count_tokens
 
 logger = logging.getLogger("dataflex")

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import resuming
-from dataflex.trainers.batches import handed_out
 from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
@@ -48,6 +47,7 @@ class Session:
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
         arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
         data_seed: The seed that rows are drawn by; ``None`` before it is known which checkpoint the run goes on from.
+        unchecked: Keys that could not be compared with the rows of a ``tokenized_path``, with what was asked for.
         began: Whether a Trainer has taken it up.
         counting: Where the tokens of ``domains`` come from.
     """
@@ -58,6 +58,7 @@ class Session:
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
     data_seed: int | None = None
+    unchecked: Mapping[str, Any] = field(default_factory=dict)
     began: bool = False
 
     @property
@@ -143,6 +144,8 @@ class Session:
             return
         if self.counting is not Counting.COLUMNS:  # of an earlier train()
             domains = replace(domains, lengths=trained_tokens(trainer.train_dataset))
+        from dataflex.trainers.run_context import run_context  # which takes a session
+
         context = run_context(trainer, self, self.global_batch(trainer.args))
         counted = count_tokens(
             context,
@@ -336,38 +339,3 @@ def refuse_data_parallel(args: Any) -> None:
             f"this process sees {args.n_gpu} devices and would run DataParallel, which is not supported. "
             "Set FORCE_TORCHRUN=1, or show it one device."
         )
-
-
-def run_context(trainer: Any, session: Session, global_batch: int) -> RunContext:
-    """Collect what a component may see of a Trainer."""
-    plan, handed = session.run.plan, handed_out(trainer)
-    output_dir = Path(trainer.args.output_dir)
-    bound = getattr(session.run, "bound", None)  # a plan alone has no values of a component
-    given = {} if bound is None else bound.run_values
-    cache_dir = given.get("cache_dir", output_dir / "cache" / plan.component.name)
-    return RunContext(
-        dataset=handed.dataset,
-        data_collator=handed.collator,
-        accelerator=trainer.accelerator,
-        output_dir=output_dir,
-        cache_dir=Path(cache_dir),
-        seed=_row_seed(trainer, session),
-        global_batch=global_batch,
-        stage=plan.stage,
-        eval_datasets=handed.eval_datasets,
-        tokenizer=getattr(trainer, "processing_class", None),
-        vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
-        optimizer=lambda: trainer.optimizer,
-        scheduler=lambda: trainer.lr_scheduler,
-        scores_only=plan.scores_only,
-    )
-
-
-def _row_seed(trainer: Any, session: Session) -> int:
-    known = getattr(session, "data_seed", None)
-    return row_seed(trainer.args) if known is None else int(known)
-
-
-def _vocab_size(config: Any) -> int | None:
-    text = config.get_text_config() if hasattr(config, "get_text_config") else config
-    return getattr(text, "vocab_size", None)
