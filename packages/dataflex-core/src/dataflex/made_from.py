@@ -158,6 +158,35 @@ class Asked:
         return [name for name, source in every.items() if source.entry is None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowsOf:
+    """What is known of the rows that something was found on or trained with, a run's record or a file of weights.
+
+    Attributes:
+        names: Names of the data sets or domains, in the order of the rows; empty if that is not known.
+        keys: LlamaFactory's keys that they were tokenised under; empty likewise.
+        pool: The pool's fingerprint (:func:`dataflex.data.fingerprint.fingerprint`); ``""`` likewise.
+    """
+
+    names: Sequence[str] = ()
+    keys: Mapping[str, Any] = field(default_factory=dict)
+    pool: str = ""
+
+    def differences(self, now: RowsOf) -> list[str]:
+        """In what the rows of ``now`` differ from these, a phrase each; what one of them does not know is passed over.
+
+        The order of the names is no difference: what is found for domains goes by their names.
+        """
+        found = []
+        if self.names and now.names and set(self.names) != set(now.names):
+            found.append(f"the data sets were {', '.join(self.names)} and are now {', '.join(now.names)}")
+        found += key_differences(self.keys, now.keys)
+        same_order = list(self.names) == list(now.names)
+        if not found and same_order and self.pool and now.pool and self.pool != now.pool:
+            found.append("the rows are others: their files, or the tokenizer")
+        return found
+
+
 def key_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """The keys that two have in common and in which they differ, a phrase each: ``cutoff_len was 96 and is now 64``.
 

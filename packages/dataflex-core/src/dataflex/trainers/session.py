@@ -30,6 +30,7 @@ from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import resuming
 from dataflex.trainers.mixture import Mixture, open_mixture
+from dataflex.trainers.other_rows import warn_of_other_rows
 from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
 from dataflex.trainers.token_counts import Counting, count_tokens
@@ -104,6 +105,8 @@ class Session:
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
+            if getattr(args, "process_index", 0) == 0:
+                warn_of_other_rows(self, pool)
             samples = schedule.total * self.global_batch(args)
             mixture = self.open_mixture(samples, row_seed(args))
             if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
