@@ -144,3 +144,13 @@ def test_metrics_describe_the_scores() -> None:
 def test_warm_up_draws_at_random_without_replacement() -> None:
     rows, _ = two_token_pool([1, 2, 3, 4, 5])
     assert sorted(selector(rows).warmup(5)) == list(range(5))
+
+
+def test_scores_that_are_kept_are_known_by_every_row_not_by_a_sample() -> None:
+    rows, model = ragged_pool([2] * 600), tiny_qwen()
+    edited = [dict(row) for row in rows]
+    edited[1] = {**edited[1], "input_ids": [token % 7 for token in edited[1]["input_ids"]]}
+    every = np.arange(600)
+    kept, other = (selector(pool)._store(model, every, 3).folder for pool in (rows, edited))
+    assert kept != other
+    assert selector(rows)._store(model, every[2:], 3).folder == selector(edited)._store(model, every[2:], 3).folder

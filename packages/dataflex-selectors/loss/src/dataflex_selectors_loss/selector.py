@@ -67,7 +67,7 @@ class LossSelector(Selector):
         if not self._objective_checked:
             refuse_own_loss(model, self.dataset, self.data_collator, candidates, device, context.accelerator)
             self._objective_checked = True
-        store = self._store(model, step) if context.scores_only else None
+        store = self._store(model, candidates, step) if context.scores_only else None
         done = candidates[:0] if store is None else store.resume(candidates, context.accelerator)
         loader = ScoringLoader(
             self.dataset,
@@ -106,8 +106,11 @@ class LossSelector(Selector):
             self._report(metrics, step)
         return pool.means, metrics
 
-    def _store(self, model: nn.Module, step: int) -> ShardStore:
-        """Where the scores of a pool that is only scored are kept meanwhile: nothing else would survive a kill."""
+    def _store(self, model: nn.Module, candidates: Rows, step: int) -> ShardStore:
+        """Where the scores of a pool that is only scored are kept meanwhile: nothing else would survive a kill.
+
+        They are known by every row that is looked at, which scoring reads anyway.
+        """
         from dataflex.data.fingerprint import fingerprint
         from dataflex.distributed import all_gather
         from dataflex.scoring.losses import STORE_WIDTH
@@ -115,7 +118,9 @@ class LossSelector(Selector):
 
         context = self.context
         settings = {"step": step, "precision": str(getattr(context.accelerator, "mixed_precision", "no"))}
-        key = all_gather(pass_fingerprint(model, [fingerprint(self.dataset)], settings), context.accelerator)[0]
+        key = all_gather(
+            pass_fingerprint(model, [fingerprint(self.dataset, candidates)], settings), context.accelerator
+        )[0]
         return ShardStore(context.cache_dir / f"scores-{step:08d}-{key}", STORE_WIDTH, rank=context.rank)
 
     def _report(self, metrics: dict[str, float | list[float]], step: int) -> None:
