@@ -63,6 +63,33 @@ MODELS = (
 )
 """Keys that name models, which are known by content."""
 
+EVALUATION = Group(
+    title="what is evaluated, and what follows from it: the best model, early stopping",
+    effect=Effect.SILENT,
+    keys=(
+        "eval_*",
+        "do_eval",
+        "do_predict",
+        "evaluation_strategy",
+        "per_device_eval_batch_size",
+        "per_gpu_eval_batch_size",
+        "prediction_loss_only",
+        "include_for_metrics",
+        "include_inputs_for_metrics",
+        "batch_eval_metrics",
+        "bf16_full_eval",
+        "fp16_full_eval",
+        "compute_accuracy",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+        "early_stopping_steps",
+        "restore_callback_states_from_checkpoint",
+        "jit_mode_eval",
+    ),
+)
+"""An eval set is told of where the component decides by it."""
+
 DATA = Group(
     title="data, by the pool's size and content",
     effect=Effect.CONTENT,
@@ -201,31 +228,7 @@ GROUPS = (
             "export_*",
         ),
     ),
-    Group(
-        title="what is evaluated, and what follows from it: the best model, early stopping",
-        effect=Effect.SILENT,
-        keys=(
-            "eval_*",
-            "do_eval",
-            "do_predict",
-            "evaluation_strategy",
-            "per_device_eval_batch_size",
-            "per_gpu_eval_batch_size",
-            "prediction_loss_only",
-            "include_for_metrics",
-            "include_inputs_for_metrics",
-            "batch_eval_metrics",
-            "bf16_full_eval",
-            "fp16_full_eval",
-            "compute_accuracy",
-            "load_best_model_at_end",
-            "metric_for_best_model",
-            "greater_is_better",
-            "early_stopping_steps",
-            "restore_callback_states_from_checkpoint",
-            "jit_mode_eval",
-        ),
-    ),
+    EVALUATION,
     Group(
         title="how text is generated",
         effect=Effect.SILENT,

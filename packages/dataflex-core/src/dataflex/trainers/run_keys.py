@@ -12,10 +12,12 @@ from typing import Any
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
 from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, DATA, MEDIA, MODELS, Group, group_of
+from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
 from dataflex.run_record import hide_secrets
+from dataflex.spec import Need
 from dataflex.state import Saved
 
 _DEEPSPEED = ("optimizer", "scheduler", "fp16", "bf16")
@@ -68,16 +70,30 @@ def gather(trainer: Any) -> RunKeys:
     own = _own_keys(session)
     named = dict(_named_models(trainer, arguments, own))
     known: dict[str, ModelFiles] = {}
-    with together("looking at the files of the models", trainer.accelerator):
+    aims: dict[str, str] = {}
+    with together("looking at the files of the models and at the eval sets", trainer.accelerator):
         if trainer.is_world_process_zero():
             known = {key: _look_at(paths, arguments) for key, paths in named.items()}
+            aims = _aims(trainer)
+    known, aims = all_gather((known, aims), trainer.accelerator)[0]
     return RunKeys(
         arguments=arguments.values,
         given=sorted(arguments.given),
         dataflex=own,
         ranks=int(trainer.args.world_size),
-        models=all_gather(known, trainer.accelerator)[0],
+        models=known,
+        aims=aims,
     )
+
+
+def _aims(trainer: Any) -> dict[str, str]:
+    """Fingerprints of the eval sets, if the component decides by them."""
+    run = getattr(trainer.session, "run", None)
+    if run is None or Need.EVAL_SET not in getattr(run.plan.component, "needs", ()):
+        return {}
+    evals = trainer.eval_dataset
+    named = evals if isinstance(evals, dict) else {"eval": evals} if evals is not None else {}
+    return {name: fingerprint(rows) for name, rows in named.items()}
 
 
 def changes_since(
