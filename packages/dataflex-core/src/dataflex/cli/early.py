@@ -134,6 +134,7 @@ def _check_theirs(
     """
     from dataflex import launch
     from dataflex.bridge import llamafactory
+    from dataflex.bridge.adapters import of_other_bases
     from dataflex.bridge.lookups import find_datasets, find_template
     from dataflex.bridge.reporting import check_report_to
     from dataflex.bridge.reward_model import check_reward_model
@@ -156,6 +157,8 @@ def _check_theirs(
         find_template(templates, named, run.path.name)
     with problems.taking():
         check_report_to(run.llamafactory, run.path.name)
+    for warning in of_other_bases(run.llamafactory, run.path.name):
+        logger.warning(warning)
     with problems.taking():
         if prepared is None or not prepared.plan.scores_only:
             check_reward_model(run.llamafactory, run.path.name)
