@@ -86,8 +86,9 @@ def test_a_weighter_that_fails_on_one_rank_is_named_by_that_rank(workshop):
 
 @pytest.mark.fault("a rank dies", kept="the checkpoints before; the other ranks are ended")
 def test_a_rank_that_dies_takes_the_other_down(workshop, seen):
-    done = run_two_ranks(workshop, on_rank_1="os._exit(7)")
+    done = run_two_ranks(workshop, on_rank_1="os._exit(7)", num_train_epochs=3)
     assert done.returncode != 0
+    assert said(done).count("num_train_epochs is ignored") == 1  # by the command, and not by each rank again
     message = "rank : 1 (local_rank: 1) exitcode : 7"
     assert message in said(done)  # torchrun's report of the first failure
     seen(message)

@@ -97,6 +97,44 @@ def test_a_second_run_in_one_output_directory_is_refused_while_the_first_one_end
     assert weights_digest(workshop.out / "shared") == weights_digest(workshop.out / "whole")
 
 
+@pytest.mark.fault("Ctrl-C", kept="the last whole checkpoint, which is named; the same command goes on from it")
+def test_ctrl_c_says_in_one_line_which_checkpoint_to_go_on_from(workshop, running, wait, seen):
+    keys = WAITING | {"plugins": [str(workshop.out / "waits.py")], "save_strategy": "steps", "save_steps": 2}
+    run_file, out = workshop.run_file("stopped", **keys), workshop.out / "stopped"
+    process, log = running(run_file)
+    while not (out / "checkpoint-4" / "dataflex" / "COMPLETE").is_file():  # the decision is due at step 5
+        time.sleep(0.05)
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130, log.read_text()[-3000:]
+
+    text = log.read_text()
+    assert "Traceback" not in text and not (out / "dataflex" / "lock").exists()
+    (line,) = [line for line in text.splitlines() if "interrupted" in line]
+    assert line.endswith(f"interrupted. Go on with the same command and resume_from_checkpoint={out / 'checkpoint-4'}")
+    seen(line[line.index("interrupted") :])
+    wait.unlink()
+    for run in (run_file, workshop.run_file("whole", **keys)):
+        assert call(*command(run)).returncode == 0
+    assert weights_digest(out) == weights_digest(workshop.out / "whole")
+
+
+def test_ctrl_c_before_anything_has_loaded_is_told_too(workshop, tmp_path):
+    loading = tmp_path / "loading"
+    plugin = tmp_path / "slow.py"
+    plugin.write_text(f"import time\nfrom pathlib import Path\nPath({str(loading)!r}).touch()\ntime.sleep(600)\n")
+    run_file = workshop.run_file("early", **RUN | {"plugins": [str(plugin)]})
+    process = subprocess.Popen(command(run_file), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while not loading.exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in said
+    assert "interrupted. There is no checkpoint to go on from: the same command begins anew." in said
+    assert not (workshop.out / "early").exists()
+
+
 @pytest.mark.fault("SIGTERM to a run of two ranks", kept="a checkpoint of a step at which all ranks know of it")
 def test_two_ranks_agree_on_the_step_to_stop_at(workshop, running, wait, seen):
     keys = {"plugins": [str(workshop.out / "waits.py")], "per_device_train_batch_size": 1}

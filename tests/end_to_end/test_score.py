@@ -252,6 +252,13 @@ def test_keeping_another_number_of_rows_needs_no_model(mixed_data, workshop, sco
     kept = {path.stem: path.read_text().splitlines() for path in (out / "kept").glob("*.jsonl")}
     assert [json.loads(line) for line in kept["plain"]] == [plain[1]] and len(kept["talks"]) == 1
     score(run_file, out, component="lengths", plugins=[plugin])  # nothing to do at all
+    for file, then, now in ((workshop.out / "data" / "talks.jsonl", "word", "Word"), (plugin, "-scores", "+scores")):
+        before, changed = file.read_text(), file.stat()
+        file.write_text(before.replace(then, now, 1))
+        with pytest.raises(ConfigError, match=rf"scores of another request: files\.{file} differ"):
+            score(run_file, out, component="lengths", plugins=[plugin])
+        file.write_text(before)
+        os.utime(file, ns=(changed.st_atime_ns, changed.st_mtime_ns))
 
 
 @pytest.mark.parametrize(

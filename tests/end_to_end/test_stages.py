@@ -72,3 +72,26 @@ def test_a_reward_model_is_not_resumed(workshop, train, monkeypatch):
     monkeypatch.setattr(workflow, "load_model", lambda *args, **kwargs: pytest.fail("the model was loaded"))
     with pytest.raises(ConfigError, match=r"cannot resume from .*checkpoint-8: .*value head.*Start anew"):
         train(run)
+
+
+def test_a_reward_model_that_could_not_be_saved_is_refused_before_anything_loads(workshop, train, monkeypatch):
+    import llamafactory.train.rm.workflow as workflow
+
+    from dataflex.bridge import reward_model
+    from dataflex.cli.check_run import check_runs
+
+    data = {"stage": "rm", "dataset": "pairs", "dataset_dir": str(stage_data(workshop.out / "data", "rm"))}
+    keys = data | {"finetuning_type": "full", "lora_target": None}  # the tiny model's embeddings are tied
+    train(workshop.run_file("lora", **NOTE_SELECT | keys | {"finetuning_type": "lora", "lora_target": "all"}))
+    unknown = {"save_strategy": "steps", "save_steps": 2}
+    with monkeypatch.context() as patch:  # a model whose configuration does not tell: at step 0, by its tensors
+        patch.setattr(reward_model, "_what_ties", lambda *args: "")
+        with pytest.raises(ConfigError, match=r"lm_head.weight and model.embed_tokens.weight share memory"):
+            train(workshop.run_file("unknown", **NOTE_SELECT | keys | unknown))
+        assert not list((workshop.out / "unknown").glob("checkpoint-*"))
+    monkeypatch.setattr(workflow, "get_dataset", lambda *args, **kwargs: pytest.fail("data was loaded"))
+    for name, more in {"dynamic": NOTE_SELECT, "static": {"max_steps": 4}}.items():
+        run = workshop.run_file(name, **more | keys)
+        for command in (lambda run=run: train(run), lambda run=run: check_runs([run], [])):
+            with pytest.raises(ConfigError, match=r"stage: rm with finetuning_type: full .* cannot save: the embedd"):
+                command()

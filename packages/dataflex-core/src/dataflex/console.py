@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 
 VERBOSITY = "DATAFLEX_VERBOSITY"
 """Environment variable that tells ranks how much to show: ``quiet`` or ``verbose``."""
+
+SAID = "DATAFLEX_SAID"
+"""Environment variable for ranks: the command that started them has said what its checks warn of."""
 
 stdout = Console(highlight=False)
 """For results: tables and JSON."""
@@ -36,7 +41,7 @@ def replace_unencodable() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     encoding = sys.getfilesystemencoding()
-    if encoding.lower().replace("-", "") not in ("utf8", "mbcs"):
+    if encoding.lower().replace("-", "") not in ("utf8", "mbcs") and is_to_say(os.environ):
         stderr.print(
             f"Warning: Python takes file names for {encoding} here, so a file or folder with other letters in its name "
             "is not found. Set PYTHONUTF8=1.",
@@ -95,6 +100,28 @@ def configure_logging(rank: int = 0) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     handler.set_name(_HANDLER)
     logger.addHandler(handler)
+
+
+def is_to_say(environ: Mapping[str, str]) -> bool:
+    """Whether this process says what all ranks find alike: rank 0, unless the command that started it has said it."""
+    return environ.get("RANK", "0") == "0" and SAID not in environ
+
+
+@contextlib.contextmanager
+def said_once(environ: Mapping[str, str]) -> Iterator[None]:
+    """Show warnings of what all ranks do alike in one process; errors are shown in each.
+
+    Args:
+        environ: The environment.
+    """
+    logger = logging.getLogger("dataflex")
+    level = logger.level
+    if not is_to_say(environ):
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def set_verbosity(*, quiet: bool, verbose: bool) -> None:

@@ -58,6 +58,9 @@ class RunInfo:
         dist: Who provides it.
         params: Its parameters.
         arguments: LlamaFactory's keys or the Trainer's arguments; what looks like a secret is hidden.
+        unchecked: Those of LlamaFactory's keys that the pool may not have been made under, since it came from a folder
+            that somebody else had tokenised: what was asked for. They do not stand in ``arguments``.
+        data: LlamaFactory's keys that the pool was tokenised under, as parsed; empty where that is not known.
         seed: The run's seed.
         run_id: What tells the run from others, as its checkpoints have it; ``""`` in a record of before there was one.
         data_seed: The seed that rows are drawn by; ``None`` in a record of before it could differ from ``seed``.
@@ -100,6 +103,8 @@ class RunInfo:
     ending: Ending | None = None
     run_id: str = ""
     data_seed: int | None = None
+    unchecked: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA
 
     @classmethod

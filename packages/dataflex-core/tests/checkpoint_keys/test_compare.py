@@ -150,3 +150,19 @@ def test_whole_runs_are_compared_by_what_decides_their_result():
         "fp16 was None and is now True",
         "learning_rate was 0.001 and is now 0.0001",
     ]
+
+
+def test_other_eval_sets_are_told_of_where_the_component_decides_by_them():
+    def of(names, **aims):
+        return RunKeys(arguments={"eval_dataset": names}, given=["eval_dataset"], aims=aims)
+
+    renamed = compare(of("val", eval="f0"), of("code", eval="f1"))
+    assert told(renamed.noted) == ["eval_dataset was 'val' and is now 'code', which the component decides by"]
+    edited = compare(of("val", eval="f0"), of("val", eval="f1"))
+    assert told(edited.noted) == [
+        "eval_dataset was 'val' and is now 'val' (with other rows), which the component decides by"
+    ]
+    for before, now in ((of("val"), of("code")), (of("val", eval="f0"), of("val", eval="f0"))):
+        assert not compare(before, now).noted  # evaluated only; the same
+    assert told(compare(of("val"), of("code")).silent) == ["eval_dataset was 'val' and is now 'code'"]
+    assert not renamed.silent

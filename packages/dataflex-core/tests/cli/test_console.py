@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from dataflex.console import VERBOSITY, configure_logging, set_verbosity
+from dataflex.console import SAID, VERBOSITY, configure_logging, said_once, set_verbosity
 from dataflex.errors import ConfigError
 
 
@@ -50,3 +50,18 @@ def test_how_much_is_shown_reaches_the_ranks_through_the_environment(logger, mon
 def test_quiet_and_verbose_at_once_are_refused():
     with pytest.raises(ConfigError, match="--quiet and --verbose were both given"):
         set_verbosity(quiet=True, verbose=True)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [({}, True), ({"RANK": "0"}, True), ({"RANK": "1"}, False), ({"RANK": "0", SAID: "1"}, False)],
+    ids=["no rank", "rank 0", "rank 1", "told by the command"],
+)
+def test_what_all_ranks_would_say_is_said_by_one_process(logger, capsys, environ, said):
+    configure_logging(0)
+    with said_once(environ):
+        logger.warning("alike")
+        logger.error("wrong")
+    logger.warning("later")
+    written = capsys.readouterr().err
+    assert ("alike" in written) is said and "wrong" in written and "later" in written

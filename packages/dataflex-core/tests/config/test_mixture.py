@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from dataflex.config.mixture import OnExhausted, Rule, Unit, read_mixture
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError
+from dataflex.made_from import RowsOf
 
 
 @pytest.fixture
@@ -80,7 +83,18 @@ def test_a_file_that_names_a_domain_twice_is_refused(read, tmp_path):
 
 def test_proportions_are_read_from_the_weights_of_an_earlier_run_by_name(read, tmp_path):
     (tmp_path / "weights.json").write_text('{"names": ["web", "code"], "average": [0.25, 0.75], "steps": 9}')
-    assert read(STATIC + "init_mixture_proportions: from:weights.json\n").initial == {"web": 0.25, "code": 0.75}
+    settings = read(STATIC + "init_mixture_proportions: from:weights.json\n")
+    assert settings.initial == {"web": 0.25, "code": 0.75}
+    assert settings.found.rows == RowsOf(names=("web", "code"))
+
+
+def test_what_proportions_were_found_on_is_read_with_them(read, tmp_path):
+    record = {"names": ["web", "code"], "average": [0.25, 0.75], "data": {"cutoff_len": 96}, "hashes": {"pool": "f00"}}
+    (tmp_path / "weights.json").write_text(json.dumps(record))
+    found = read(STATIC + "init_mixture_proportions: from:weights.json\n").found
+    assert found.rows == RowsOf(names=("web", "code"), keys={"cutoff_len": 96}, pool="f00")
+    (tmp_path / "weights.json").write_text(json.dumps(record | {"data": 3, "hashes": []}))
+    assert read(STATIC + "init_mixture_proportions: from:weights.json\n").found.rows.keys == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Hashes of rows: equal for equal contents however they are stored, and for nothing else."""
+"""What is kept of a pool on disk is known by every row; where a sample does, it says so."""
 
 from __future__ import annotations
 
@@ -8,46 +8,44 @@ import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
 
-from dataflex.data.fingerprint import contents, fingerprint
-from dataflex.errors import ConfigError
+from dataflex.data import fingerprint as module
+from dataflex.data.fingerprint import content_fingerprint, fingerprint
 
-ROWS = [
-    {"input_ids": list(range(row + 1)), "labels": [-100] * row + [row], "source": f"web {row}"} for row in range(30)
-]
-SOME = np.array([3, 4, 5, 20])
-
-
-def stored(rows: list[dict[str, Any]] = ROWS) -> Dataset:
-    return Dataset.from_list(rows)
+SIZE = 1000
+ROWS = {
+    "input_ids": [[row, row % 7, 3][: 1 + row % 3] for row in range(SIZE)],
+    "labels": [[row] for row in range(SIZE)],
+}
 
 
-def test_contents_do_not_depend_on_how_the_table_lies_in_memory() -> None:
-    pieces = concatenate_datasets([stored(ROWS[:4]), stored(ROWS[4:21]), stored(ROWS[21:])])
-    shuffled = stored([ROWS[29 - place] for place in range(30)]).select(range(29, -1, -1))
-    for rows in (SOME, np.arange(5, 15), np.arange(30), np.arange(0)):
-        assert len({contents(data, rows) for data in (stored(), stored(), pieces, shuffled)}) == 1
+def edited(row: int) -> dict[str, Any]:
+    ids = [list(each) for each in ROWS["input_ids"]]
+    ids[row] = [token + 1 for token in ids[row]]
+    return {**ROWS, "input_ids": ids}
 
 
-@pytest.mark.parametrize("change", [{"input_ids": [0, 1, 2, 4]}, {"labels": [-100] * 4}, {"source": "code 3"}])
-def test_any_change_of_a_row_is_seen_and_a_change_of_another_row_is_not(change: dict[str, Any]) -> None:
-    edited, other = list(ROWS), list(ROWS)
-    edited[3] = ROWS[3] | change
-    other[6] = ROWS[6] | change
-    assert contents(stored(edited), SOME) != contents(stored(), SOME) == contents(stored(other), SOME)
+def test_an_edit_of_any_row_is_seen_that_a_sample_does_not_see() -> None:
+    sampled = set(np.linspace(0, SIZE - 1, num=module.SAMPLED_ROWS, dtype=np.int64).tolist())
+    row = next(row for row in range(SIZE) if row not in sampled)
+    before, after = Dataset.from_dict(ROWS), Dataset.from_dict(edited(row))
+    assert fingerprint(before) == fingerprint(after)
+    assert content_fingerprint(before) != content_fingerprint(after)
 
 
-def test_the_same_contents_under_other_row_numbers_or_in_a_longer_pool_are_others() -> None:
-    twice = stored([ROWS[3]] * 30)
-    assert contents(twice, np.array([0])) != contents(twice, np.array([1]))
-    assert contents(stored(ROWS), SOME) != contents(stored(ROWS[:29]), SOME)
+def test_the_same_rows_are_the_same_however_they_are_stored() -> None:
+    whole = Dataset.from_dict(ROWS)
+    parts = [Dataset.from_dict({name: values[start:end] for name, values in ROWS.items()}) for start, end in
+             ((0, 3), (3, 640), (640, SIZE))]  # fmt: skip
+    shuffled = whole.select(list(reversed(range(SIZE)))).select(list(reversed(range(SIZE))))
+    columns = Dataset.from_dict(dict(reversed(ROWS.items())))
+    same = {content_fingerprint(each) for each in (whole, concatenate_datasets(parts), shuffled, columns)}
+    assert same == {content_fingerprint(whole.with_format("torch"))}
+    assert len(same) == 1 and content_fingerprint(whole.select(range(SIZE - 1))) not in same
 
 
-def test_rows_that_are_no_table_are_read_one_by_one() -> None:
-    assert contents(ROWS, SOME) == fingerprint(ROWS, SOME)
-    made = stored().with_transform(lambda batch: {"input_ids": [[1]] * len(batch["source"])})
-    assert contents(made, SOME) == fingerprint(made, SOME)
-
-
-def test_rows_that_cannot_be_read_are_named() -> None:
-    with pytest.raises(ConfigError, match="rows 3 to 99 of the pool could not be read"):
-        contents(stored(), np.array([3, 99]))
+@pytest.mark.parametrize("most", [SIZE, SIZE - 1])
+def test_rows_of_another_kind_are_read_one_by_one_up_to_a_number(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_ROWS", most)
+    rows = [{"input_ids": ids} for ids in ROWS["input_ids"]]
+    other = [{"input_ids": ids} for ids in edited(2)["input_ids"]]
+    assert (content_fingerprint(rows) != content_fingerprint(other)) is (most == SIZE)

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.run_record import hide_secrets
+from dataflex.spec import Need
 from dataflex.trainers.run_keys import Arguments, gather, to_keep
 
 
@@ -140,3 +141,14 @@ def test_secrets_are_hidden_however_deep_they_lie():
         "judge": {"endpoints": [{"api_key": "(hidden)", "url": "u"}], "password": ""},
         "lark_webhook": "(hidden)",
     }
+
+
+def test_eval_sets_are_known_by_their_rows_where_the_component_decides_by_them():
+    trainer = run(Arguments.read([]))
+    trainer.eval_dataset = {"val": [{"x": 1}], "code": [{"x": 2}]}
+    assert gather(trainer).aims == {}
+    trainer.session.run.facts.component.needs = {Need.EVAL_SET}
+    aims = gather(trainer).aims
+    assert list(aims) == ["val", "code"] and aims["val"] != aims["code"]
+    trainer.eval_dataset = [{"x": 1}]
+    assert gather(trainer).aims == {"eval": aims["val"]}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
@@ -107,3 +110,49 @@ def test_a_wrong_configuration_is_refused_before_a_model_exists(config, message)
 def test_what_cannot_work_is_refused_when_the_trainer_is_constructed(construct, config, more, message):
     with pytest.raises(ConfigError, match=message):
         construct(config, **more)
+
+
+def test_training_data_can_be_looked_at_before_and_after_training(construct):
+    plain = construct(SELECT)
+    plain.train()
+    trainer = construct(SELECT)
+    before = len(list(trainer.get_train_dataloader()))
+    trainer.train()
+    batches = list(trainer.get_train_dataloader())
+    assert before == len(batches) == 10  # every row of the pool, two at a time
+    seen = sorted(float(row[0]) for batch in batches for row in batch["input_ids"])
+    assert seen == [float(row) for row in range(len(POOL))]
+    loss = trainer.training_step(trainer.model, batches[0])  # and a step of one's own is the stock one
+    assert loss.isfinite()
+    trainer.model.load_state_dict(construct(SELECT).model.state_dict())
+    assert trainer.train().global_step == 5
+
+
+@pytest.mark.parametrize("kind", ["in an event loop", "in a thread", "twice", "after a look"])
+def test_it_trains_as_a_plain_call_does(construct, kind):
+    torch.manual_seed(0)
+    plain = construct(SELECT)
+    start = {name: value.clone() for name, value in plain.model.state_dict().items()}
+    plain.train()
+    trainer = construct(SELECT)
+    trainer.model.load_state_dict(start)
+
+    async def in_a_loop():
+        trainer.train()
+
+    if kind == "in an event loop":
+        asyncio.run(in_a_loop())
+    elif kind == "in a thread":
+        thread = threading.Thread(target=trainer.train)
+        thread.start()
+        thread.join()
+    else:
+        if kind == "after a look":
+            next(iter(trainer.get_train_dataloader()))
+        else:
+            trainer.train()
+            trainer.model.load_state_dict(start)
+            trainer.optimizer = trainer.lr_scheduler = None
+        trainer.train()
+    for name, value in plain.model.state_dict().items():
+        torch.testing.assert_close(trainer.model.state_dict()[name], value, rtol=0, atol=0)

@@ -16,7 +16,7 @@ from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArgumen
 from dataflex.components.context import RunContext
 from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
-from dataflex.trainers.token_counts import Counting, count_tokens
+from dataflex.trainers.token_counts import Counting, count_tokens, counting_of
 
 # 40 tokens a row in a, 10 in b; the collator keeps 12: by columns b is owed 4 rows for each of a, in truth about one.
 POOL = [{"input_ids": [1 + row % 7] * (40 if row < 24 else 10)} for row in range(48)]
@@ -141,8 +141,6 @@ def test_a_pool_with_pictures_says_first_how_long_it_will_take(tmp_path, caplog)
 
 @pytest.mark.parametrize("planner", [{"counting": "guesses"}, {"counting": ["columns"]}, []])
 def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, planner) -> None:
-    from dataflex.trainers import dynamic
-
     saved = SimpleNamespace(engine=SimpleNamespace(planner=planner))
     with pytest.raises(ConfigError, match=r"the field 'planner' of its engine\.json is damaged"):
-        dynamic._counting(tmp_path, saved)
+        counting_of(tmp_path, saved)

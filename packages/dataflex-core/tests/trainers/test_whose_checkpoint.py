@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,18 @@ class Run:
         (folder / "mine.py").write_text(MINE)
 
     def __call__(
-        self, *, resume: bool | str | None = None, fails: bool = False, output: str = "out", **arguments: Any
+        self,
+        *,
+        resume: bool | str | None = None,
+        fails: bool = False,
+        output: str = "out",
+        keys: Mapping[str, Any] | None = None,
+        **arguments: Any,
     ) -> Any:
         domains = {"web": 20, "code": 20} if self.kind == "mix" else None
-        cls = dynamic_trainer(Trainer, KEYS[self.kind], plugins=[self.folder / "mine.py"], domains=domains)
+        cls = dynamic_trainer(
+            Trainer, KEYS[self.kind] | dict(keys or {}), plugins=[self.folder / "mine.py"], domains=domains
+        )
         given = {
             "per_device_train_batch_size": 2,
             "learning_rate": 0.05,
@@ -165,3 +174,20 @@ def test_what_another_run_wrote_is_passed_over_by_name(tmp_path: Path) -> None:
         out / "checkpoint-12": "it is of another run than the one that was begun last in this folder"
     }
     assert checkpoints.last_resumable(out) == out / "checkpoint-8"
+
+
+@pytest.mark.parametrize(
+    ("changed", "last"),
+    [({"seed": 9}, 12), ({"keys": {"update_times": 3}}, 8), ({"learning_rate": 0.05}, 12)],
+    ids=["another seed", "shorter", "nothing but what a plugin does"],
+)
+def test_whatever_is_other_in_the_new_run_the_old_ones_are_not_taken_for_its_own(
+    tmp_path: Path, changed: dict[str, Any], last: int
+) -> None:
+    run, out = Run(tmp_path, "select"), tmp_path / "out"
+    run(save_total_limit=1)
+    (tmp_path / "mine.py").write_text(MINE.replace("self.context.rng(step_id)", "self.context.rng(step_id + 100)"))
+    made = run(save_total_limit=1, **changed)
+    assert steps(out) == [last] == [made.state.global_step]
+    again = run(resume=True, save_total_limit=1, **changed)  # nothing is left, and it is the new run's end
+    assert weights(again) == weights(made) == weights(run(output="reference", **changed))

@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from dataflex.decisions import DecisionLog
+from dataflex.run_record import RunRecord
 from dataflex.testing.tiny import write_dataset, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("doremi")]
@@ -152,7 +153,8 @@ def digest(folder: Path) -> str:
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> Path:
     """A project in one piece."""
-    assert call("doremi", str(run_file(folder, "whole"))).returncode == 0
+    done = call("doremi", str(run_file(folder, "whole")))
+    assert done.returncode == 0 and "on other rows" not in done.stdout + done.stderr
     return folder / "whole" / "round-1"
 
 
@@ -161,7 +163,9 @@ def test_weights_go_from_phase_to_phase_by_name(whole: Path) -> None:
     assert weights["names"] == ["code", "prose", "docs"] and weights["steps"] == STEPS
     assert sum(weights["average"]) == pytest.approx(1) and sum(weights["last"]) == pytest.approx(1)
     assert weights["average"] != pytest.approx([1 / 3] * 3, abs=1e-3)
-    assert set(weights) == {"names", "average", "last", "steps", "eta", "smoothing", "hashes"}
+    assert set(weights) == {"names", "average", "last", "steps", "eta", "smoothing", "hashes", "data"}
+    assert weights["data"] == RunRecord(whole / "final").info().data
+    assert weights["data"]["cutoff_len"] == 96 and weights["data"]["stage"] == "pt"
     state = json.loads((whole / "final" / "trainer_state.json").read_text())
     assert state["global_step"] == STEPS
 

@@ -35,6 +35,7 @@ def load_by_domain(
     data_args: Any,
     training_args: Any,
     *args: Any,
+    compare: Callable[[Sequence[Any]], None] = lambda parts: None,
     **kwargs: Any,
 ) -> tuple[dict[str, Any], Domains]:
     """Load every data set of ``data_args.dataset`` as a domain of its own.
@@ -48,6 +49,7 @@ def load_by_domain(
         data_args: Passed on, changed for each call.
         training_args: Passed on.
         args: Passed on.
+        compare: Called with the arguments of the data of all calls before the first is made; may raise.
         kwargs: Passed on.
 
     Returns:
@@ -58,21 +60,21 @@ def load_by_domain(
     """
     from datasets import concatenate_datasets
 
-    def load(**changes: Any) -> dict[str, Any]:
-        part = copy.copy(data_args)
-        part.val_size = 0.0
-        for name, value in changes.items():
-            setattr(part, name, value)
-        return get_dataset(template, model_args, part, training_args, *args, **kwargs)
+    def part(folder: str, **changes: Any) -> Any:
+        path = None if data_args.tokenized_path is None else os.path.join(data_args.tokenized_path, folder)
+        own = copy.copy(data_args)
+        for name, value in {"val_size": 0.0, "tokenized_path": path, **changes}.items():
+            setattr(own, name, value)
+        return own
 
-    def folder(name: str) -> str | None:
-        return None if data_args.tokenized_path is None else os.path.join(data_args.tokenized_path, name)
+    def load(own: Any) -> dict[str, Any]:
+        return get_dataset(template, model_args, own, training_args, *args, **kwargs)
 
-    def rows_of(name: str) -> Any:
-        part = load(dataset=[name], eval_dataset=None, tokenized_path=folder(f"train-{name}"))
-        if "train_dataset" not in part:
-            raise ConfigError(f"tokenized_path: {folder(f'train-{name}')} holds no training rows. Delete that folder.")
-        return part["train_dataset"]
+    def rows_of(own: Any) -> Any:
+        module = load(own)
+        if "train_dataset" not in module:
+            raise ConfigError(f"tokenized_path: {own.tokenized_path} holds no training rows. Delete that folder.")
+        return module["train_dataset"]
 
     if data_args.tokenized_path is not None and os.path.exists(os.path.join(data_args.tokenized_path, _MERGED)):
         raise ConfigError(
@@ -80,7 +82,11 @@ def load_by_domain(
             "their domains are lost. Name an empty folder: each domain is then kept in a folder of its own."
         )
     names = tuple(data_args.dataset)
-    parts = [rows_of(name) for name in names]
+    own = [part(f"train-{name}", dataset=[name], eval_dataset=None) for name in names]
+    evals = None if data_args.eval_dataset is None else part("eval", dataset=None)
+    if data_args.tokenized_path is not None:
+        compare(own if evals is None else [*own, evals])
+    parts = [rows_of(each) for each in own]
     sizes = [len(part) for part in parts]
     try:
         module: dict[str, Any] = {"train_dataset": concatenate_datasets(parts)}
@@ -88,15 +94,18 @@ def load_by_domain(
         odd = unlike([(name, part.features) for name, part in zip(names, parts, strict=True)])
         culprit = f"{odd[0]}, since {odd[1]}" if odd else ", ".join(names)
         raise ConfigError(f"the domains cannot be joined because of dataset: {culprit}: {said(error)}.") from error
-    if data_args.eval_dataset is not None:
-        module |= load(dataset=None, tokenized_path=folder("eval"))
+    if evals is not None:
+        module |= load(evals)
     if data_args.val_size > _NO_SPLIT and "eval_dataset" not in module:
-        module, sizes = _hold_out(module["train_dataset"], names, sizes, data_args.val_size, training_args.seed)
+        told = getattr(training_args, "process_index", 0) == 0
+        module, sizes = _hold_out(
+            module["train_dataset"], names, sizes, data_args.val_size, training_args.seed, told=told
+        )
     return module, Domains(names, tuple(sizes), trained_tokens(module["train_dataset"]))
 
 
 def _hold_out(
-    pool: Any, names: Sequence[str], sizes: list[int], val_size: float, seed: int
+    pool: Any, names: Sequence[str], sizes: list[int], val_size: float, seed: int, *, told: bool = True
 ) -> tuple[dict[str, Any], list[int]]:
     """Hold out ``val_size`` rows (a share below 1, else a number), drawn over all domains as LlamaFactory does.
 
@@ -110,13 +119,13 @@ def _hold_out(
     left = np.bincount(domain_of(kept, sizes), minlength=len(sizes))
     emptied = [place for place, rows in enumerate(left) if not rows and sizes[place]]
     first = np.cumsum([0, *sizes])[emptied].astype(np.int64)  # their rows are all held out
-    if emptied:
+    left[emptied] = 1
+    if emptied and told:
         logger.warning(
             "val_size: %s would hold out every row of %s; one row of each is left in training. Name an eval_dataset "
             "to decide what is held out.",
             *(val_size, ", ".join(f"{names[place]} ({sizes[place]})" for place in emptied)),
         )
-        left[emptied] = 1
     held = [row for row in drawn["test"]["row"] if row not in set(first.tolist())]
     if not held:
         raise ConfigError(

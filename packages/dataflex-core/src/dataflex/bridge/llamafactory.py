@@ -21,18 +21,18 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflex.bridge import trial
-from dataflex.bridge.domains import load_by_domain
-from dataflex.bridge.origins import Tracer, following
+from dataflex.bridge.checked_pool import LOADER, checking, marked, origins_seam
+from dataflex.bridge.origins import Tracer
 from dataflex.bridge.rebound import rebound
 from dataflex.bridge.refusals import explained
+from dataflex.bridge.tokenized import TokenisedFolders
 from dataflex.bridge.unloadable import told
-from dataflex.bridge.versions import advice, describe
+from dataflex.bridge.versions import advice, describe, incompatible
 from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
 from dataflex.failures.saying import said
 from dataflex.importing import uncollected
-from dataflex.trainers.repeated import leave_if_ended
 
 if TYPE_CHECKING:
     from dataflex.trainers.session import Session
@@ -46,14 +46,12 @@ _TRAINERS = {
     "kto": "CustomKTOTrainer",
     "rm": "PairwiseTrainer",
 }
-_LOADER = "llamafactory.data.loader"
 _TRAIN_PARSER = "get_train_args"
 _PARSERS = ("get_ray_args", _TRAIN_PARSER)
 ORIGINS = "origins of rows"
 """Name of the check that rows can be followed to the data set they come from."""
 
 AnySession = TypeVar("AnySession", bound="Session")
-_NO_CODE = compile("", "", "exec")
 _GET_DATASET_ARGUMENTS = {"template", "model_args", "data_args", "training_args", "stage", "tokenizer", "processor"}
 
 
@@ -74,7 +72,7 @@ def seam_report() -> list[SeamCheck]:
         for symbol, check in (("trainer", _trainer_seam), ("get_dataset", _dataset_seam))
     }
     checks = []
-    for name, check in {**seams, ORIGINS: _origins_seam}.items():
+    for name, check in {**seams, ORIGINS: origins_seam}.items():
         try:
             check()
         except Exception as error:  # whatever another version of LlamaFactory does when it is asked
@@ -146,8 +144,10 @@ def run_static(arguments: Mapping[str, Any], source: str) -> None:
     workflow = sys.modules.get(f"llamafactory.train.{arguments.get('stage', 'sft')}.workflow")
     with contextlib.ExitStack() as stack:
         if workflow is not None and hasattr(workflow, "get_dataset"):
-            loader = importlib.import_module(_LOADER)
-            stack.enter_context(rebound(workflow, "get_dataset", told(_marked(workflow.get_dataset), loader, source)))
+            loader = importlib.import_module(LOADER)
+            folders = TokenisedFolders(source, arguments, lookups()[0], refuse=False)
+            get_dataset = folders.guarding(marked(workflow.get_dataset))
+            stack.enter_context(rebound(workflow, "get_dataset", told(get_dataset, loader, source)))
         stack.enter_context(stock_loads.warned_of())
         _run_exp(dict(arguments), source)
 
@@ -188,7 +188,7 @@ def run_dynamic(
     workflow = _dataset_seam(stage)
     with (
         rebound(home, name, make_trainer(getattr(home, name), session)),
-        rebound(workflow, "get_dataset", _checking(workflow.get_dataset, session, tracer)),
+        rebound(workflow, "get_dataset", checking(workflow.get_dataset, session, lookups()[0], tracer)),
     ):
         kept = {key: value for key, value in arguments.items() if key != COUNTS_WHOLE_POOL}
         _run_exp(kept, session.run.facts.source, lambda read: _keep_arguments(session, read, arguments))
@@ -196,7 +196,7 @@ def run_dynamic(
     if (
         not session.began and getattr(load_training(), f"run_{stage}", own) is own
     ):  # nobody has put another in its place
-        raise _incompatible(f"run_{stage} in {workflow.__file__} has ended without training with DataFlex's {name}")
+        raise incompatible(f"run_{stage} in {workflow.__file__} has ended without training with DataFlex's {name}")
 
 
 def _reporting(parse: Callable[..., Any], parsed: Callable[[Any], None]) -> Callable[..., Any]:
@@ -233,87 +233,6 @@ def device_count() -> int:
     return int(get_device_count())
 
 
-def _checking(get_dataset: Callable[..., Any], session: Session, tracer: Tracer | None) -> Callable[..., Any]:
-    """Check the pool as soon as it is tokenised, before the model loads.
-
-    A mix run keeps its data sets apart; in another run's pool, rows are followed to the data set they come from.
-    """
-    source, loader = session.run.facts.source, importlib.import_module(_LOADER)
-
-    def checked(
-        template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
-    ) -> dict[str, Any]:
-        given = (template, model_args, data_args, training_args)
-        if session.run.mixture is None:
-            module: dict[str, Any] = told(traced(data_args), loader, source)(*given, *args, **kwargs)
-        else:
-            session.check_domain_names(data_args.dataset)
-            one_by_one = told(_marked(get_dataset), loader, source)
-            module, session.domains = load_by_domain(one_by_one, *given, *args, **kwargs)
-        if "train_dataset" not in module:
-            raise ConfigError(
-                f"LlamaFactory found no training rows for dataset: {session.run.facts.arguments.get('dataset')} (from "
-                f"{source}): tokenized_path: {data_args.tokenized_path} holds {', '.join(module) or 'nothing'}."
-            )
-        schedule = session.check(module["train_dataset"], training_args)
-        if schedule is not None:
-            leave_if_ended(session, schedule, module["train_dataset"], training_args)
-        return module
-
-    def traced(data_args: Any) -> Callable[..., Any]:
-        names = tuple(data_args.dataset or ())
-        follower = tracer or (Tracer(names) if len(names) > 1 else None)
-        stock = _marked(get_dataset)
-        if follower is None:
-            return stock
-        follower.names, follower.eval_names = names, tuple(data_args.eval_dataset or ())
-
-        def load(*args: Any, **kwargs: Any) -> dict[str, Any]:
-            seam = None
-            try:
-                seam = _origins_seam()
-            except IncompatibleError as error:
-                if tracer is not None:
-                    raise
-                logger.warning("the share of each data set in a selection will not be known: %s", error)
-            if seam is None:
-                return dict(stock(*args, **kwargs))
-            with following(seam, follower):
-                module: dict[str, Any] = stock(*args, **kwargs)
-            session.origins = follower.origins
-            return module
-
-        return load
-
-    return checked
-
-
-def _marked(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
-    """LlamaFactory's ``get_dataset``, whose own errors are marked as such."""
-
-    @functools.wraps(get_dataset)
-    def load(*args: Any, **kwargs: Any) -> Any:
-        with foreign():
-            return get_dataset(*args, **kwargs)
-
-    return load
-
-
-def _origins_seam() -> ModuleType:
-    """LlamaFactory's loader of data sets, after checking that its functions call each other by the names rebound."""
-    loader = importlib.import_module(_LOADER)
-    for caller, name in (
-        ("_load_single_dataset", "align_dataset"),
-        ("get_dataset", "_get_preprocessed_dataset"),
-        ("_get_preprocessed_dataset", "_get_dataset_processor"),
-    ):
-        function = getattr(loader, caller, None)
-        stock = function if function is None else inspect.unwrap(function)  # it may be watched
-        if name not in getattr(stock, "__code__", _NO_CODE).co_names:
-            raise _incompatible(f"{caller} in {loader.__file__} no longer uses {name}")
-    return loader
-
-
 def _trainer_seam(stage: str) -> tuple[ModuleType, str]:
     """The module whose global of that name the workflow will read, and the name."""
     name = _TRAINERS[stage]
@@ -329,18 +248,14 @@ def _dataset_seam(stage: str) -> ModuleType:
     _require(workflow, stage, "get_dataset", workflow)
     missing = _GET_DATASET_ARGUMENTS - set(inspect.signature(workflow.get_dataset).parameters)
     if missing:
-        raise _incompatible(f"get_dataset in {workflow.__file__} no longer takes {', '.join(sorted(missing))}")
+        raise incompatible(f"get_dataset in {workflow.__file__} no longer takes {', '.join(sorted(missing))}")
     return workflow
 
 
 def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> None:
     runner = getattr(workflow, f"run_{stage}", None)
     if runner is None or name not in runner.__code__.co_names or not hasattr(home, name):
-        raise _incompatible(f"run_{stage} in {workflow.__file__} no longer uses {name}")
-
-
-def _incompatible(what: str) -> IncompatibleError:
-    return IncompatibleError(f"{what} ({describe()}). {advice()}")
+        raise incompatible(f"run_{stage} in {workflow.__file__} no longer uses {name}")
 
 
 def allows_extra_keys() -> bool:

@@ -47,6 +47,11 @@ def misfit() -> str:
     return ""
 
 
+def incompatible(what: str) -> IncompatibleError:
+    """The error for a LlamaFactory that has moved something DataFlex holds on to."""
+    return IncompatibleError(f"{what} ({describe()}). {advice()}")
+
+
 def require() -> None:
     """Refuse what is not known to work, before any of it is imported.
 

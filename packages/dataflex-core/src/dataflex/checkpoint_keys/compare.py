@@ -9,6 +9,7 @@ from typing import Any
 from dataflex import records
 from dataflex.checkpoint_keys.keys import (
     COMPONENT_PARAMS,
+    EVALUATION,
     FILLED_IN,
     MODELS,
     OPTIMIZER,
@@ -21,6 +22,7 @@ from dataflex.checkpoint_keys.keys import (
 
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
+_AIMS = "eval_dataset"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,7 @@ class RunKeys:
         ranks: Number of processes; 0 if that is not known.
         models: Models by the key that names them.
         paths: Files and folders that the component's state names, by the place where it does.
+        aims: Fingerprints of the eval sets by name, where the component decides by them.
     """
 
     arguments: Mapping[str, Any] = field(default_factory=dict)
@@ -56,6 +59,7 @@ class RunKeys:
     ranks: int = 0
     models: Mapping[str, ModelFiles] = field(default_factory=dict)
     paths: Mapping[str, str] = field(default_factory=dict)
+    aims: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -132,7 +136,17 @@ def compare(before: RunKeys, now: RunKeys, *, of_interest: Callable[[Group], boo
         group = group_of(change.name)
         if group is not None and of_interest(group):
             found["refused"].append(change)
+    if before.aims and now.aims and before.aims != now.aims and of_interest(EVALUATION):
+        found["silent"] = [change for change in found["silent"] if change.name != _AIMS]
+        found["noted"].append(_aims(before, now))
     return Changes(**found)
+
+
+def _aims(before: RunKeys, now: RunKeys) -> Change:
+    """Other eval sets, by name or by their rows, under a component that decides by them."""
+    then, here = (keys.arguments.get(_AIMS) or sorted(keys.aims) for keys in (before, now))
+    rows = " (with other rows)" if then == here else ""
+    return Change(name=_AIMS, before=then, now=here, remark=f"{rows}, which the component decides by")
 
 
 def deciding_changes(before: Mapping[str, Any], now: Mapping[str, Any], free_params: Sequence[str] = ()) -> list[str]:

@@ -63,6 +63,74 @@ MODELS = (
 )
 """Keys that name models, which are known by content."""
 
+EVALUATION = Group(
+    title="what is evaluated, and what follows from it: the best model, early stopping",
+    effect=Effect.SILENT,
+    keys=(
+        "eval_*",
+        "do_eval",
+        "do_predict",
+        "evaluation_strategy",
+        "per_device_eval_batch_size",
+        "per_gpu_eval_batch_size",
+        "prediction_loss_only",
+        "include_for_metrics",
+        "include_inputs_for_metrics",
+        "batch_eval_metrics",
+        "bf16_full_eval",
+        "fp16_full_eval",
+        "compute_accuracy",
+        "load_best_model_at_end",
+        "metric_for_best_model",
+        "greater_is_better",
+        "early_stopping_steps",
+        "restore_callback_states_from_checkpoint",
+        "jit_mode_eval",
+    ),
+)
+"""An eval set is told of where the component decides by it."""
+
+DATA = Group(
+    title="data, by the pool's size and content",
+    effect=Effect.CONTENT,
+    keys=(
+        "dataset",
+        "dataset_dir",
+        "dataset_kwargs",
+        "dataset_text_field",
+        "media_dir",
+        "tokenized_path",
+        "template",
+        "chat_template_path",
+        "cutoff_len",
+        "max_samples",
+        "val_size",
+        "mask_history",
+        "train_on_prompt",
+        "packing",
+        "packing_strategy",
+        "neat_packing",
+        "tool_format",
+        "default_system",
+        "enable_thinking",
+        "preserve_thinking",
+        "eos_token",
+        "pad_token",
+        "split_special_tokens",
+        "use_fast_tokenizer",
+        "mix_strategy",
+        "interleave_probs",
+    ),
+)
+"""What rows are made from and how they are tokenised."""
+
+MEDIA = Group(
+    title="how pictures, videos and sounds are read",
+    effect=Effect.REFUSED,
+    keys=("image_*", "crop_to_patches", "video_*", "use_audio_in_video", "audio_sampling_rate"),
+)
+"""Likewise; a change is no matter of the pool's content alone, since collators read them too."""
+
 GROUPS = (
     OPTIMIZER,
     Group(
@@ -160,31 +228,7 @@ GROUPS = (
             "export_*",
         ),
     ),
-    Group(
-        title="what is evaluated, and what follows from it: the best model, early stopping",
-        effect=Effect.SILENT,
-        keys=(
-            "eval_*",
-            "do_eval",
-            "do_predict",
-            "evaluation_strategy",
-            "per_device_eval_batch_size",
-            "per_gpu_eval_batch_size",
-            "prediction_loss_only",
-            "include_for_metrics",
-            "include_inputs_for_metrics",
-            "batch_eval_metrics",
-            "bf16_full_eval",
-            "fp16_full_eval",
-            "compute_accuracy",
-            "load_best_model_at_end",
-            "metric_for_best_model",
-            "greater_is_better",
-            "early_stopping_steps",
-            "restore_callback_states_from_checkpoint",
-            "jit_mode_eval",
-        ),
-    ),
+    EVALUATION,
     Group(
         title="how text is generated",
         effect=Effect.SILENT,
@@ -239,38 +283,7 @@ GROUPS = (
             "component_timeout",
         ),
     ),
-    Group(
-        title="data, by the pool's size and content",
-        effect=Effect.CONTENT,
-        keys=(
-            "dataset",
-            "dataset_dir",
-            "dataset_kwargs",
-            "dataset_text_field",
-            "media_dir",
-            "tokenized_path",
-            "template",
-            "chat_template_path",
-            "cutoff_len",
-            "max_samples",
-            "val_size",
-            "mask_history",
-            "train_on_prompt",
-            "packing",
-            "packing_strategy",
-            "neat_packing",
-            "tool_format",
-            "default_system",
-            "enable_thinking",
-            "preserve_thinking",
-            "eos_token",
-            "pad_token",
-            "split_special_tokens",
-            "use_fast_tokenizer",
-            "mix_strategy",
-            "interleave_probs",
-        ),
-    ),
+    DATA,
     Group(
         title="seed, and steps up to the checkpoint",
         effect=Effect.CONTENT,
@@ -432,11 +445,7 @@ GROUPS = (
             "dataloader_drop_last",
         ),
     ),
-    Group(
-        title="how pictures, videos and sounds are read",
-        effect=Effect.REFUSED,
-        keys=("image_*", "crop_to_patches", "video_*", "use_audio_in_video", "audio_sampling_rate"),
-    ),
+    MEDIA,
 )
 """All keys that DataFlex, LlamaFactory and transformers have; a key that is on no list is warned of by name."""
 

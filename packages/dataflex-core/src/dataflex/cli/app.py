@@ -18,6 +18,7 @@ from dataflex.cli import passthrough
 from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.console import (
     configure_logging,
+    is_to_say,
     print_error,
     print_traceback,
     replace_unencodable,
@@ -346,7 +347,7 @@ def _warn_of_rival() -> None:
     from dataflex.plugins.manager import REPAIR, RIVAL, rival_installed
 
     found = rival_installed()
-    if found is not None:
+    if found is not None and is_to_say(os.environ):
         stderr.print(
             f"Warning: PyPI's other distribution {RIVAL} {found} is installed too. It owns the same import package and "
             f"the same dataflex-cli, and may have replaced files of dataflex-core. Repair: {REPAIR}",

@@ -16,6 +16,7 @@ from dataflex.config.names import repeated, take_names
 from dataflex.config.plan import PreparedRun, prepare_what_fits
 from dataflex.config.run import RunFile
 from dataflex.config.theirs import choices_of, unknown_keys, wrong_values
+from dataflex.console import said_once
 from dataflex.errors import DataFlexError
 from dataflex.hints import nearest
 from dataflex.importing import uncollected
@@ -26,6 +27,7 @@ from dataflex.runs import TrainType
 logger = logging.getLogger("dataflex")
 
 
+@said_once(os.environ)
 def examine(
     run: RunFile, plugin_values: Sequence[str], *, scores_only: bool = False, starts: bool = True
 ) -> tuple[PluginOptions, PreparedRun | None]:
@@ -132,8 +134,10 @@ def _check_theirs(
     """
     from dataflex import launch
     from dataflex.bridge import llamafactory
+    from dataflex.bridge.adapters import of_other_bases
     from dataflex.bridge.lookups import find_datasets, find_template
     from dataflex.bridge.reporting import check_report_to
+    from dataflex.bridge.reward_model import check_reward_model
 
     keys, known = dict(run.llamafactory), theirs.known
     if not theirs.takes_others:
@@ -153,12 +157,26 @@ def _check_theirs(
         find_template(templates, named, run.path.name)
     with problems.taking():
         check_report_to(run.llamafactory, run.path.name)
+    for warning in of_other_bases(run.llamafactory, run.path.name):
+        logger.warning(warning)
+    with problems.taking():
+        if prepared is None or not prepared.facts.scores_only:
+            check_reward_model(run.llamafactory, run.path.name)
     if launch.is_rank(os.environ):
         return  # the parser speaks for itself in a moment, and would join the ranks here
+    if starts and prepared is not None and _has_ended(prepared):
+        return  # the parser refuses an output directory with a model in it, and there is nothing left to train
     as_ranks = launch.wants_torchrun(os.environ, llamafactory.device_count)
     if not (as_ranks and starts) or problems:  # a parent of ranks is to hold no device
         keys = named | {key: str(keys[key]) for key in nameless if key in keys}
         problems.errors += llamafactory.parser_refusals(keys, run.path.name, as_ranks=as_ranks)
+
+
+def _has_ended(prepared: PreparedRun) -> bool:
+    from dataflex.trainers.repeated import end_without_checkpoints
+    from dataflex.trainers.session import Session
+
+    return not prepared.facts.scores_only and end_without_checkpoints(Session(prepared)) is not None
 
 
 _NOTHING = object()

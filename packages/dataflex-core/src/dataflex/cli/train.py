@@ -6,7 +6,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dataflex import run_lock
@@ -14,10 +14,12 @@ from dataflex.cli.early import examine
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile, read_run_file
-from dataflex.console import configure_logging
+from dataflex.console import SAID, configure_logging
+from dataflex.errors import DataFlexError
 from dataflex.failures import error_log
 from dataflex.plugins.options import PluginOptions
 from dataflex.run_record import FOLDER, RunRecord
+from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
 
@@ -33,30 +35,39 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     rank = int(os.environ.get("RANK", "0"))
     configure_logging(rank)
     run = read_run_file(run_file, overrides)
-    options, prepared = examine(run, plugin_values)
+    with _told_of_an_interrupt(run, rank):
+        options, prepared = examine(run, plugin_values)
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
-    for warning in checks.checkpoint_warnings(run):  # here, so that only the ranks say it
-        logger.warning(warning)
+    if rank == 0:
+        for warning in checks.checkpoint_warnings(run):  # here, so that no parent of ranks says it too
+            logger.warning(warning)
     from dataflex.bridge import llamafactory
 
-    try:
-        with error_log.kept_in(_output_dir(run, prepared) / FOLDER):
-            llamafactory.load_training()
-            if prepared is None:
-                llamafactory.run_static(run.llamafactory, run.path.name)
-            else:
-                _train_dynamic(prepared, run, rank)
-    except KeyboardInterrupt:
-        if prepared is not None and rank == 0:
-            from dataflex.trainers.resuming import interrupted
+    with _told_of_an_interrupt(run, rank), error_log.kept_in(_output_dir(run) / FOLDER):
+        llamafactory.load_training()
+        if prepared is None:
+            llamafactory.run_static(run.llamafactory, run.path.name)
+        else:
+            _train_dynamic(prepared, run, rank)
 
-            logger.warning(interrupted(prepared.facts))
+
+@contextlib.contextmanager
+def _told_of_an_interrupt(run: RunFile, rank: int) -> Iterator[None]:
+    """Say of Ctrl-C which checkpoint a dynamic run goes on from."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        with contextlib.suppress(DataFlexError):  # a train type that is none
+            if rank == 0 and run.train_type is not TrainType.STATIC:
+                from dataflex.trainers.resuming import interrupted
+
+                logger.warning(interrupted(_output_dir(run), run.llamafactory, run.path.name))
         raise
 
 
-def _output_dir(run: RunFile, prepared: PreparedRun | None) -> Path:
-    return Path(str(run.llamafactory.get("output_dir"))) if prepared is None else prepared.facts.output_dir
+def _output_dir(run: RunFile) -> Path:
+    return Path(str(run.llamafactory.get("output_dir") or "trainer_output"))
 
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
@@ -95,7 +106,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
 
     if not launch.wants_torchrun(os.environ, device_count):
         return False
-    environ = {**os.environ, **options.to_environment()}
+    environ = {**os.environ, **options.to_environment(), SAID: "1"}
     command = launch.torchrun_command(arguments, environ, device_count)
     code = launch.run_ranks(command, environ)
     if code:

@@ -44,6 +44,8 @@ class RunContext:
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
+        data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
+            empty under another front end. For what a component keeps for other runs to say what it was found on.
     """
 
     dataset: Any
@@ -61,6 +63,7 @@ class RunContext:
     scheduler: Callable[[], Any] = lambda: None
     scores_only: bool = False
     passes: Passes = field(default=NoPasses(), repr=False)
+    data_keys: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def rank(self) -> int:

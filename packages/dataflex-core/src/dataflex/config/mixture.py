@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from dataflex.config.gathering import Gathered
 from dataflex.config.numbers import is_number
 from dataflex.config.run import RunFile
-from dataflex.config.weights_file import names_file, read_weights_file
+from dataflex.config.weights_file import WeightsFile, names_file, read_weights_file
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.runs import TrainType
@@ -61,6 +61,7 @@ class MixtureSettings:
         max_epochs: How often a domain's rows may be used, for all or by name; ``None`` for any number of times.
         on_exhausted: What to do when that is reached.
         source: Where the keys came from, for messages.
+        found: The file that ``initial`` was read from, if it was.
     """
 
     rule: Rule
@@ -70,6 +71,7 @@ class MixtureSettings:
     max_epochs: float | Mapping[str, float] | None = None
     on_exhausted: OnExhausted = OnExhausted.REDISTRIBUTE
     source: str = "the run file"
+    found: WeightsFile | None = None
 
 
 def read_mixture(run: RunFile) -> MixtureSettings:
@@ -96,11 +98,13 @@ def read_what_fits(run: RunFile, problems: Gathered) -> MixtureSettings:
     rule: Rule | None = None
     initial: Sequence[float] | Mapping[str, float] | None = None
     max_epochs: float | Mapping[str, float] | None = None
+    found: WeightsFile | None = None
     with problems.taking():
         rule = _choice(run, RULE, Rule, Rule.MIXTURE)
     with problems.taking():
         given = run.ours.get(INITIAL)
-        initial = read_weights_file(given, run, INITIAL) if names_file(given) else _initial(run, given)
+        found = read_weights_file(given, run, INITIAL) if names_file(given) else None
+        initial = _initial(run, given) if found is None else found.shares
     with problems.taking():
         max_epochs = _max_epochs(run)
     if rule is not None:
@@ -119,6 +123,7 @@ def read_what_fits(run: RunFile, problems: Gathered) -> MixtureSettings:
         max_epochs=max_epochs,
         on_exhausted=exhausted,
         source=run.origin(INITIAL),
+        found=found,
     )
 
 

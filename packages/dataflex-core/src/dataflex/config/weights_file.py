@@ -1,11 +1,14 @@
 """``init_mixture_proportions: from:PATH``: proportions that an earlier run found.
 
-The file is JSON with ``names`` and ``average`` (``weights.json`` of a DoReMi run has both); anything else in it is
-ignored. Proportions go over by name, so data sets may be listed in another order.
+The file is JSON with ``names`` and ``average`` (``weights.json`` of a DoReMi run has both). Proportions go over by
+name, so data sets may be listed in another order. What it says of the rows it was found on (``data``, ``hashes``) is
+compared with those of the run once they are known; anything else in it is ignored.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -13,8 +16,24 @@ from dataflex.config.numbers import is_number
 from dataflex.config.reading import look_for, parse_json
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
+from dataflex.made_from import RowsOf
 
 PREFIX = "from:"
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """What a file of weights holds.
+
+    Attributes:
+        origin: Key, value and run file, for messages.
+        shares: Proportions by domain name, in the order of the file.
+        rows: What they were found on.
+    """
+
+    origin: str
+    shares: Mapping[str, float]
+    rows: RowsOf
 
 
 def names_file(value: Any) -> TypeGuard[str]:
@@ -22,7 +41,7 @@ def names_file(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and value.startswith(PREFIX)
 
 
-def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
+def read_weights_file(value: str, run: RunFile, key: str) -> WeightsFile:
     """Read the proportions a value ``from:PATH`` names.
 
     Args:
@@ -31,7 +50,7 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
         key: The key, for messages.
 
     Returns:
-        Proportions by domain name, as the file has them.
+        What the file holds.
 
     Raises:
         ConfigError: when the file is missing or holds something else.
@@ -41,7 +60,8 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
     if found is None:
         raise ConfigError(f"{origin} names a file that does not exist; looked for {tried}. Run what writes it.")
     try:
-        names, average = _lists(parse_json(found.read_text(encoding="utf-8")))
+        record = parse_json(found.read_text(encoding="utf-8"))
+        names, average = _lists(record)
     except (OSError, ValueError, RecursionError) as error:
         kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
         raise ConfigError(
@@ -50,7 +70,13 @@ def read_weights_file(value: str, run: RunFile, key: str) -> dict[str, float]:
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
     if twice:
         raise ConfigError(f"{origin} names {', '.join(map(repr, twice))} twice. Each domain has one share.")
-    return dict(zip(names, average, strict=True))
+    keys, hashes = (_object(record.get(field)) for field in ("data", "hashes"))
+    rows = RowsOf(names=tuple(names), keys=keys, pool=str(hashes.get("pool") or ""))
+    return WeightsFile(origin, dict(zip(names, average, strict=True)), rows)
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _lists(record: Any) -> tuple[list[str], list[float]]:

@@ -65,7 +65,7 @@ class ScoringJob:
                 writes to it.
         """
         if self.request.checkpoint is not None:
-            self._check(self.request.checkpoint)
+            self._check(self.request.checkpoint, rank)
         with self.folder.open(self.asked) if rank == 0 else contextlib.nullcontext():
             try:
                 llamafactory.run_dynamic(self.session, scoring, self.prepared.facts.arguments, self.tracer)
@@ -74,7 +74,7 @@ class ScoringJob:
                     self._write(scored)
                 leave_group()
 
-    def _check(self, checkpoint: Path) -> None:
+    def _check(self, checkpoint: Path, rank: int) -> None:
         """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
         plan = self.prepared.facts
         if reason := resumable.why_not_loaded(plan.arguments, os.environ, plan.source):
@@ -83,7 +83,8 @@ class ScoringJob:
             return  # of LlamaFactory itself
         if reason := state.damage(checkpoint, weights_only=True):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}. Name another one.")
-        if unchecked := state.unchecked(checkpoint):
+        unchecked = state.unchecked(checkpoint)
+        if unchecked and rank == 0:
             logger.warning(unchecked)
 
     def _look(self, pool: Any) -> None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataflex.checkpoint_keys.keys import MODELS
+from dataflex.config.names import listed
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile, read_run_file
 from dataflex.errors import ConfigError
+from dataflex.paths import LISTS_OF_PATHS, user_path
 from dataflex.run_record import hide_secrets
 from dataflex.runs import TrainType
 
@@ -94,7 +98,13 @@ def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:
     """Everything scores depend on that can be told before anything loads, as JSON values."""
     plan = prepared.facts
     arguments = {key: value for key, value in plan.arguments.items() if key != "output_dir"}
-    folders = [request.checkpoint, *(arguments.get(key) for key in ("model_name_or_path", "adapter_name_or_path"))]
+    models = (
+        place
+        for key in MODELS
+        for place in (listed(arguments.get(key)) if key in LISTS_OF_PATHS else [arguments.get(key)])
+    )
+    named_by_params = (value for value in plan.params.values() if isinstance(value, str) and os.sep in value)
+    places = [request.checkpoint, *models, *named_by_params, plan.dist, *_data_files(arguments)]
     named = {
         "component": plan.component.name,
         "dist": plan.dist,
@@ -102,7 +112,7 @@ def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:
         "params": dict(plan.params),
         "arguments": hide_secrets(arguments),
         "step": request.step,
-        "files": {str(folder): _stamps(Path(str(folder))) for folder in folders if folder},
+        "files": {str(place): _stamps(user_path(str(place))) for place in places if place},
     }
     return dict(json.loads(json.dumps(named, default=str)))
 
@@ -126,9 +136,29 @@ def _of_command_line(run: RunFile) -> Any:
     return {key: value for key, value in given.items() if f"component_params.{key}" in run.overridden}
 
 
-def _stamps(folder: Path) -> dict[str, list[int]]:
-    """Size and time of change of the files of a folder."""
-    if not folder.is_dir():
+def _data_files(arguments: Mapping[str, Any]) -> Iterator[Path]:
+    """Where the files of the data sets lie, as far as ``dataset_info.json`` of a folder says it."""
+    folder = user_path(str(arguments.get("dataset_dir") or "data"))
+    try:
+        described = json.loads((folder / "dataset_info.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return
+    for name in [*listed(arguments.get("dataset")), *listed(arguments.get("eval_dataset"))]:
+        entry = described.get(name) if isinstance(described, Mapping) else None
+        file = entry.get("file_name") if isinstance(entry, Mapping) else None
+        if isinstance(file, str):
+            yield folder / file
+
+
+def _stamps(place: Path) -> dict[str, list[int]] | list[int]:
+    """Size and time of change of a file, or of each file of a folder; nothing for what is not on this machine."""
+    try:
+        if place.is_file():
+            return _stamp(place)
+        return {path.name: _stamp(path) for path in sorted(place.iterdir()) if path.is_file()}
+    except (OSError, ValueError):  # the name of a model on a hub, of a distribution
         return {}
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+
+
+def _stamp(file: Path) -> list[int]:
+    return [file.stat().st_size, file.stat().st_mtime_ns]

@@ -59,7 +59,8 @@ def settings(run: RunData) -> dict[str, Mapping[str, str]]:
     if info.domains:
         sizes = zip(info.domains, info.domain_sizes, strict=True)
         facts["domains"] = ", ".join(f"{name} ({size:,})" for name, size in sizes)
-    groups = {"Run": facts, "Parameters": info.params, "Configuration": info.arguments, "Versions": info.versions}
+    groups = {"Run": facts, "Parameters": info.params, "Configuration": info.arguments}
+    groups |= {"Asked for, but not known of the tokenised rows": info.unchecked, "Versions": info.versions}
     return {head: {name: _text(value) for name, value in group.items()} for head, group in groups.items() if group}
 
 

@@ -75,7 +75,8 @@ class ShardStore:
                 if table.ndim != 2 or table.shape[1] != 1 + self._width:
                     raise ValueError(f"shape {table.shape}")
             except (OSError, ValueError, EOFError) as error:
-                logger.warning("%s is damaged (%s): its rows are scored again.", path, error)
+                if not self._rank:  # all ranks read all files
+                    logger.warning("%s is damaged (%s): its rows are scored again.", path, error)
             else:
                 tables.append(table)
         whole = np.concatenate(tables)

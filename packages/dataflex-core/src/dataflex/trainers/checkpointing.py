@@ -13,7 +13,7 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from transformers import TrainerCallback
 
@@ -35,6 +35,7 @@ from dataflex.trainers.session import Session
 from dataflex.trainers.stopping import StopAtSignal
 
 logger = logging.getLogger("dataflex")
+AnyCallback = TypeVar("AnyCallback", bound=TrainerCallback)
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,8 @@ class CheckpointingMixin(TrainerMixin):
         named = isinstance(given, str) and self._names_checkpoint(given)
         found: Path | None
         found, skipped = find_checkpoint(given, Path(self.args.output_dir), named=named)
+        if not self.is_world_process_zero():
+            return found
         for path, reason in skipped.items():
             logger.warning("not resuming from %s: %s", path, reason)
         if given and found is None:
@@ -201,8 +204,13 @@ class CheckpointingMixin(TrainerMixin):
 
     def seal_after_callbacks(self) -> None:
         """Let a checkpoint be declared whole after the last callback that may write into it."""
-        self.remove_callback(_Seals)  # of an earlier train()
-        self.add_callback(_Seals(self))
+        self.put_callback(_Seals(self))
+
+    def put_callback(self, callback: AnyCallback) -> AnyCallback:
+        """Add a callback in the place of that of an earlier ``train()``."""
+        self.remove_callback(type(callback))
+        self.add_callback(callback)
+        return callback
 
     def _names_checkpoint(self, path: str) -> bool:
         return self.session.names_checkpoint(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,14 @@ from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.row_seed import row_seed
 
 
-def run_context(trainer: DynamicHost, run: PreparedRun, *, data_seed: int | None, global_batch: int) -> RunContext:
+def run_context(
+    trainer: DynamicHost,
+    run: PreparedRun,
+    *,
+    data_seed: int | None,
+    global_batch: int,
+    data_keys: Mapping[str, Any] | None = None,
+) -> RunContext:
     """Collect what a component may see of a Trainer.
 
     Args:
@@ -21,6 +29,7 @@ def run_context(trainer: DynamicHost, run: PreparedRun, *, data_seed: int | None
         run: The checked run.
         data_seed: The seed that rows are drawn by; ``None`` takes that of the arguments.
         global_batch: Samples of one optimizer step over all ranks.
+        data_keys: LlamaFactory's keys that the pool was tokenised under.
     """
     plan, handed = run.facts, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
@@ -41,6 +50,7 @@ def run_context(trainer: DynamicHost, run: PreparedRun, *, data_seed: int | None
         scheduler=lambda: trainer.lr_scheduler,
         scores_only=plan.scores_only,
         passes=PoolPasses(),
+        data_keys=data_keys or {},
     )
 
 

@@ -6,9 +6,10 @@ loop itself stays the Trainer's.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.components.context import RunContext
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
-from dataflex.errors import ConfigError
 from dataflex.failures.foreign import foreign
 from dataflex.schedule import Schedule
 from dataflex.trainers import callback_state, run_keys
@@ -29,6 +29,7 @@ from dataflex.trainers.divergence import Divergence
 from dataflex.trainers.endings import RunEnd
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
+from dataflex.trainers.first_save import try_first_save
 from dataflex.trainers.hooks import HooksAreUsed
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.loss import LossShaper, PlainLoss
@@ -49,7 +50,7 @@ from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.session import Session
 from dataflex.trainers.slots import Opening, Slots, fill_slots
 from dataflex.trainers.stopping import StopAtSignal, Stopped
-from dataflex.trainers.token_counts import Counting
+from dataflex.trainers.token_counts import counting_of
 from dataflex.trainers.watchers import Logs, StepEnds
 
 logger = logging.getLogger("dataflex")
@@ -70,6 +71,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     took_training_step: bool = False
     _divergence: Divergence
     data_collator: Any
+    _trains = False  # inside train(): elsewhere the Trainer hands out what it would without a component
     _goes_on_from: tuple[Path, state.Saved] | None = None
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -88,23 +90,20 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             self._restore(*self._goes_on_from)
             self.add_callback(ResumedState(self._goes_on_from[0], self.changes))
         self._divergence = Divergence(checkpoint)
-        stop = self._stop = StopAtSignal(self.accelerator)
-        self.remove_callback(StopAtSignal)  # of an earlier train()
-        self.add_callback(stop)
-        end = self._run_end = RunEnd(engine.schedule.total)
-        self.remove_callback(RunEnd)  # likewise
-        self.add_callback(end)
-        self.remove_callback(HooksAreUsed)  # likewise
-        self.add_callback(
+        stop = self._stop = self.put_callback(StopAtSignal(self.accelerator))
+        end = self._run_end = self.put_callback(RunEnd(engine.schedule.total))
+        self.put_callback(
             HooksAreUsed(self, has_served=lambda: engine.has_served, took_step=lambda: self.took_training_step)
         )
         self.seal_after_callbacks()
         kept = [] if checkpoint is None else prepare_callbacks(self, engine, end, checkpoint)
+        try_first_save(self)
         self._put_others_aside(anew=checkpoint is None)
         self.recorder.begin(checkpoint, engine)
         self.loss_shaper.resumed()
         watched = end.watching(self.callback_handler, stop, kept)
         with (
+            self._training(),
             stop.listening(),
             watched,
             without_misleading_warning(),
@@ -114,6 +113,14 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             output = super().train(str(checkpoint) if checkpoint else None, *args, **kwargs)
         self._close(started, output.metrics, signalled=stop.stopped)
         return output
+
+    @contextlib.contextmanager
+    def _training(self) -> Iterator[None]:
+        self._trains = True
+        try:
+            yield
+        finally:
+            self._trains = False
 
     def _put_others_aside(self, *, anew: bool) -> None:
         """Keep the checkpoints that other runs left in the folder, where no rotation or resume comes by them."""
@@ -161,8 +168,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         return f"{stopped}. Go on with the same command and resume_from_checkpoint={checkpoint}"
 
     def get_train_dataloader(self) -> DataLoader[Any]:
-        """The ticket loader, over the stock loader with our sampler."""
-        if self.engine is None:
+        """The ticket loader, over the stock loader with our sampler; before and after training the stock loader."""
+        if not self._trains:
             with foreign():
                 stock: DataLoader[Any] = super().get_train_dataloader()
                 return stock
@@ -171,7 +178,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         try:
             with foreign("the loader of the training data could not be made"):
                 inner = super().get_train_dataloader()
-            loader: DataLoader[Any] = self.engine.bind(inner)
+            loader: DataLoader[Any] = self.running.bind(inner)
             return loader
         finally:
             self.data_collator = collator
@@ -179,6 +186,9 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
     def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """One micro-batch; watched where the component asked for losses, or done by a weighter with its own."""
         self.took_training_step = True
+        if not self._trains:
+            with foreign():
+                return super().training_step(model, inputs, *args, **kwargs)
         loss = self._step_of_component(model, inputs, *args, **kwargs)
         self._divergence.note(loss)
         return loss
@@ -206,7 +216,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         """The micro-batches of an optimizer step; weights in its loss may depend on all of them."""
         with foreign():
             batches, count = super().get_batch_samples(*args, **kwargs)
-        self.loss_shaper.begin_step(batches, list(self.engine.fetched) if self.engine is not None else [])
+        if self._trains:
+            self.loss_shaper.begin_step(batches, list(self.running.fetched))
         return batches, count
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -234,11 +245,11 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return stock
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Sampler[int]:
-        if self.engine is None:
+        if not self._trains:
             with foreign():
                 stock: Sampler[int] = super()._get_train_sampler(*args, **kwargs)
                 return stock
-        sampler: Sampler[int] = self.engine.sampler
+        sampler: Sampler[int] = self.running.sampler
         return sampler
 
     def _load_callback_state(self) -> None:
@@ -269,7 +280,13 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         self._take_up_what_was_begun()
         schedule = session.schedule(self.train_dataset, self.args)
         global_batch = int(self.get_total_train_batch_size(self.args))
-        context = run_context(self, session.run, data_seed=session.data_seed, global_batch=global_batch)
+        context = run_context(
+            self,
+            session.run,
+            data_seed=session.data_seed,
+            global_batch=global_batch,
+            data_keys=session.data_keys(),
+        )
         progress = RunProgress(self, session.run.facts)
         self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)
         self.parts = Parts(self.accelerator, session.run.timeout, progress)
@@ -304,7 +321,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
         if self._goes_on_from is not None:
             checkpoint, saved = self._goes_on_from
             session.data_seed = row_seed_of(saved.engine)
-            counting = _counting(checkpoint, saved) if session.run.mixture is not None else None
+            counting = counting_of(checkpoint, saved) if session.run.mixture is not None else None
         session.count_tokens(self, counting)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None, *args: Any, **kwargs: Any) -> Any:
@@ -313,7 +330,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             return super()._load_optimizer_and_scheduler(checkpoint, *args, **kwargs)
 
     def _restore(self, checkpoint: Path, saved: state.Saved) -> None:
-        if unchecked := state.unchecked(checkpoint):
+        unchecked = state.unchecked(checkpoint)
+        if unchecked and self.is_world_process_zero():
             logger.warning(unchecked)
         self.changes = run_keys.changes_since(saved, self.made_under, checkpoint)
         self.running.restore(saved, str(checkpoint), refuse_in_advance(self, self.changes))
@@ -323,23 +341,6 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             if self.running.planner.epoch_samples is None:  # the stock order has always gone by data_seed
                 say_ignored(self.args, saved.engine, checkpoint)
         self.parts.load_state_dict(saved.component, f"step {saved.engine.step}")
-
-
-def _counting(checkpoint: Path, saved: state.Saved) -> Counting:
-    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns.
-
-    Raises:
-        ConfigError: when the checkpoint says something else.
-    """
-    planner = saved.engine.planner
-    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
-    for counting in Counting:
-        if given == counting.value:
-            return counting
-    raise ConfigError(
-        f"cannot resume from {checkpoint}: the field 'planner' of its engine.json is damaged (counting: {given!r}). "
-        "Resume from an earlier checkpoint, or start anew."
-    )
 
 
 def dynamic(base: type, session: Session) -> type:

@@ -316,7 +316,7 @@ class Engine:
         self.run_id = then.run_id or self.run_id  # a checkpoint of before has none: the run begins to have one
         self.restored_step = then.step
         self.extended = self.schedule.total > then.total
-        if dict(then.versions) != self.versions:
+        if dict(then.versions) != self.versions and self.trainer.is_world_process_zero():
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         try:

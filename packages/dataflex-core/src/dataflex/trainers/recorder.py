@@ -270,6 +270,7 @@ class Recorder:
 
     def _info(self, engine: EngineFacts) -> RunInfo:
         facts, domains = self.session.run.facts, self.session.sources
+        arguments, unchecked = hide_secrets(facts.arguments), self.session.unchecked
         return RunInfo(
             train_type=facts.train_type.value,
             stage=facts.stage,
@@ -277,7 +278,9 @@ class Recorder:
             component=facts.component.name,
             dist=facts.dist,
             params=hide_secrets(facts.params),
-            arguments=hide_secrets(facts.arguments),
+            arguments={name: value for name, value in arguments.items() if name not in unchecked},
+            unchecked={name: value for name, value in arguments.items() if name in unchecked},
+            data=self.session.data_keys(),
             seed=int(self.trainer.args.seed),
             data_seed=self._data_seed,
             run_id=engine.run_id,

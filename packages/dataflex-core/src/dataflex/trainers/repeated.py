@@ -66,9 +66,14 @@ def leave_if_ended_without_checkpoints(session: Session) -> None:
     Raises:
         HasEnded: if it is.
     """
-    info = _record_of_an_end(session)
-    if info is not None and not newest_first(session.run.facts.output_dir):
+    info = end_without_checkpoints(session)
+    if info is not None:
         _leave(session, _how(info))
+
+
+def end_without_checkpoints(session: Session) -> RunInfo | None:
+    """The record of a run that has ended and kept no checkpoint, if this is its command; ``None`` if it is not."""
+    return None if newest_first(session.run.facts.output_dir) else _record_of_an_end(session)
 
 
 def _leave(session: Session, ended: str) -> NoReturn:
@@ -101,7 +106,8 @@ def _record_of_an_end(session: Session) -> RunInfo | None:
         return None
     if _lost_its_last_checkpoint(plan.output_dir, info.ending.checkpoint):
         return None
-    then: tuple[Any, ...] = (info.train_type, info.component, info.params, info.settings, _what(info.arguments))
+    asked = _what({**info.arguments, **info.unchecked})
+    then: tuple[Any, ...] = (info.train_type, info.component, info.params, info.settings, asked)
     params, arguments = hide_secrets(plan.params), _what(hide_secrets(plan.arguments))
     return info if then == (plan.train_type.value, plan.component.name, params, session.settings(), arguments) else None
 

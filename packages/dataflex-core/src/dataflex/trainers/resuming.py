@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from dataflex import checkpoints, resumable
 from dataflex.errors import ConfigError
@@ -74,11 +75,17 @@ def advice(plan: RunFacts, checkpoint: Path, *, when: str) -> str:
     return f"The weights so far are in {checkpoint}, but no run can go on from there exactly: {reason}"
 
 
-def interrupted(plan: RunFacts) -> str:
-    """What to say when Ctrl-C has ended a run: which checkpoint it goes on from."""
-    if reason := why_not_from_its_own(plan):
+def interrupted(output_dir: Path, arguments: Mapping[str, Any], source: str) -> str:
+    """What to say when Ctrl-C has ended a run: which checkpoint it goes on from.
+
+    Args:
+        output_dir: The run's output directory.
+        arguments: LlamaFactory's keys.
+        source: The run file's name.
+    """
+    if reason := resumable.why_no_resume(arguments, os.environ, source):
         return f"interrupted. The run cannot be resumed: {reason}."
-    last = checkpoints.last_resumable(plan.output_dir)
+    last = checkpoints.last_resumable(output_dir)
     if last is None:
         return "interrupted. There is no checkpoint to go on from: the same command begins anew."
     return f"interrupted. Go on with the same command and resume_from_checkpoint={last}"

@@ -11,17 +11,21 @@ from typing import Any, Protocol
 
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
-from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, Group
+from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, DATA, MEDIA, MODELS, Group, group_of
 from dataflex.config.plan import PreparedRun
+from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
 from dataflex.run_record import hide_secrets
+from dataflex.spec import Need
 from dataflex.state import Saved
 from dataflex.trainers.host import Host
 
 _DEEPSPEED = ("optimizer", "scheduler", "fp16", "bf16")
 _STAGE = "zero_optimization.stage"
+_TRAINED_AS = "stage"
+_PLACES = ("dataset", "dataset_dir", "media_dir", "tokenized_path")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,16 +86,29 @@ def gather(trainer: Host, run: KeyedRun) -> RunKeys:
     own = _own_keys(run)
     named = dict(_named_models(trainer, arguments, own))
     known: dict[str, ModelFiles] = {}
-    with together("looking at the files of the models", trainer.accelerator):
+    aims: dict[str, str] = {}
+    with together("looking at the files of the models and at the eval sets", trainer.accelerator):
         if trainer.is_world_process_zero():
             known = {key: _look_at(paths, arguments) for key, paths in named.items()}
+            aims = _aims(trainer, run.run)
+    known, aims = all_gather((known, aims), trainer.accelerator)[0]
     return RunKeys(
         arguments=arguments.values,
         given=sorted(arguments.given),
         dataflex=own,
         ranks=int(trainer.args.world_size),
-        models=all_gather(known, trainer.accelerator)[0],
+        models=known,
+        aims=aims,
     )
+
+
+def _aims(trainer: Host, run: PreparedRun) -> dict[str, str]:
+    """Fingerprints of the eval sets, if a component decides by them."""
+    if not any(Need.EVAL_SET in part.component.needs for part in run.facts.parts):
+        return {}
+    evals = trainer.eval_dataset
+    named = evals if isinstance(evals, dict) else {"eval": evals} if evals is not None else {}
+    return {name: fingerprint(rows) for name, rows in named.items()}
 
 
 def changes_since(
@@ -119,6 +136,24 @@ def changes_since(
     except ValueError as error:
         raise ConfigError(f"cannot resume from {source}: its keys.json is damaged ({error}).") from error
     return compare(before, now, of_interest=of_interest)
+
+
+def data_keys(arguments: Arguments | None, unchecked: Collection[str]) -> dict[str, Any]:
+    """LlamaFactory's keys that the pool of a run was tokenised under, as parsed; without those not known of its rows.
+
+    What names data sets is not among them: their names stand beside, and their rows are known by a fingerprint.
+
+    Args:
+        arguments: Of the front end; ``None`` under another one than LlamaFactory.
+        unchecked: Keys that could not be compared with the rows.
+    """
+    if arguments is None:
+        return {}
+    return {
+        name: value
+        for name, value in sorted(arguments.values.items())
+        if (name == _TRAINED_AS or group_of(name) in (DATA, MEDIA)) and name not in {*_PLACES, *unchecked}
+    }
 
 
 def to_keep(keys: RunKeys, component: Mapping[str, Any]) -> dict[str, Any]:

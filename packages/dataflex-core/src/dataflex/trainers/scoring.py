@@ -91,7 +91,9 @@ class ScoringMixin(CheckedLoads):
         saved = self._saved(resume_from_checkpoint)
         self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
         run = self.session.run
-        context = run_context(self, run, data_seed=self.session.data_seed, global_batch=1)
+        context = run_context(
+            self, run, data_seed=self.session.data_seed, global_batch=1, data_keys=self.session.data_keys()
+        )
         self.parts = Parts(self.accelerator, run.timeout)
         asking = self.parts.open(run.parts[0], context)
         self._planner = SelectPlanner(self, self.session, schedule, context, None, asking)

@@ -6,8 +6,8 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Sequence, Sized
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,9 @@ from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import global_batch, lay_out
 from dataflex.trainers.mixture import Mixture, open_mixture
+from dataflex.trainers.other_rows import warn_of_other_rows
 from dataflex.trainers.row_seed import row_seed
-from dataflex.trainers.run_keys import Arguments
+from dataflex.trainers.run_keys import Arguments, data_keys
 from dataflex.trainers.token_counts import Counting, count_tokens
 
 logger = logging.getLogger("dataflex")
@@ -42,6 +43,7 @@ class Session:
         origins: Which data set each row of another run's pool comes from, likewise; ``None`` if that is not known.
         arguments: The parsed arguments of the front end; ``None`` takes the Trainer's own.
         data_seed: The seed that rows are drawn by; ``None`` before it is known which checkpoint the run goes on from.
+        unchecked: Keys that could not be compared with the rows of a ``tokenized_path``, with what was asked for.
         began: Whether a Trainer has taken it up.
         counting: Where the tokens of ``domains`` come from.
     """
@@ -52,6 +54,7 @@ class Session:
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
     data_seed: int | None = None
+    unchecked: Mapping[str, Any] = field(default_factory=dict)
     began: bool = False
 
     @property
@@ -89,6 +92,8 @@ class Session:
         """
         schedule = self.schedule(pool, args)
         if self.run.mixture is not None:
+            if getattr(args, "process_index", 0) == 0:
+                warn_of_other_rows(self, pool)
             samples = schedule.total * global_batch(args)
             mixture = self.open_mixture(samples, row_seed(args))
             if not schedule.boundaries and math.isfinite(mixture.sampler.smallest_limit):
@@ -129,7 +134,13 @@ class Session:
             return
         if self.counting is not Counting.COLUMNS:  # of an earlier train()
             domains = replace(domains, lengths=trained_tokens(trainer.train_dataset))
-        context = run_context(trainer, self.run, data_seed=self.data_seed, global_batch=global_batch(trainer.args))
+        context = run_context(
+            trainer,
+            self.run,
+            data_seed=self.data_seed,
+            global_batch=global_batch(trainer.args),
+            data_keys=self.data_keys(),
+        )
         counted = count_tokens(
             context,
             domains.lengths,
@@ -172,6 +183,10 @@ class Session:
             "mixture_on_exhausted": settings.on_exhausted,
         }
         return dict(json.loads(json.dumps(keys)))
+
+    def data_keys(self) -> dict[str, Any]:
+        """LlamaFactory's keys that the pool was tokenised under, as far as they are known of its rows."""
+        return data_keys(self.arguments, self.unchecked)
 
     def schedule(self, pool: Sized, args: Any) -> Schedule:
         """Lay out the stages, as :func:`lay_out`."""

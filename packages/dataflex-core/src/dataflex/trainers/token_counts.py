@@ -12,7 +12,7 @@ import hashlib
 import io
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -26,7 +26,8 @@ from dataflex.data.collated_tokens import collated_tokens, sampled_rows
 from dataflex.data.collator_settings import collator_settings
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, rank0_decides, together
-from dataflex.state import write_atomically
+from dataflex.errors import ConfigError
+from dataflex.state import Saved, write_atomically
 from dataflex.trainers.batches import HandedCollator
 
 logger = logging.getLogger("dataflex")
@@ -89,6 +90,23 @@ def count_tokens(
     _say_what_differs(context, rows, sample, columns, seconds / len(rows), workers)
     counted = _kept_or_counted(context, rows, sample, columns, workers)
     return by_columns if counted is None else TokenCounts(counted, Counting.COLLATOR)
+
+
+def counting_of(checkpoint: Path, saved: Saved) -> Counting:
+    """What a run counted tokens by that goes on from a checkpoint; those of before counted by columns.
+
+    Raises:
+        ConfigError: when the checkpoint says something else.
+    """
+    planner = saved.engine.planner
+    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
+    for counting in Counting:
+        if given == counting.value:
+            return counting
+    raise ConfigError(
+        f"cannot resume from {checkpoint}: the field 'planner' of its engine.json is damaged (counting: {given!r}). "
+        "Resume from an earlier checkpoint, or start anew."
+    )
 
 
 def _kept_or_counted(context: RunContext, rows: Whole, sample: Whole, columns: Whole, workers: int) -> Whole | None:

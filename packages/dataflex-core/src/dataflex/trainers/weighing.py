@@ -214,6 +214,8 @@ class Weighing(PlainLoss):
         if self._idle_said or not len(taken.asked) or taken.asked.any():
             return
         self._idle_said = True
+        if not self._host.is_world_process_zero():
+            return
         logger.warning(
             "%s: all %d samples of step %d had the weight 0, so nothing was learned from it. Later steps like it are "
             "not announced; dataflex/weight_mean in the log shows them.",

@@ -17,6 +17,7 @@ from torch import nn
 
 from dataflex import ComponentError, RunContext
 from dataflex.components.mix_context import MicroBatch
+from dataflex.data.fingerprint import content_fingerprint
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import together
@@ -51,9 +52,9 @@ class CachedReference:
         counted = getattr(context, "row_tokens", None)
         capacity = trained_tokens(context.dataset) if counted is None else counted
         key = hashlib.blake2b(digest_size=12)
-        for part in (hashes["pool"], hashes["reference"], _precision(context)):
+        for part in (content_fingerprint(context.dataset), hashes["reference"], _precision(context)):
             key.update(part.encode())
-        key.update(capacity.tobytes())  # the fingerprint looks at some of the rows; this at the length of each
+        key.update(capacity.tobytes())  # what a collator makes of each row
         self._file = LossFile(context.cache_dir / f"reference-{key.hexdigest()}", capacity, name)
         self._fill(name, context, token_budget)
         self.vocabulary = self._file.vocabulary

@@ -15,6 +15,7 @@ from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
 from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
 from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities, is_same_model
+from dataflex_mixers_doremi.reference_rows import warn_of_other_rows
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME, answer, write_weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class DoremiMixer(Mixer):
         self.dro = GroupDro.begin(len(context.domain_names), math.log(self._reference.vocabulary))
         if context.rank == 0:
             warn_of_absent_domains(context)
+            warn_of_other_rows(params.reference, context, self._hashes["pool"])
 
     def token_scores(self, batch: MicroBatch) -> torch.Tensor:
         """Excess losses, clipped at 0 for each token."""
@@ -102,6 +104,7 @@ class DoremiMixer(Mixer):
             self.dro,
             self.params,
             hashes=self._hashes,
+            data=self.context.data_keys,
         )
 
     def state_dict(self) -> dict[str, Any]:

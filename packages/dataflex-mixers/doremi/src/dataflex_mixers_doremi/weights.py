@@ -29,6 +29,7 @@ def write_weights(
     params: DoremiParams,
     *,
     hashes: Mapping[str, str],
+    data: Mapping[str, Any],
 ) -> None:
     """Write the result of a run.
 
@@ -38,6 +39,7 @@ def write_weights(
         dro: Where the weights have come to.
         params: What they were found with.
         hashes: What tells the pool and the reference from others.
+        data: LlamaFactory's keys that the pool was tokenised under; empty without LlamaFactory.
     """
     record: dict[str, Any] = {
         "names": list(names),
@@ -48,5 +50,6 @@ def write_weights(
         "smoothing": params.smoothing,
         **({"average_from_start": True} if params.average_from_start else {}),
         "hashes": dict(hashes),
+        **({"data": dict(data)} if data else {}),
     }
     write_atomically(path, (json.dumps(record, indent=1) + "\n").encode())
