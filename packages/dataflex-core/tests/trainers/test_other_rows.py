@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from transformers import Trainer, TrainingArguments
@@ -18,6 +19,7 @@ from dataflex.made_from import RowsOf
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.other_rows import warn_of_other_rows
 from dataflex.trainers.run_keys import Arguments
+from dataflex.trainers.session import Session
 
 ROWS = [{"input_ids": [row, 1]} for row in range(6)]
 KEYS = {"template": "default", "cutoff_len": 96, "stage": "sft"}
@@ -26,12 +28,9 @@ KEYS = {"template": "default", "cutoff_len": 96, "stage": "sft"}
 def session(rows: RowsOf, **arguments: Any) -> Any:
     found = WeightsFile("init_mixture_proportions: from:w.json (from run.yaml)", {"web": 0.5, "code": 0.5}, rows)
     values = {**KEYS, "dataset_dir": "elsewhere", "learning_rate": 1.0, **arguments}
-    return SimpleNamespace(
-        run=SimpleNamespace(mixture=SimpleNamespace(found=found)),
-        domains=Domains(("web", "code"), (4, 2), [2] * 6),  # type: ignore[arg-type]
-        arguments=Arguments(values, frozenset(values)),
-        unchecked={},
-    )
+    run: Any = SimpleNamespace(mixture=SimpleNamespace(found=found))
+    domains = Domains(("web", "code"), (4, 2), np.full(6, 2))
+    return Session(run, domains, arguments=Arguments(values, frozenset(values)))
 
 
 SAME = RowsOf(names=("web", "code"), keys=KEYS, pool=fingerprint(ROWS))

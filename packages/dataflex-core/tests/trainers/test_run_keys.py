@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,8 @@ from accelerate import Accelerator
 
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.run_record import hide_secrets
-from dataflex.spec import Need
+from dataflex.runs import RunFacts, Steps, TrainType
+from dataflex.spec import API, ComponentSpec, Kind, Need
 from dataflex.trainers.run_keys import Arguments, gather, to_keep
 
 
@@ -37,16 +39,20 @@ class TrainingArguments:
     world_size = 1
 
 
-def run(arguments: Arguments, **params: Any) -> RunKeys:
-    plan = SimpleNamespace(
-        train_type=SimpleNamespace(value="dynamic_select"), component=SimpleNamespace(name="rows"), params=params,
-        steps=SimpleNamespace(warmup=1, update=2, times=3, train=0),
+def run(arguments: Arguments, *, needs: frozenset[Need] = frozenset(), evals: Any = None, **params: Any) -> RunKeys:
+    plan = RunFacts(
+        train_type=TrainType.SELECT, stage="sft", dist="d", version="1", params=params, arguments={}, source="run.yaml",
+        component=ComponentSpec(kind=Kind.SELECTOR, name="rows", target="a:B", api=API, needs=needs), output_dir=Path("out"),
+        steps=Steps(warmup=1, update=2, times=3),
     )  # fmt: skip
     session: Any = SimpleNamespace(
         arguments=arguments, mixture_settings=dict, run=SimpleNamespace(facts=plan, timeout=None, mixture=None)
     )
     trainer: Any = SimpleNamespace(
-        accelerator=Accelerator(cpu=True), args=TrainingArguments(), is_world_process_zero=lambda: True
+        accelerator=Accelerator(cpu=True),
+        args=TrainingArguments(),
+        is_world_process_zero=lambda: True,
+        eval_dataset=evals,
     )
     return gather(trainer, session)
 
@@ -144,11 +150,8 @@ def test_secrets_are_hidden_however_deep_they_lie():
 
 
 def test_eval_sets_are_known_by_their_rows_where_the_component_decides_by_them():
-    trainer = run(Arguments.read([]))
-    trainer.eval_dataset = {"val": [{"x": 1}], "code": [{"x": 2}]}
-    assert gather(trainer).aims == {}
-    trainer.session.run.facts.component.needs = {Need.EVAL_SET}
-    aims = gather(trainer).aims
+    evals = {"val": [{"x": 1}], "code": [{"x": 2}]}
+    assert run(Arguments.read([]), evals=evals).aims == {}
+    aims = run(Arguments.read([]), evals=evals, needs=frozenset({Need.EVAL_SET})).aims
     assert list(aims) == ["val", "code"] and aims["val"] != aims["code"]
-    trainer.eval_dataset = [{"x": 1}]
-    assert gather(trainer).aims == {"eval": aims["val"]}
+    assert run(Arguments.read([]), evals=[{"x": 1}], needs=frozenset({Need.EVAL_SET})).aims == {"eval": aims["val"]}
