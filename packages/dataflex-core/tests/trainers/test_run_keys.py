@@ -42,8 +42,8 @@ class TrainingArguments:
 def run(arguments: Arguments, *, needs: frozenset[Need] = frozenset(), evals: Any = None, **params: Any) -> RunKeys:
     plan = RunFacts(
         train_type=TrainType.SELECT, stage="sft", dist="d", version="1", params=params, arguments={}, source="run.yaml",
-        component=ComponentSpec(kind=Kind.SELECTOR, name="rows", target="a:B", api=API, needs=needs), output_dir=Path("out"),
-        steps=Steps(warmup=1, update=2, times=3),
+        component=ComponentSpec(kind=Kind.SELECTOR, name="rows", target="a:B", api=API, needs=needs),
+        output_dir=Path("out"), steps=Steps(warmup=1, update=2, times=3),
     )  # fmt: skip
     session: Any = SimpleNamespace(
         arguments=arguments, mixture_settings=dict, run=SimpleNamespace(facts=plan, timeout=None, mixture=None)
