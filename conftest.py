@@ -1,5 +1,5 @@
 """Tests marked ``fault`` or ``bad_input`` hand what the user is told to ``seen``; ``--faults FILE`` keeps it for
-docs/reliability.md.
+docs/reliability.md. Those that ``tests/long_forms.txt`` names are marked ``long``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,18 @@ from pathlib import Path
 import pytest
 
 _FAULTS = pytest.StashKey[list[dict[str, str]]]()
+
+
+_ROOT = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the long forms."""
+    lines = (_ROOT / "tests" / "long_forms.txt").read_text(encoding="utf-8").splitlines()
+    long = tuple(line.partition("  | ")[0] for line in lines if line and not line.startswith("#"))
+    for item in items:
+        if item.nodeid.startswith(long):
+            item.add_marker(pytest.mark.long)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -46,3 +47,17 @@ def test_the_page_leads_to_a_listed_checked_and_trained_component(tmp_path: Path
     assert (decision.component, decision.params["share"]) == ("middle", 0.25)
     assert decision.metrics["mean_loss"] > 0
     assert str(decision.step) in said.splitlines()[-1]
+
+
+def test_the_code_on_the_page_imports_from_the_door_alone() -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.S | re.M)
+    imported = {
+        name
+        for block in blocks
+        for node in ast.walk(ast.parse(block))
+        if isinstance(node, ast.ImportFrom) and (name := node.module or "").startswith("dataflex")
+    }
+    assert imported <= {"dataflex", "dataflex.testing", "dataflex.components.selector"} | {
+        name for name in imported if name.startswith("dataflex_")
+    }
+    assert "dataflex" in imported
