@@ -1,4 +1,4 @@
-"""A global batch is split as one likes: rows, decisions and losses stay what they are, under every kind of component."""
+"""A global batch is split as one likes: rows, decisions and losses stay what they are, whatever the component."""
 
 from __future__ import annotations
 
