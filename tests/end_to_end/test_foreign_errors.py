@@ -51,6 +51,7 @@ FILES = {  # name: file, its text, entry of dataset_info.json
         SHAREGPT,
     ),
     "ranked": ("ranked.jsonl", lines(GOOD), {"ranking": True}),
+    "none": ("none.jsonl", lines(GOOD), {"num_samples": 0}),
     "unknown": ("unknown.jsonl", lines(GOOD), {"formatting": "shargpt"}),
     "good": ("good.jsonl", lines(GOOD), {}),
 }
@@ -103,6 +104,7 @@ BROKEN = [  # name, kinds of run, what the sentence holds
     ("ranked", "select", "not applicable in the current training stage"),
     ("unknown", "mix", "converter shargpt not found"),
     ("gone", "select", "gone.jsonl not found"),
+    ("none", "select mix", "of which num_samples: 0 in dataset_info.json leaves no row"),
 ]
 KINDS = {"select": SELECT, "mix": MIX, "weight": NOTE_WEIGHT, "static": STATIC}
 

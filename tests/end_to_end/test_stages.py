@@ -7,33 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from stage_data import stage_data
 from tiny_runs import NOTE_SELECT, weights_digest
 
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ConfigError
-from dataflex.testing.tiny import tiny_rows, write_dataset
 
 pytestmark = pytest.mark.slow
-
-
-def stage_data(folder, stage):
-    rows = tiny_rows(48)
-    if stage == "pt":
-        info, made = (
-            {"columns": {"prompt": "text"}},
-            [{"text": row["instruction"] + row["output"] * 20} for row in rows],
-        )
-    elif stage in ("dpo", "rm"):
-        info = {"ranking": True, "columns": {"prompt": "instruction", "chosen": "output", "rejected": "worse"}}
-        made = [{**row, "worse": row["output"][::-1]} for row in rows]
-    elif stage == "kto":
-        info = {"columns": {"prompt": "instruction", "response": "output", "kto_tag": "good"}}
-        made = [{**row, "good": index % 2 == 0} for index, row in enumerate(rows)]
-    else:
-        raise ValueError(stage)
-    write_dataset(folder, pairs=made)
-    (folder / "dataset_info.json").write_text(json.dumps({"pairs": {"file_name": "pairs.jsonl", **info}}))
-    return folder
 
 
 @pytest.mark.parametrize("stage", ["pt", "dpo", "rm", "kto"])

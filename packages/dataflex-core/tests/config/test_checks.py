@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dataflex.config.checks import problems, warnings
+from dataflex.config.checks import checkpoint_warnings, problems, static_problems, warnings
 from dataflex.config.run import read_run_file
 from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Kind, Need
@@ -116,6 +116,19 @@ def test_a_static_run_names_the_keys_it_ignores(tmp_path):
     assert warned(tmp_path, "train_type: static\nseed: 3\n") == ""
 
 
+def test_a_static_run_over_an_old_one_is_told_that_the_old_checkpoints_stay(tmp_path):
+    def told(text):
+        path = tmp_path / "run.yaml"
+        path.write_text(f"output_dir: {tmp_path / 'out'}\n{text}")
+        return "\n".join(checkpoint_warnings(read_run_file(path)))
+
+    anew = "overwrite_output_dir: true\n"
+    assert told(anew) == ""
+    (tmp_path / "out" / "checkpoint-12").mkdir(parents=True)
+    assert "holds checkpoints of an earlier run (checkpoint-12), and this static run" in told(anew)
+    assert told("") == told("train_type: dynamic_select\n" + anew) == ""  # resumed; put aside
+
+
 def test_the_learning_rates_warmup_is_not_taken_for_ours(tmp_path):
     assert "warmup_steps warms up the learning rate" in warned(
         tmp_path, "train_type: dynamic_select\nwarmup_steps: 3\n"
@@ -196,3 +209,14 @@ def test_ray_is_refused_by_its_variable_too(monkeypatch):
     monkeypatch.setenv("USE_RAY", "1")
     (problem,) = [one for one in problems(plan()) if "Ray" in one.message]
     assert "USE_RAY (of the environment) is not possible here" in problem.message and "FORCE_TORCHRUN" in problem.fix
+
+
+@pytest.mark.parametrize("most", [0, -1])
+def test_a_number_of_rows_that_leaves_none_is_named_and_no_data_set(tmp_path, most):
+    assert f"max_samples: {most} leaves no row of any data set" in messages(plan(max_samples=most))
+    path = tmp_path / "run.yaml"
+    path.write_text(f"max_samples: {most}\n")
+    assert [problem.message for problem in static_problems(read_run_file(path))] == [
+        f"max_samples: {most} leaves no row of any data set."
+    ]
+    assert messages(plan(max_samples=1)) == messages(plan(max_samples=None)) == ""

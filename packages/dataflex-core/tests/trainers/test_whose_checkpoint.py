@@ -81,9 +81,8 @@ class Run:
         **arguments: Any,
     ) -> Any:
         domains = {"web": 20, "code": 20} if self.kind == "mix" else None
-        cls = dynamic_trainer(
-            Trainer, KEYS[self.kind] | dict(keys or {}), plugins=[self.folder / "mine.py"], domains=domains
-        )
+        config = KEYS[self.kind] | dict(keys or {})
+        cls = dynamic_trainer(Trainer, config, plugins=[self.folder / "mine.py"], domains=domains)
         given = {
             "per_device_train_batch_size": 2,
             "learning_rate": 0.05,

@@ -186,7 +186,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _no_rows(one: DataSet) -> str:
-    return "which has no rows" if hasattr(one.raw, "__len__") and not len(one.raw) else ""
+    if not hasattr(one.raw, "__len__") or len(one.raw):
+        return ""
+    drawn = getattr(one.attributes, "num_samples", None)
+    return "which has no rows" if drawn is None else f"of which num_samples: {drawn} in dataset_info.json leaves no row"
 
 
 def _text(one: DataSet, row: int) -> str:

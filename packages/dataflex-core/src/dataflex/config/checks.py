@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
@@ -38,6 +39,7 @@ COUNTS_WHOLE_POOL = "include_effective_tokens_per_second"
 _BY_VARIABLE = ("use_ray", "USE_RAY")  # a key that LlamaFactory takes from the environment alone since 0.9.4
 _COUNTS = ("per_device_train_batch_size", "gradient_accumulation_steps")
 _CHECKPOINT = "resume_from_checkpoint"
+_MOST_ROWS = "max_samples"
 _FOLDERS = ("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", _CHECKPOINT)
 _REFUSED_LOADER = ("split_batches", "dispatch_batches")
 _REFUSED_PARALLEL = ("sp_size", "cp_size", "sequence_parallel_size", "ulysses_degree")
@@ -92,6 +94,7 @@ def run_problems(run: RunFile) -> Iterator[Problem]:
 
 def static_problems(run: RunFile) -> Iterator[Problem]:
     """Reasons why a static run cannot start that show before anything loads."""
+    yield from _rows(run.llamafactory)
     yield from _paths(run.llamafactory)
     yield from evaluation.problems(run.llamafactory, run.origin)
 
@@ -134,8 +137,22 @@ def checkpoint_warnings(run: RunFile) -> Iterator[str]:
     """What a run that trains will not get from its checkpoints, or at its end: said at its start, and by check-run."""
     if run.train_type is TrainType.STATIC:
         yield from resumable.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
+        yield from _left_there(run)
     else:
         yield from resumable.warnings(run.llamafactory, os.environ, run.path.name)
+
+
+def _left_there(run: RunFile) -> Iterator[str]:
+    """Checkpoints of an earlier run where a static one begins anew: only a dynamic run puts them aside."""
+    output_dir = run.llamafactory.get("output_dir")
+    if not run.llamafactory.get("overwrite_output_dir") or not isinstance(output_dir, str):
+        return
+    if found := sorted(path.name for path in Path(output_dir).glob("checkpoint-*") if path.is_dir()):
+        yield (
+            f"output_dir: {output_dir} (from {run.origin('output_dir')}) holds checkpoints of an earlier run "
+            f"({', '.join(found[:3])}{', ...' if len(found) > 3 else ''}), and this static run begins anew beside "
+            "them: a later command goes on from the one of the highest number, whichever run wrote it. Move them away."
+        )
 
 
 def _loader_warnings(arguments: Mapping[str, Any]) -> Iterator[str]:
@@ -195,11 +212,18 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
     for key in _REFUSED_PARALLEL:
         if _whole(arguments, key) > 1:
             yield Problem(f"{key} > 1: sequence parallelism is not supported.", "Set it to 1.")
+    yield from _rows(arguments)
     if arguments.get("save_only_model") and arguments.get("resume_from_checkpoint"):
         yield Problem(
             "save_only_model keeps no optimizer state, so the run cannot be resumed from its checkpoints.",
             "Set save_only_model: false, or leave resume_from_checkpoint out.",
         )
+
+
+def _rows(arguments: Mapping[str, Any]) -> Iterator[Problem]:
+    given = arguments.get(_MOST_ROWS)
+    if isinstance(given, int) and given < 1:
+        yield Problem(f"{_MOST_ROWS}: {given} leaves no row of any data set.", "Set it to 1 or more, or leave it out.")
 
 
 def _paths(arguments: Mapping[str, Any]) -> Iterator[Problem]:
