@@ -18,6 +18,7 @@ from dataflex.distributed import AnotherRankFailed, all_gather, assert_same_on_a
 from dataflex.errors import ComponentError, ConfigError, reason
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
+from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.loss_seam import LossSeam
 from dataflex.trainers.metrics import decision_metrics, log_metrics
 from dataflex.trainers.resuming import advice
@@ -77,9 +78,13 @@ class ComponentPlanner(abc.ABC):
             ComponentError: on every rank, when the component fails on one, returns something unusable or differs
                 between ranks. A checkpoint of the current step has been written by then.
         """
-        started = time.perf_counter()
+        clock = self.trainer.recorder.clock
+        started, cpu = time.perf_counter(), clock.cpu()
         outcome = self.outcome(stage, step, num_samples)
-        self._record(stage, step, outcome, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        if stage > 0 and outcome.decided:
+            clock.add(DECISIONS, seconds, clock.cpu() - cpu)
+        self._record(stage, step, outcome, seconds)
         return outcome.rows
 
     def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
