@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.errors import ConfigError
+from dataflex.report.run import is_number
 from dataflex.run_record import Logged, RunInfo, RunRecord
 from dataflex.study.study_run import Cost
 
@@ -95,7 +96,7 @@ def read_trained(folder: Path) -> Trained:
     """
     metrics = _object(folder / RESULTS) or {}
     info = RunRecord(folder).info()
-    numbers = {str(name): _finite(value) for name, value in metrics.items() if _is_number(value)}
+    numbers = {str(name): _finite(value) for name, value in metrics.items() if is_number(value)}
     end = sum(value for name, value in numbers.items() if name.endswith("_runtime") and value is not None)
     if info is None:
         return _static(folder, numbers, end)
@@ -157,7 +158,7 @@ def curve(folder: Path, metric: str) -> list[Point]:
         if _CLOSING in entry.values:
             break
         value = entry.values.get(metric)
-        if _is_number(value) and _finite(value) is not None:
+        if is_number(value) and _finite(value) is not None:
             found[entry.step] = Point(step=entry.step, value=float(value), cost=_cost_there(entry))
     return [found[step] for step in sorted(found)]
 
@@ -202,7 +203,7 @@ def _static(folder: Path, metrics: Mapping[str, float | None], end: float) -> Tr
     """A run of LlamaFactory alone: its training is train_runtime without its evaluations; checkpoints are in it."""
     results, state = _object(folder / _ALL) or {}, _object(folder / _STATE)
     runtime = results.get(_CLOSING)
-    if state is None or not _is_number(runtime):
+    if state is None or not is_number(runtime):
         raise ConfigError(f"{folder} holds no {_STATE} or no {_CLOSING} in {_ALL}: it is not a run that has ended.")
     evaluating = sum(_evaluation_in(entry) for entry in state.get("log_history", ()) if isinstance(entry, dict))
     spent = Spent(training=max(float(runtime) - evaluating, 0.0), evaluating=evaluating)
@@ -216,7 +217,7 @@ def _states_log(folder: Path) -> list[Logged]:
 
 def _evaluation_in(values: Mapping[str, Any]) -> float:
     names = (name for name in values if name.startswith("eval_") and name.endswith("_runtime"))
-    return sum(float(values[name]) for name in names if _is_number(values[name]))
+    return sum(float(values[name]) for name in names if is_number(values[name]))
 
 
 def _info(folder: Path) -> RunInfo | None:
@@ -233,10 +234,6 @@ def _object(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _finite(value: Any) -> float | None:
