@@ -24,9 +24,9 @@ def prepare_command(prepare: Sequence[str], seed: int, out: Path) -> tuple[str, 
     return tuple(word.replace("{seed}", str(seed)).replace("{out}", str(out)) for word in prepare)
 
 
-def prepare_job(command: tuple[str, ...], seed: int, out: Path) -> Job:
+def prepare_job(command: tuple[str, ...], seed: int, out: Path, environ: Mapping[str, str]) -> Job:
     """The job of a seed's command."""
-    return Job(name=f"prepare {seed}", command=command, log=out / LOGS / f".prepare-{seed}.log")
+    return Job(name=f"prepare {seed}", command=command, log=out / LOGS / f".prepare-{seed}.log", environ=environ)
 
 
 def is_prepared(command: tuple[str, ...], seed: int, out: Path) -> bool:

@@ -26,7 +26,8 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _spelt(dumper: yaml.SafeDumper, text: _Spelt) -> yaml.ScalarNode:
-    return dumper.represent_scalar(dumper.resolve(yaml.ScalarNode, str(text), (True, False)), str(text))
+    tag: Any = dumper.resolve(yaml.ScalarNode, str(text), (True, False))  # type: ignore[no-untyped-call]
+    return dumper.represent_scalar(tag, str(text))
 
 
 _Dumper.add_representer(str, _text)
