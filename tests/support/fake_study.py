@@ -1,6 +1,6 @@
-"""Studies without a training run: a stand-in for ``dataflex train`` that writes what a run leaves, in a tenth of a second.
+"""Studies without a training run: a stand-in for ``dataflex train`` that writes what a run leaves, in no time.
 
-    python fake_study.py FILE      what the study's jobs are made to call
+    python fake_study.py train|doremi FILE      what the study's jobs are made to call
 
 Its metric depends on component, seed and steps alone, and it takes as long as ``fake.seconds`` of the run file says.
 The keys ``fake: {fail, stop_at, seconds, metrics, command}`` make it fail, end early, or last.
@@ -62,6 +62,21 @@ def train(file: Path) -> int:
     return 0
 
 
+def doremi(file: Path) -> int:
+    """Leave what ``dataflex doremi`` leaves: three phases, each of which decided for ten seconds."""
+    import yaml
+
+    keys = yaml.safe_load(file.read_text(encoding="utf-8"))
+    lengths = {"reference": 40, "proxy": 50, "final": keys["doremi"]["final"]["train_step"]}
+    for number, (phase, steps) in enumerate(lengths.items(), start=1):
+        out = Path(keys["output_dir"], "round-1", phase)
+        out.mkdir(parents=True)
+        started = f"2026-01-0{number}T00:00:00+00:00"
+        settings = {"train_type": "static_mix", "seed": keys["seed"]}
+        write_dynamic(out, settings, steps, {"eval_a_loss": float(number)}, deciding=10.0, started=started)
+    return 0
+
+
 def write_static(out: Path, steps: int, numbers: dict[str, Any]) -> None:
     """What LlamaFactory alone leaves: each step took a second."""
     (out / "trainer_state.json").write_text(json.dumps({"global_step": steps, "log_history": []}))
@@ -69,7 +84,15 @@ def write_static(out: Path, steps: int, numbers: dict[str, Any]) -> None:
     (out / "eval_results.json").write_text(json.dumps(numbers))
 
 
-def write_dynamic(out: Path, keys: dict[str, Any], steps: int, numbers: dict[str, Any], *, deciding: float) -> None:
+def write_dynamic(
+    out: Path,
+    keys: dict[str, Any],
+    steps: int,
+    numbers: dict[str, Any],
+    *,
+    deciding: float,
+    started: str = "2026-01-01T00:00:00+00:00",
+) -> None:
     """What a dynamic run leaves: each step took a second, and deciding what it is said to have taken."""
     from dataflex.run_record import Ending, Logged, RunInfo, RunRecord
 
@@ -83,7 +106,7 @@ def write_dynamic(out: Path, keys: dict[str, Any], steps: int, numbers: dict[str
     info = RunInfo(
         train_type=keys["train_type"], stage="sft", kind="selector", component=keys.get("component_name", "random"),
         dist="dataflex-fake", params={}, arguments={}, seed=keys["seed"], global_batch=8, ranks=1, pool=100,
-        domains=(), domain_sizes=(), warmup=0, update=0, total=steps, versions={}, started="2026-01-01T00:00:00+00:00",
+        domains=(), domain_sizes=(), warmup=0, update=0, total=steps, versions={}, started=started,
     )  # fmt: skip
     (out / "eval_results.json").write_text(json.dumps(numbers))
     record.write_info(replace(info, ending=Ending(steps=steps, metrics={}, written=True)))
@@ -101,7 +124,7 @@ class FakeProcesses:
 
         self.started.append(job.name)
         if job.command[1:3] == ("-m", "dataflex"):
-            job = replace(job, command=(sys.executable, __file__, job.command[4], *job.command[5:]))
+            job = replace(job, command=(sys.executable, __file__, *job.command[3:]))
         return Process(job, gpus)
 
 
@@ -132,6 +155,6 @@ class Silent:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    code = train(Path(sys.argv[1]))
+    code = {"train": train, "doremi": doremi}[sys.argv[1]](Path(sys.argv[2]))
     sys.stdout.flush()
     os._exit(code)

@@ -368,38 +368,12 @@ def test_a_record_of_a_later_version_is_refused_before_anything(study):
     assert study.conduct()[1] == [] and read_record(study.folder / "out") is not None  # it is made anew from the notes
 
 
-def test_a_commands_arm_is_its_last_phase_and_costs_all_of_them(study, monkeypatch):
+def test_a_commands_arm_is_its_last_phase_and_costs_all_of_them(study):
     arms = {"random": {}, "doremi": {"command": "doremi", "doremi": {"proxy": {"train_step": 50}}}}
-
-    class Doremi(FakeProcesses):
-        def start(self, job, gpus):
-            if "doremi" in job.command[:4]:
-                file = Path(job.command[4])
-                keys = yaml.safe_load(file.read_text())
-                self.started.append(" ".join(job.command[3:5]))
-                script = (
-                    "import sys; sys.path.insert(0, sys.argv[1]); import fake_study, json; from pathlib import Path\n"
-                    f"for number, (name, steps) in enumerate([('reference', 40), ('proxy', 50), ('final', {keys['doremi']['final']['train_step']})]):\n"
-                    f"    out = Path({keys['output_dir']!r}) / 'round-1' / name\n"
-                    "    out.mkdir(parents=True)\n"
-                    f"    fake_study.write_dynamic(out, {{'train_type': 'static_mix', 'seed': 1}}, steps, {{'eval_a_loss': float(number)}}, deciding=10.0)\n"
-                    "    info = out / 'dataflex/run.json'\n"
-                    "    info.write_text(info.read_text().replace('2026-01-01', f'2026-01-0{number + 1}'))\n"
-                )
-                from dataclasses import replace
-
-                import fake_study
-
-                folder = str(Path(fake_study.__file__).parent)
-                return super().start(replace(job, command=(sys.executable, "-c", script, folder)), gpus)
-            return super().start(job, gpus)
-
-    study.write(arms=arms)
-    found = read_study_file(study.folder / "study.yaml")
-    executor = Doremi()
-    conduct(found, TOOLS, Options(executor=executor), Silent())
-    assert "doremi out/files/doremi-42.yaml" in executor.started
-    run = by_name(study.record)["doremi@1-42"]
-    assert (run["status"], run["steps"], run["metric"]) == ("done", 110, 2.0)
+    record, started = study.write(arms=arms).conduct()
+    run = by_name(record)["doremi@1-42"]
+    assert started == ["random-42", "doremi-42"]
+    assert (run["status"], run["steps"], run["metric"]) == ("done", 110, 3.0)
     # 40 + 50 + 110 seconds of training and 30 of deciding, beside 110 seconds for the last phase's 110 steps
     assert run["cost"]["steps"] == run["cost"]["seconds"] == 230.0 and run["deciding"]["steps"] == 120.0
+    assert study.conduct()[1] == []

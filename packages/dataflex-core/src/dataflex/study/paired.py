@@ -103,3 +103,8 @@ def corrected_over_arms(found: Mapping[str, Paired]) -> dict[str, Paired]:
     tested = {arm: each.p for arm, each in found.items() if each.p is not None}
     after = dict(zip(tested, holm(list(tested.values())), strict=True))
     return {arm: replace(each, p_holm=after.get(arm)) for arm, each in found.items()}
+
+
+def spelt_p(p: float) -> str:
+    """A p with its sign: ``= 0.013``, ``< 0.0001``."""
+    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"

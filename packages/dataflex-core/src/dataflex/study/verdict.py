@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dataflex.study.paired import ENOUGH, SIGNIFICANT, Paired
+from dataflex.study.paired import ENOUGH, SIGNIFICANT, Paired, spelt_p
 
 FEWEST = 3
 """Seeds below which nothing is said."""
@@ -32,7 +32,7 @@ def verdict(arm: str, baseline: str, cost: Paired, others: Mapping[str, float]) 
     if cost.n >= ENOUGH:
         if cost.p_holm is None or cost.p_holm >= SIGNIFICANT:
             return f"{arm} and {baseline} at equal cost: no difference that {cost.n} seeds show"
-        evidence = f"{cost.n} seeds, p = {cost.p_holm:.2g}"
+        evidence = f"{cost.n} seeds, p {spelt_p(cost.p_holm)}"
     else:
         worse = sum(gain < 0 for gain in cost.gains)
         if cost.n not in (cost.better, worse):
