@@ -86,7 +86,7 @@ def test_a_row_says_what_was_compared(studied):
     rows = {row["arm"]: row for row in tables.arm_rows(record.runs, record.arms, baseline="random", unit="steps")}
     assert [*rows] == ["random@0.5", "random", "random@2", "loss", "less"]
     assert rows["loss"]["runs"] == "4 of 4" and rows["loss"]["gain at equal steps"].startswith("+0.2 (4 of 4 better: ")
-    assert rows["less"]["pays"].startswith("0 of 4 (deciding 100, allowed ")
+    assert rows["less"]["pays"].startswith("4 of 4 (deciding 100, allowed 100)")
     assert rows["random"]["gain at equal steps"] == ""
     runs = {(row["run"], row["seed"]): row for row in tables.run_rows(record.runs, "steps")}
     assert runs["less", "42"]["steps"] == "100" and runs["less", "42"]["cost"] == "200"

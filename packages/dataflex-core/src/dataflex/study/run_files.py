@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from dataflex import files
+from dataflex.config.run import RunFile
 from dataflex.config.written import Place, Written
 from dataflex.study.plan import PlannedRun
 
@@ -34,18 +35,22 @@ _Dumper.add_representer(str, _text)
 _Dumper.add_representer(_Spelt, _spelt)
 
 
-def text_of(run: PlannedRun) -> str:
-    """The run file as text."""
+def text_of(run: RunFile) -> str:
+    """A run file as text."""
+    keys: dict[str, Any] = {**run.llamafactory, **run.ours}
+    spelt = {key: _as_written(value, run.written, (key,)) for key, value in keys.items()}
+    return str(yaml.dump(spelt, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110))
+
+
+def head_of(run: PlannedRun) -> str:
+    """The line above it: what it is, and how to train it by hand."""
     command = run.arm.command or "train"
-    keys: dict[str, Any] = {**run.run.llamafactory, **run.run.ours}
-    head = f"# {run.series}, seed {run.seed}, of a study. By hand: dataflex {command} {run.file}\n"
-    spelt = {key: _as_written(value, run.run.written, (key,)) for key, value in keys.items()}
-    return head + yaml.dump(spelt, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return f"# {run.series}, seed {run.seed}, of a study. By hand: dataflex {command} {run.file}\n"
 
 
 def write_run_file(run: PlannedRun) -> None:
     """Write it where the plan says."""
-    files.replace_text(run.file, text_of(run))
+    files.replace_text(run.file, head_of(run) + text_of(run.run))
 
 
 def _as_written(value: Any, written: Written, place: Place) -> Any:

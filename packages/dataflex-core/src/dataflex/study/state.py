@@ -81,8 +81,11 @@ class State:
         if lengths is None and seed == self.study.seeds[0]:
             refuse_alike({run.name: self._identity(run) for run in runs}, runs)
 
-    def know(self) -> None:
+    def know(self, *, write: bool = True) -> None:
         """Read how far all runs have come, and refuse to go on where one that has begun would now be another.
+
+        Args:
+            write: Whether to note that a run is done which a kill kept from being noted.
 
         Raises:
             ConfigError: names the keys that changed.
@@ -92,7 +95,7 @@ class State:
             note = self.notes[run.name] = read_note(run.file)
             if note is not None and self.task(run) is Task.NOTHING:
                 note = settled(note, self.study)
-            if note is not None and note != self.notes[run.name]:
+            if note is not None and note != self.notes[run.name] and write:
                 self.note(run, note)
             else:
                 self.entries[run.name] = entry(run, note, self.study)

@@ -65,6 +65,6 @@ def worth(
     above = reached is Outside.ABOVE
     bound = baseline.points[-1 if above else 0][0] / steps
     allowed = training * (bound - 1)  # at least that above, at most below
-    certain = deciding < allowed if above else deciding >= allowed
+    certain = deciding <= allowed if above else deciding >= allowed
     pays = above if certain else None
     return Worth(rho=None, bound=bound, outside=reached, deciding=deciding, allowed=allowed, pays=pays)
