@@ -47,6 +47,7 @@ def write_study(
         baseline="random", arms=[*DECIDING], seeds=seeds, metric="eval_a_loss", lower=True, cost=Cost(cost)
     )
     study: dict[str, Any] = {
+        "file": f"{folder.name}.yaml",
         "base": "run.yaml",
         "out": str(folder),
         "baseline": "random",

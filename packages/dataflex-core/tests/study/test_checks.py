@@ -9,7 +9,7 @@ import yaml
 
 from dataflex.errors import ConfigError
 from dataflex.study.arms import Base
-from dataflex.study.checks import Tools, check_runs, refuse_alike
+from dataflex.study.checks import Checker, Tools, refuse_alike
 from dataflex.study.file import read_study_file
 from dataflex.study.identity import identity
 from dataflex.study.plan import Plan
@@ -46,7 +46,7 @@ def check(tmp_path):
                 raise ConfigError(said)
 
         tools = Tools(check=refuse, check_command=lambda command, run: refuse(run), defaults={})
-        checked = check_runs(runs, study, tools)
+        checked = Checker(study, tools).check(runs)
         found = {run.name: identity(run.run, checked[run.name], run.steps, {}) for run in runs}
         refuse_alike(found, [run for run in runs if run.seed == 1])
         return found
@@ -77,10 +77,11 @@ def test_all_problems_of_all_arms_are_told_at_once_with_the_arm(check):
     told = refusals(check, refusals={"loss": "first thing\nsecond thing", "random@2": "too long"},
                     baseline_lengths=[2], metric="eval_dox_loss")  # fmt: skip
     assert told == [
-        "arm random: metric: eval_dox_loss (from study.yaml) will not be measured. Did you mean 'eval_docs_loss'?",
+        "arms random, loss, random@2: metric: eval_dox_loss (from study.yaml) will not be measured. Did you mean "
+        "'eval_docs_loss'?",
         "arm loss: first thing",
         "arm loss: second thing",
-        "arm random@2 (of baseline_lengths): too long",
+        "arm random@2: too long",
     ]
 
 
@@ -92,7 +93,7 @@ def test_a_warning_that_arms_share_is_said_once(check, caplog):
 @pytest.mark.parametrize("base", [{"do_eval": False}, {"eval_dataset": None}])
 def test_a_base_that_does_not_evaluate_is_refused(check, base):
     told = refusals(check, base)
-    assert told[0].startswith("arm random: it does not evaluate: ") and len(told) == 2
+    assert told[0].startswith("arms random, loss: it does not evaluate: ") and len(told) == 1
     assert len(check(base, evaluate="score", metric="accuracy")) == 4
 
 

@@ -70,47 +70,67 @@ Checked = Mapping[str, PreparedRun | None]
 """Runs that passed every check, by name, with their parameters bound; ``None`` for a static one, or a command's."""
 
 
-def check_runs(runs: Iterable[PlannedRun], study: StudyFile, tools: Tools) -> Checked:
-    """Check the runs of one seed or more.
+class Checker:
+    """Checks the runs of a study; of those that differ in seed and place alone, one.
 
     Args:
-        runs: The runs; of those that differ in seed and place alone, one is checked.
         study: The study.
         tools: Who checks.
-
-    Raises:
-        ConfigError: with every problem of every run, one a line, each with the arm's name.
     """
-    problems, found = Gathered(), dict[str, PreparedRun | None]()
-    seen: dict[str, tuple[Mapping[str, Any], PreparedRun | None]] = {}
-    with _each_warning_once():
-        for run in runs:
-            keys = {**run.run.ours, **run.run.llamafactory}
-            content = {key: value for key, value in keys.items() if key not in _OWN}
-            prepared = None
-            if run.series in seen and seen[run.series][0] == content:
-                prepared = seen[run.series][1]
+
+    def __init__(self, study: StudyFile, tools: Tools) -> None:
+        self._study, self._tools = study, tools
+        self._seen: dict[str, tuple[Mapping[str, Any], PreparedRun | None]] = {}
+
+    def check(self, runs: Iterable[PlannedRun]) -> Checked:
+        """Check runs.
+
+        Raises:
+            ConfigError: with every problem of every run, one a line, each with the names of the arms that have it.
+        """
+        problems, found = _OfArms(), dict[str, PreparedRun | None]()
+        with _each_warning_once():
+            for run in runs:
+                keys = {**run.run.ours, **run.run.llamafactory}
+                content = {key: value for key, value in keys.items() if key not in _OWN}
+                if self._seen.get(run.series, (None,))[0] != content:
+                    self._seen[run.series] = (content, self._checked(run, problems))
+                found[run.name] = self._seen[run.series][1]
+        problems.refuse()
+        return found
+
+    def _checked(self, run: PlannedRun, problems: _OfArms) -> PreparedRun | None:
+        prepared = None
+        with problems.of(run):
+            if run.arm.command:
+                self._tools.check_command(run.arm.command, run.run)
             else:
-                before = len(problems.errors)
-                prepared = _checked(run, study, tools, problems)
-                seen[run.series] = (content, prepared)
-                if len(problems.errors) > before:
-                    continue
-            found[run.name] = prepared
-    _refuse(problems)
-    return found
+                prepared = self._tools.check(run.run)
+        with problems.of(run):
+            _refuse_all(_own_problems(run, self._study))
+        return prepared
 
 
-def _checked(run: PlannedRun, study: StudyFile, tools: Tools, problems: Gathered) -> PreparedRun | None:
-    with _of(run, problems):
-        if run.arm.command:
-            tools.check_command(run.arm.command, run.run)
-        else:
-            prepared = tools.check(run.run)
-            _refuse_all(_own_problems(run, study))
-            return prepared
-        _refuse_all(_own_problems(run, study))
-    return None
+class _OfArms:
+    """What was refused, and of which arms."""
+
+    def __init__(self) -> None:
+        self._arms: dict[str, list[str]] = {}
+
+    @contextlib.contextmanager
+    def of(self, run: PlannedRun) -> Iterator[None]:
+        """Keep what the body refuses of a run, line by line."""
+        try:
+            yield
+        except DataFlexError as error:
+            for line in str(error).splitlines():
+                self._arms.setdefault(line, []).append(run.series)
+
+    def refuse(self) -> None:
+        """Raise it, if there is any."""
+        if self._arms:
+            lines = [f"arm{'s' * (len(arms) > 1)} {', '.join(arms)}: {said}" for said, arms in self._arms.items()]
+            raise ConfigError("\n".join(lines))
 
 
 def refuse_alike(found: Mapping[str, Identity], runs: Sequence[PlannedRun]) -> None:
@@ -167,22 +187,6 @@ def _refuse_all(problems: Iterable[str]) -> None:
     gathered = Gathered()
     gathered.errors += [ConfigError(said) for said in problems]
     gathered.refuse()
-
-
-@contextlib.contextmanager
-def _of(run: PlannedRun, problems: Gathered) -> Iterator[None]:
-    """Keep what the body refuses, with the arm's name before each line."""
-    try:
-        yield
-    except DataFlexError as error:
-        arm = run.series if run.length in (None, 1) else f"{run.series} (of baseline_lengths)"
-        problems.errors += [type(error)(f"arm {arm}: {line}") for line in str(error).splitlines()]
-
-
-def _refuse(problems: Gathered) -> None:
-    """Raise what was kept; the same line of several seeds comes once."""
-    problems.errors = list({str(error): error for error in problems.errors}.values())
-    problems.refuse()
 
 
 @contextlib.contextmanager

@@ -145,6 +145,7 @@ class _Reader:
         prepare, evaluate = self._command("prepare"), self._command("evaluate")
         self.problems.refuse()
         resolved = {
+            "file": str(self.path),
             "base": str(base),
             "out": str(out),
             "baseline": baseline,

@@ -69,7 +69,7 @@ def render(record: StudyRecord, figures: Sequence[Plot], folder: Path, out: Path
     arms = tables.arm_rows(record.runs, record.arms, baseline=study["baseline"], unit=study["cost"])
     return environment.get_template("study.html").render(
         version=__version__,
-        name=Path(str(study["out"])).name,
+        name=Path(str(study["file"])).stem,
         baseline=study["baseline"],
         verdicts=verdicts,
         silence=_why_silent(record),

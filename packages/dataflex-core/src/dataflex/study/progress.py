@@ -125,7 +125,9 @@ class Progress:
             if entry.arm == run.arm.name and wall and entry.steps and run.steps:
                 starting = entry.seconds.get("starting") or 0.0
                 return starting + (wall - starting) * run.steps / entry.steps
-        return None
+        all_known = [wall for entry in self._entries.values() if (wall := _wall(entry))]
+        failed = any(entry.status is Status.FAILED for entry in own)  # its next run may take as long as any other
+        return statistics.fmean(all_known) if failed and all_known else None
 
 
 def step_of(output_dir: Path) -> str:

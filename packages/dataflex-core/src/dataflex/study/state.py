@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataflex.errors import ConfigError
 from dataflex.study import record
 from dataflex.study.arms import Base
-from dataflex.study.checks import Checked, Tools, check_runs, refuse_alike
+from dataflex.study.checks import Checked, Checker, Tools, refuse_alike
 from dataflex.study.compare import Comparison, Question, compare
 from dataflex.study.file import StudyFile
 from dataflex.study.identity import Identity, identity
@@ -49,6 +49,7 @@ class State:
         self, study: StudyFile, tools: Tools, *, retry_failed: bool = False, restart: Sequence[str] = ()
     ) -> None:
         self.study, self._tools = study, tools
+        self._checker = Checker(study, tools)
         self._retry_failed, self.restart = retry_failed, restart
         self._base = Base.read(study.base)
         before = record.read_record(study.out)
@@ -76,7 +77,7 @@ class State:
             for run in self.plan.runs_of(seed, stand_in=STAND_IN)
             if lengths is None or (run.length in lengths and run.arm.name == self.study.baseline)
         ]
-        found = check_runs(runs, self.study, self._tools)
+        found = self._checker.check(runs)
         self._checked[str(seed)] = {**self._checked.get(str(seed), {}), **found}
         if lengths is None and seed == self.study.seeds[0]:
             refuse_alike({run.name: self._identity(run) for run in runs}, runs)
