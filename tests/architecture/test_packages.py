@@ -104,7 +104,10 @@ def test_a_package_lies_where_its_name_says(package: Package) -> None:
 
 
 def _providers() -> dict[str, set[str]]:
-    """Distributions by the top-level module they provide; a package installed in place does not tell."""
+    """Distributions by the top-level module they provide; a package installed in place does not tell.
+
+    What an extra asks for need not be installed: it is called as its module then.
+    """
     installed = {module: set(map(canonicalize_name, names)) for module, names in packages_distributions().items()}
     return {**installed, **{module: {name} for module, name in OWN_MODULES.items()}}
 
@@ -112,14 +115,14 @@ def _providers() -> dict[str, set[str]]:
 @every_package_with_code
 def test_what_the_source_imports_is_declared(package: Package) -> None:
     providers = _providers()
-    candidates = {module: providers.get(module, set()) for module in package.imported_modules()}
+    candidates = {module: providers.get(module, {module}) for module in package.imported_modules()}
     assert {module: names for module, names in candidates.items() if not names & set(package.requirements)} == {}
 
 
 @every_package_with_code
 def test_what_is_declared_is_imported_by_the_source(package: Package) -> None:
     providers = _providers()
-    used = {name for module in package.imported_modules() for name in providers.get(module, ())}
+    used = {name for module in package.imported_modules() for name in providers.get(module, {module})}
     assert set(package.requirements) - used == set()
 
 

@@ -2,6 +2,7 @@
 
     run.json        what runs: component, parameters, schedule, pool, versions; and how it ended
     log.jsonl       the Trainer's log, a line an entry, with the seconds spent so far
+    seconds.jsonl   the seconds spent so far, a line a checkpoint
     samples.jsonl   text of the rows chosen most and least, brought up to date at each boundary
 
 Everything :mod:`dataflex.report` shows comes from here and from ``decisions.jsonl``: it needs neither model nor data.
@@ -120,8 +121,8 @@ class Logged:
     Attributes:
         step: Optimizer steps done.
         values: What was logged.
-        seconds: Seconds since the run began, all its parts together: ``elapsed``, and of these ``decisions`` and
-            ``checkpoints``.
+        seconds: Seconds since the run began, all its parts together: ``elapsed``, and of these ``decisions``,
+            ``checkpoints`` and ``evaluation``; the same in CPU seconds of all ranks, as ``cpu_elapsed`` and so on.
         histogram: Of the weights of all samples since the entry before: ``edges`` and ``counts``; empty without them.
     """
 
@@ -173,7 +174,7 @@ class RunRecord:
         self.output_dir = Path(output_dir)
         folder = self.output_dir / FOLDER
         self.info_path, self.log_path = folder / "run.json", folder / "log.jsonl"
-        self.samples_path = folder / "samples.jsonl"
+        self.samples_path, self.seconds_path = folder / "samples.jsonl", folder / "seconds.jsonl"
 
     def write_info(self, info: RunInfo) -> None:
         """Write what runs."""
@@ -215,6 +216,19 @@ class RunRecord:
         if self.log_path.exists():
             kept = itertools.islice(self.log(), entries)
             files.replace_lines(self.log_path, [json.dumps(asdict(entry), default=str) for entry in kept])
+
+    def write_seconds(self, step: int, seconds: Mapping[str, float]) -> None:
+        """Keep the seconds spent up to a checkpoint: a run that goes on from it counts from there."""
+        files.append_line(self.seconds_path, json.dumps({"step": step, "seconds": dict(seconds)}), sync=False)
+
+    def keep_seconds(self, step: int) -> Mapping[str, float]:
+        """The seconds spent up to the checkpoint of a step; those of later ones are forgotten. Empty if not known."""
+        lines = list(files.read_lines(self.seconds_path, files.parse_object, "the seconds of a checkpoint"))
+        kept = [line for line in lines if isinstance(line.get("step"), int) and line["step"] <= step]
+        if lines:
+            files.replace_lines(self.seconds_path, map(json.dumps, kept))
+        found = [line["seconds"] for line in kept if line["step"] == step]
+        return {str(name): float(value) for name, value in found[-1].items()} if found else {}
 
     def write_samples(self, samples: Iterable[Sample]) -> None:
         """Replace the samples."""

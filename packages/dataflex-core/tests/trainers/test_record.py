@@ -69,7 +69,7 @@ def make(tmp_path):
             str(tmp_path / "out"), per_device_train_batch_size=2, use_cpu=True, learning_rate=1e-4, **given
         )
         cls = dynamic_trainer(Trainer, keys, domains=domains, plugins=[mine])
-        trainer = cls(model=Line(), args=args, train_dataset=POOL)
+        trainer = cls(model=Line(), args=args, train_dataset=POOL, eval_dataset=POOL[:4])
         trainer.processing_class = Letters()
         return trainer
 
@@ -198,3 +198,41 @@ def test_decisions_are_in_the_event_file_that_tensorboard_shows(make, tmp_path, 
     assert read("realised_samples/low") == [(1, 0.75), (3, 0.5)]
     assert read("score/q50") == [(1, 10.0), (3, 10.0)] and read("score/nan") == [(1, 1.0), (3, 1.0)]
     assert [step for step, _ in read("decision_seconds")] == [1, 3]
+
+
+def test_the_log_tells_cpu_seconds_and_those_of_evaluations_apart(make, tmp_path):
+    trainer = make(eval_strategy="steps", eval_steps=2, save_strategy="steps", save_steps=2)
+    trainer.train()
+    trained = next(entry for entry in RunRecord(tmp_path / "out").log() if "train_runtime" in entry.values)
+    parts = ("decisions", "checkpoints", "evaluation")
+    assert [name for name in parts if not trained.seconds[name] > 0 or not trained.seconds[f"cpu_{name}"] >= 0] == []
+    assert trained.seconds["elapsed"] >= sum(trained.seconds[name] for name in parts)
+    assert trained.seconds["cpu_elapsed"] >= sum(trained.seconds[f"cpu_{name}"] for name in parts)
+    before = trained.seconds["evaluation"]
+    trainer.evaluate()
+    assert trainer.recorder.clock.read()["evaluation"] > before
+
+
+def test_a_resumed_run_counts_on_from_its_checkpoint_not_from_its_last_log_entry(make, tmp_path):
+    given = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 2}
+    make(**given).train()
+    record = RunRecord(tmp_path / "out")
+    lines = [json.loads(line) for line in record.seconds_path.read_text().splitlines()]
+    kept = [line["seconds"] for line in lines if line["step"] == 3][-1]
+    kept["elapsed"] = kept["elapsed"] + 1000
+    record.seconds_path.write_text("".join(json.dumps({"step": step, "seconds": kept}) + "\n" for step in (3, 5)))
+    make(**given).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-3"))
+    log = list(record.log())
+    assert [entry.seconds["elapsed"] > 1000 for entry in log] == [entry.step > 2 for entry in log]
+    assert log[-1].seconds["elapsed"] < 1500
+    assert next(json.loads(line)["step"] for line in record.seconds_path.read_text().splitlines()) == 3
+
+
+def test_a_run_of_an_older_core_counts_on_from_its_log(make, tmp_path):
+    given = {"save_strategy": "steps", "save_steps": 2}
+    make(**given).train()
+    record = RunRecord(tmp_path / "out")
+    record.seconds_path.unlink()
+    shown = next(entry for entry in record.log() if entry.step == 2).seconds["elapsed"]
+    make(**given).train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-2"))
+    assert next(entry for entry in record.log() if entry.step == 3).seconds["elapsed"] > shown

@@ -15,12 +15,11 @@ import inspect
 import logging
 import os
 import sys
-import typing
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dataflex.bridge import trial
+from dataflex.bridge import argument_keys, trial
 from dataflex.bridge.checked_pool import LOADER, checking, marked, origins_seam
 from dataflex.bridge.origins import Tracer
 from dataflex.bridge.rebound import rebound
@@ -92,12 +91,14 @@ def known_keys() -> dict[str, Any]:
         from llamafactory.hparams import parser
     except Exception as error:  # whatever modules of other versions do when they are imported
         raise IncompatibleError(f"{describe()} cannot be imported ({said(error)}). {advice()}") from error
+    return argument_keys.types_of(parser._TRAIN_ARGS)
 
-    keys: dict[str, Any] = {}
-    for group in parser._TRAIN_ARGS:
-        hints = typing.get_type_hints(group)
-        keys |= {field.name: hints[field.name] for field in dataclasses.fields(group) if field.init}
-    return keys
+
+def known_defaults() -> dict[str, Any]:
+    """The same keys with their defaults; those that have to be given are left out."""
+    from llamafactory.hparams import parser
+
+    return argument_keys.defaults(parser._TRAIN_ARGS)
 
 
 def lookups() -> tuple[Callable[[list[str], Any], Any], Mapping[str, Any]]:

@@ -5,7 +5,6 @@ Only what the parser needs is imported here; each command imports its own module
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataflex import __version__
-from dataflex.cli import passthrough
+from dataflex.cli import passthrough, study_command
 from dataflex.cli.contributed import CommandsOfPackages
+from dataflex.cli.parameters import JsonOption, KindOption, PluginValues, path_argument, path_option, plugin_values
 from dataflex.console import (
     configure_logging,
     is_to_say,
@@ -28,7 +28,6 @@ from dataflex.console import (
 )
 from dataflex.errors import ConfigError, OneRankError
 from dataflex.kinds import Kind, enumerated
-from dataflex.paths import user_path
 
 if TYPE_CHECKING:
     from dataflex.failures.telling import Told
@@ -37,14 +36,11 @@ EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
 
 _TAKE_PLUGINS = frozenset(
-    {"train", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
+    {"train", "study", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
 )
 
 _PLURALS = enumerated((kind.plural for kind in Kind), "and")
 _KINDS = enumerated(Kind, "or")
-
-_argument = functools.partial(typer.Argument, parser=user_path)
-_option = functools.partial(typer.Option, parser=user_path)
 
 app = typer.Typer(
     name="dataflex",
@@ -55,18 +51,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-PluginValues = Annotated[
-    list[str] | None,
-    typer.Option(
-        "-p",
-        "--plugin",
-        metavar="FILE|no:DIST",
-        help="Load a Python file with components, or switch an installed plugin off. May be repeated.",
-    ),
-]
-KindOption = Annotated[Kind | None, typer.Option("--kind", help="Only this kind.", case_sensitive=False)]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -147,7 +131,7 @@ def _root(ctx: typer.Context, plugin: PluginValues = None, version: VersionOptio
 @app.command()
 def train(
     ctx: typer.Context,
-    run_file: Annotated[Path, _argument(metavar="RUN_FILE", help="YAML or JSON file of the run.")],
+    run_file: Annotated[Path, path_argument(metavar="RUN_FILE", help="YAML or JSON file of the run.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
@@ -168,14 +152,17 @@ def train(
     from dataflex.cli.train import run_train
 
     set_verbosity(quiet=quiet, verbose=verbose)
-    run_train(run_file, list(overrides or ()), _plugin_values(ctx, plugin))
+    run_train(run_file, list(overrides or ()), plugin_values(ctx, plugin))
+
+
+study_command.register(app)
 
 
 @app.command()
 def score(
     ctx: typer.Context,
-    run_file: Annotated[Path, _argument(metavar="RUN_FILE", help="YAML or JSON file of a run, of any train type.")],
-    out: Annotated[Path, _option("--out", metavar="DIR", help="New folder for the results.")],
+    run_file: Annotated[Path, path_argument(metavar="RUN_FILE", help="YAML or JSON file of a run, of any train type.")],
+    out: Annotated[Path, path_option("--out", metavar="DIR", help="New folder for the results.")],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
     ] = None,
@@ -184,7 +171,7 @@ def score(
     ] = None,
     checkpoint: Annotated[
         Path | None,
-        _option("--checkpoint", metavar="DIR", help="Score with a checkpoint's weights and optimizer state."),
+        path_option("--checkpoint", metavar="DIR", help="Score with a checkpoint's weights and optimizer state."),
     ] = None,
     keep_top: Annotated[
         float | None,
@@ -208,14 +195,16 @@ def score(
 
     set_verbosity(quiet=quiet, verbose=verbose)
     options = ScoreOptions(component=component, out=out, checkpoint=checkpoint, keep_top=keep_top, keep=keep)
-    run_score(run_file, list(overrides or ()), _plugin_values(ctx, plugin), options)
+    run_score(run_file, list(overrides or ()), plugin_values(ctx, plugin), options)
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], _argument(metavar="RUN...", help="Output directories of runs.")],
-    out: Annotated[Path, _option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
-    png: Annotated[Path | None, _option("--png", metavar="DIR", help="Write each plot as a PNG, too.")] = None,
+    runs: Annotated[
+        list[Path], path_argument(metavar="RUN...", help="Output directories of runs, or the folder of a study.")
+    ],
+    out: Annotated[Path, path_option("--out", metavar="FILE", help="The HTML file.")] = Path("report.html"),
+    png: Annotated[Path | None, path_option("--png", metavar="DIR", help="Write each plot as a PNG, too.")] = None,
 ) -> None:
     """Show what runs did: one HTML file with losses, decisions, samples and times. Several runs are compared.
 
@@ -228,7 +217,7 @@ def report(
 
 @app.command()
 def demo(
-    out: Annotated[Path, _option("--out", metavar="DIR", help="Folder for everything it writes.")] = Path(
+    out: Annotated[Path, path_option("--out", metavar="DIR", help="Folder for everything it writes.")] = Path(
         "dataflex-demo"
     ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of data, model and runs.")] = 42,
@@ -247,7 +236,7 @@ def list_components(
     """List components, and the plugins that could not be loaded."""
     from dataflex.cli import components
 
-    components.list_components(_plugin_values(ctx, plugin), kind, as_json)
+    components.list_components(plugin_values(ctx, plugin), kind, as_json)
 
 
 @app.command("show-component")
@@ -261,7 +250,7 @@ def show_component(
     """Show a component's parameters with types, defaults and help, what it needs, and its paper."""
     from dataflex.cli import components
 
-    components.show_component(name, _plugin_values(ctx, plugin), kind, as_json)
+    components.show_component(name, plugin_values(ctx, plugin), kind, as_json)
 
 
 @app.command("check-component")
@@ -283,14 +272,14 @@ def check_component(
     """
     from dataflex.cli.check import check_component as examine
 
-    if not examine(name, list(param or ()), _plugin_values(ctx, plugin), kind, as_json):
+    if not examine(name, list(param or ()), plugin_values(ctx, plugin), kind, as_json):
         raise typer.Exit(1)
 
 
 @app.command("check-run")
 def check_run(
     ctx: typer.Context,
-    run_files: Annotated[list[Path], _argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
+    run_files: Annotated[list[Path], path_argument(metavar="RUN_FILE...", help="YAML or JSON files of runs.")],
     plugin: PluginValues = None,
 ) -> None:
     """Check run files as `train` does before it loads a model or data, and say what kind of run each is.
@@ -299,14 +288,14 @@ def check_run(
     """
     from dataflex.cli.check_run import check_runs
 
-    check_runs(run_files, _plugin_values(ctx, plugin))
+    check_runs(run_files, plugin_values(ctx, plugin))
 
 
 @app.command("new-component")
 def new_component(
     kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"{_KINDS}.", case_sensitive=False)],
     name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
-    out: Annotated[Path, _option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
+    out: Annotated[Path, path_option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
 ) -> None:
     """Write a complete package with a small working component, its tests, an example and a CI file."""
     from dataflex.cli.scaffold import new_component as write
@@ -319,7 +308,7 @@ def doctor(ctx: typer.Context, as_json: JsonOption = False, plugin: PluginValues
     """Check versions, plugins, the seams to LlamaFactory and devices; exit code 1 if something is broken."""
     from dataflex.cli.doctor import doctor as examine
 
-    if not examine(_plugin_values(ctx, plugin), as_json):
+    if not examine(plugin_values(ctx, plugin), as_json):
         raise typer.Exit(1)
 
 
@@ -336,11 +325,6 @@ def version() -> None:
 
 
 passthrough.register(app)
-
-
-def _plugin_values(ctx: typer.Context, own: list[str] | None) -> list[str]:
-    """The values of ``-p`` before and after the command's name."""
-    return [*(ctx.obj or ()), *(own or ())]
 
 
 def _warn_of_rival() -> None:

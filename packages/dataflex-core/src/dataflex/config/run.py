@@ -6,7 +6,7 @@ interpolates, and ``key=value`` overrides nest (``component_params.temperature=0
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,8 +185,6 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
     Raises:
         ConfigError: for a missing or unreadable file, or an override that is not ``key=value``.
     """
-    from omegaconf import OmegaConf
-
     path = user_path(path)
     if not path.is_file():
         raise ConfigError(f"run file {path} does not exist (working directory {Path.cwd()}).")
@@ -196,6 +194,22 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
             raise ConfigError(f"{item!r} on the command line is not an override; write key=value, without dashes.")
         if not all(key.split(".")):
             raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
+    given, written = read_given(path)
+    with naming("the command line"):
+        cli, typed, replaced = read_dotlist(overrides, over=given)
+    with naming(f"{' '.join(overrides)} on the command line, over {path},"):
+        both = merged(given, cli)
+    return resolved(path, both, typed.over(written, replaced), [item.partition("=")[0] for item in overrides])
+
+
+def read_given(path: Path) -> tuple[Any, Written]:
+    """The keys of a YAML or JSON run file with their interpolations, and what words and numbers were written as.
+
+    Raises:
+        ConfigError: for a file that cannot be read.
+    """
+    from omegaconf import OmegaConf
+
     written = Written(source=path.name)
     with naming(f"run file {path}"):
         if path.suffix == ".json":
@@ -206,27 +220,46 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         if not OmegaConf.is_dict(given):
             what = "a list" if OmegaConf.is_list(given) else repr(given)
             raise ConfigError(f"run file {path} holds {what}, not keys and values.")
-    with naming("the command line"):
-        cli, typed, replaced = read_dotlist(overrides, over=given)
-    with naming(f"{' '.join(overrides)} on the command line, over {path},"):
-        both = OmegaConf.merge(_without_other_kinds(given, cli), cli)
+    return given, written
+
+
+def resolved(path: Path, given: Any, written: Written, overridden: Iterable[str] = ()) -> RunFile:
+    """The run file that keys make once their interpolations are filled in.
+
+    Args:
+        path: The run file.
+        given: Its keys, as OmegaConf reads them.
+        written: What words and numbers among them were written as.
+        overridden: Keys of the command line among them, nested ones by their full name.
+
+    Raises:
+        ConfigError: for an interpolation that leads nowhere.
+    """
+    from omegaconf import OmegaConf
+
     with naming(f"run file {path}"):
-        merged = OmegaConf.to_container(both, resolve=True, throw_on_missing=True)
-    assert isinstance(merged, dict)
-    values = {str(key): _keep_the_word_no(str(key), value) for key, value in merged.items()}
-    written = typed.over(written, replaced)
+        keys = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
+    assert isinstance(keys, dict)
+    values = {str(key): _keep_the_word_no(str(key), value) for key, value in keys.items()}
     values = expand_keys(take_names(values, written)[0])
     return RunFile(
         path=path,
         ours={key: values[key] for key in OUR_KEYS if key in values},
         llamafactory={key: value for key, value in values.items() if key not in OUR_KEYS},
-        overridden=frozenset(item.partition("=")[0] for item in overrides),
+        overridden=frozenset(overridden),
         written=written,
     )
 
 
+def merged(given: Any, layer: Any) -> Any:
+    """Keys over other keys, as the command line lies over a run file: mappings merge, all else is replaced."""
+    from omegaconf import OmegaConf
+
+    return OmegaConf.merge(_without_other_kinds(given, layer), layer)
+
+
 def _without_other_kinds(given: Any, cli: Any) -> Any:
-    """The keys of the file without lists and mappings in whose place the command line has the other: they merge not."""
+    """The keys without lists and mappings in whose place the layer above has the other: they merge not."""
     from omegaconf import OmegaConf
 
     kinds = (OmegaConf.is_dict, OmegaConf.is_list)

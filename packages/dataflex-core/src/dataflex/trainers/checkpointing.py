@@ -24,6 +24,7 @@ from dataflex.failures.foreign import foreign, raised_in_core
 from dataflex.failures.room import free_space, is_about_room
 from dataflex.failures.saying import said
 from dataflex.trainers import run_keys
+from dataflex.trainers.clock import EVALUATION
 from dataflex.trainers.engine import Engine
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.mixin import TrainerMixin
@@ -65,7 +66,7 @@ class _Seals(TrainerCallback):
 
 
 class CheckpointingMixin(TrainerMixin):
-    """Writes checkpoints with the engine's part in them, and finds the one to go on from."""
+    """Writes checkpoints with the engine's part in them, and finds the one to go on from; times evaluations apart."""
 
     session: Session
     engine: Engine | None = None
@@ -73,6 +74,12 @@ class CheckpointingMixin(TrainerMixin):
     parts: Parts
     made_under: RunKeys
     _unsealed: _Unsealed | None = None
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate; same arguments as ``transformers.Trainer.evaluate``. Its time is no training time."""
+        clock = None if self.engine is None else self.recorder.clock
+        with contextlib.nullcontext() if clock is None else clock.spending(EVALUATION), foreign():
+            return super().evaluate(*args, **kwargs)
 
     def keep_progress(self) -> Path | None:
         """Write a checkpoint of the current step unless there is one, so that a failing component loses nothing.

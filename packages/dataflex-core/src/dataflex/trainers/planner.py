@@ -16,6 +16,7 @@ from dataflex.distributed import all_gather, assert_same_on_all_ranks
 from dataflex.errors import ComponentError
 from dataflex.schedule import Schedule
 from dataflex.trainers.announce import announce
+from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.host import Host
 from dataflex.trainers.metrics import decision_metrics, log_metrics
 from dataflex.trainers.outcome import Outcome
@@ -92,9 +93,10 @@ class ComponentPlanner(abc.ABC):
                 between ranks. A checkpoint of the current step has been written by then.
         """
         started = time.perf_counter()
+        cpu = 0.0 if self._recorder is None else self._recorder.clock.cpu()
         outcome = self.outcome(stage, step, num_samples)
         if self._recorder is not None:
-            self._record(self._recorder, stage, step, outcome, time.perf_counter() - started)
+            self._record(self._recorder, stage, step, outcome, time.perf_counter() - started, cpu)
         return outcome.rows
 
     def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
@@ -119,10 +121,14 @@ class ComponentPlanner(abc.ABC):
             raise ComponentError(f"{self.asking.title}: {error}{kept()}") from error
         return outcome
 
-    def _record(self, recorder: Recorder, stage: int, step: int, outcome: Outcome, seconds: float) -> None:
+    def _record(
+        self, recorder: Recorder, stage: int, step: int, outcome: Outcome, seconds: float, cpu_began: float
+    ) -> None:
         """Write the plan down and, where the component decided, what it was. Called on every rank."""
         entries: dict[str, float] = {}
         decided = stage > 0 and outcome.decided
+        if decided:
+            recorder.clock.add(DECISIONS, seconds, recorder.clock.cpu() - cpu_began)
         if recorder.writes and not decided:
             recorder.undecided(step, outcome, stage=stage)
         elif recorder.writes:

@@ -7,7 +7,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from dataflex.math.score_summary import score_summary
 from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, hide_secrets
 from dataflex.runs import RunSummary
 from dataflex.schedule import Schedule
+from dataflex.trainers.clock import CHECKPOINTS, Clock
 from dataflex.trainers.host import Host
 from dataflex.trainers.outcome import Outcome
 from dataflex.trainers.resuming import why_not_from_its_own
@@ -76,9 +77,7 @@ class Recorder:
         self.files = RunRecord(session.run.facts.output_dir)
         self.log = DecisionLog(session.run.facts.output_dir)
         self.writes = bool(trainer.is_world_process_zero())
-        self._seconds = {"decisions": 0.0, "checkpoints": 0.0}
-        self._before = 0.0  # seconds of earlier parts of the run
-        self._began = time.perf_counter()
+        self.clock = Clock(trainer.accelerator)
         self._counts: npt.NDArray[np.int64] | None = None  # how often the plans so far hold each row
 
     def begin(self, checkpoint: Path | None, engine: EngineFacts) -> None:
@@ -93,9 +92,10 @@ class Recorder:
         self.log.truncate(step)
         self.files.truncate(entries)
         forget_from(self.files.output_dir, step)
+        shown: Mapping[str, float] = {}
         for entry in self.files.log():
-            self._seconds |= {name: entry.seconds.get(name, 0.0) for name in self._seconds}
-            self._before = entry.seconds.get("elapsed", 0.0)
+            shown = entry.seconds
+        self.clock.go_on_from(self.files.keep_seconds(step) or shown)
         self.files.write_info(self._info(engine))
 
     def end(self, steps: int, metrics: dict[str, float], ended_by: str = "") -> None:
@@ -106,18 +106,17 @@ class Recorder:
 
     @contextmanager
     def checkpointing(self) -> Iterator[None]:
-        """Count the time of the body as spent on checkpoints."""
-        started = time.perf_counter()
-        try:
+        """Count the time of the body as spent on checkpoints, and keep what the clock shows after it. Rank 0 writes."""
+        with self.clock.spending(CHECKPOINTS):
             yield
-        finally:
-            self._seconds["checkpoints"] += time.perf_counter() - started
+        if self.writes:
+            with suppress(OSError):  # where there is no room, the log's seconds have to do
+                self.files.write_seconds(int(self.trainer.state.global_step), self.clock.read())
 
     def logged(self, step: int, values: dict[str, Any], histogram: Callable[[], Mapping[str, Sequence[float]]]) -> None:
         """Add an entry of the Trainer's log, and the histogram that goes with it. Rank 0 writes."""
         if self.writes:
-            elapsed = self._before + time.perf_counter() - self._began
-            seconds = {"elapsed": elapsed, **self._seconds}
+            seconds = self.clock.read()
             with self._writing("the log"):
                 self.files.append(Logged(step=step, values=values, seconds=seconds, histogram=histogram()))
 
@@ -160,7 +159,6 @@ class Recorder:
                     **outcome.metrics,
                 },
             )
-        self._seconds["decisions"] += seconds
         self._note(step, outcome)
         self._selected = outcome.rows
         return decision

@@ -16,6 +16,11 @@ class Logs(TrainerCallback):
     def __init__(self, recorder: Recorder, loss: LossShaper) -> None:
         self._recorder, self._loss = recorder, loss
 
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Bring the ranks' clocks together where an entry follows: every rank comes by here, at the same step."""
+        if control.should_log or control.should_training_stop:
+            self._recorder.clock.meet()
+
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         """Add an entry."""
         self._recorder.logged(int(state.global_step), dict(logs or {}), self._loss.log_histogram)
