@@ -206,3 +206,9 @@ def test_a_part_of_the_training_that_fails_is_named(told, monkeypatch, where, ki
     keys = {"dataset": "good,turned", "eval_dataset": "good", "eval_strategy": "steps", "eval_steps": 1}
     code, sentence, _ = told(**{**KINDS[kind], **keys})
     assert code == 2 and expected in sentence
+
+
+@pytest.mark.parametrize("kind", ["select", "mix", "static"])
+def test_a_cache_folder_that_cannot_be_made_is_told_in_one_sentence(told, kind):
+    code, sentence, _ = told(**{**KINDS[kind], "dataset": "good,turned", "cache_dir": "/dev/null/cache"})
+    assert code == 2 and "/dev/null/cache" in sentence

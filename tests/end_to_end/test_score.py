@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import witness
+from datasets import Dataset
 from pyarrow import parquet
 from tiny_runs import NOTE_SELECT, POOL, call
 
@@ -295,3 +296,26 @@ def test_a_folder_with_anything_else_is_not_written_to(workshop, score):
     with pytest.raises(ConfigError, match=r"scores of another request: .*params\.mode"):
         score(run_file, other, component="loss")
     assert [path.name for path in taken.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "arrow"])
+def test_rows_are_kept_of_a_folder_of_parquet_files_and_of_an_arrow_file(kind, workshop, score):
+    rows = [{"instruction": "say", "input": "", "output": "word " * words, "note": words} for words in (3, 9, 1, 7, 5)]
+    folder = workshop.out / "data"
+    folder.mkdir()
+    if kind == "parquet":
+        (folder / "pool").mkdir()
+        for part, start in enumerate(range(0, 5, 2)):
+            Dataset.from_list(rows[start : start + 2]).to_parquet(folder / "pool" / f"part-{part}.parquet")
+    else:
+        Dataset.from_list(rows).save_to_disk(folder / "saved")
+        (file,) = (folder / "saved").glob("*.arrow")
+        file.rename(folder / "pool.arrow")
+    name = "pool" if kind == "parquet" else "pool.arrow"
+    (folder / "dataset_info.json").write_text(json.dumps({"plain": {"file_name": name}}))
+    (workshop.out / "lengths.py").write_text(LENGTHS)
+    run_file = workshop.run_file("run", **RUN | {"dataset": "plain", "dataset_dir": str(folder), "eval_dataset": None})
+    out = workshop.out / "scores"
+    score(run_file, out, component="lengths", plugins=[workshop.out / "lengths.py"], keep=2)
+    kept = [json.loads(line) for line in (out / "kept" / "plain.jsonl").read_text().splitlines()]
+    assert sorted(kept, key=str) == sorted([rows[1], rows[3]], key=str)

@@ -129,7 +129,7 @@ _MISSPELLINGS: tuple[Callable[[str], str], ...] = (
     lambda name: f" {name}",
     lambda name: f"{name} ",
     lambda name: name.translate(_LOOKALIKES),
-    lambda name: name[1] + name[0] + name[2:],
+    lambda name: name[1:2] + name[:1] + name[2:],
     lambda name: f"{name}.x",
     lambda name: f"--{name}",
     lambda name: name + "\u200b",

@@ -123,3 +123,15 @@ def test_what_could_not_be_written_to_is_found_without_writing(name: str, tmp_pa
         require_writable(taken / name)
     require_writable(free / name)
     assert not free.exists()
+
+
+def test_a_link_to_nowhere_and_a_name_that_is_too_long_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+    for name in ("dangling", "x" * 300):
+        with pytest.raises(ConfigError, match=r"cannot be written to \("):
+            require_writable(tmp_path / name)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    require_writable(tmp_path / "link")
+    with hold(tmp_path / "link", "dataflex"):
+        pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -64,7 +65,16 @@ def require_writable(output_dir: Path, named: str = "output_dir:") -> None:
     Raises:
         ConfigError: says what is in the way.
     """
-    nearest = next(path for path in (output_dir, *output_dir.absolute().parents) if os.path.exists(path))
+    try:
+        os.lstat(output_dir)
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise _not_writable(named, output_dir, str(error.strerror)) from error
+    except ValueError as error:  # a NUL in it
+        raise _not_writable(named, output_dir, str(error)) from error
+    nearest = next(path for path in (output_dir, *output_dir.absolute().parents) if os.path.lexists(path))
+    if not nearest.exists():
+        raise _not_writable(named, output_dir, f"a link to what is not there: {nearest}")
     if not nearest.is_dir():
         raise _not_writable(named, output_dir, f"Not a directory: {nearest}")
     if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):

@@ -208,3 +208,16 @@ def test_an_override_cannot_make_python_objects(write, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"(?s)the command line cannot be read: .*could not determine a constructor"):
         read_run_file(write(SELECT), [f"seed={OBJECT}"])
     assert not (tmp_path / "pwned").exists()
+
+
+def test_anchors_merge_keys_and_decoded_variables_are_read(write, monkeypatch):
+    text = (
+        "shared: &shared\n  focus: low\n  temperature: 2.0\ntrain_type: dynamic_select\n"
+        "component_params:\n  <<: *shared\n  focus: high\nlearning_rate: ${oc.decode:${oc.env:LR,1e-3}}\n"
+    )
+    monkeypatch.delenv("LR", raising=False)
+    run = read_run_file(write(text))
+    assert run.ours["component_params"] == {"focus": "high", "temperature": 2.0}
+    assert run.llamafactory["learning_rate"] == 1e-3
+    monkeypatch.setenv("LR", "5e-4")
+    assert read_run_file(write(text)).llamafactory["learning_rate"] == 5e-4

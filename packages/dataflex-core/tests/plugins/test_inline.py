@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import builtins
+import importlib
+import sys
 
 import pytest
 
@@ -72,3 +74,21 @@ def test_a_file_that_fails_is_not_kept_half_imported(site, tmp_path):
     for _ in range(2):
         with pytest.raises(OSError, match="no"):
             import_file(file)
+
+
+@pytest.mark.parametrize("name", ["random.py", "datasets.py", "my-selector v2.py", "插件.py"])
+def test_a_file_of_any_name_is_a_plugin_and_hides_no_module(site, tmp_path, name):
+    import random
+
+    file = tmp_path / name
+    file.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass, field\n\n"
+        "@dataclass(frozen=True)\nclass Params:\n    shares: dict[str, float] = field(default_factory=dict)\n" + CODE
+    )
+    builtins.dataflex_imports = 0
+    options = PluginOptions.gather([str(file)], {})
+    entry = Catalog(PluginManager.load(options).plugins).find(Kind.SELECTOR, "custom")
+    del builtins.dataflex_imports
+    module = sys.modules[entry.load().__module__]
+    assert module.Params().shares == {}
+    assert importlib.import_module("random") is random and "dataflex" not in (random.__file__ or "")

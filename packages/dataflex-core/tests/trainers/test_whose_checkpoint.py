@@ -190,3 +190,13 @@ def test_whatever_is_other_in_the_new_run_the_old_ones_are_not_taken_for_its_own
     assert steps(out) == [last] == [made.state.global_step]
     again = run(resume=True, save_total_limit=1, **changed)  # nothing is left, and it is the new run's end
     assert weights(again) == weights(made) == weights(run(output="reference", **changed))
+
+
+def test_an_output_directory_may_be_a_link(tmp_path: Path) -> None:
+    run = Run(tmp_path, "select")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").symlink_to(tmp_path / "disk", target_is_directory=True)
+    run(fails=True, save_total_limit=1)
+    resumed = run(resume=True, save_total_limit=1)
+    assert (tmp_path / "out").is_symlink() and steps(tmp_path / "disk") == [12]
+    assert weights(resumed) == weights(run(output="reference"))

@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ _INHERITED = ("DATAFLEX_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "OMP_", "FORCE
 """Beginnings of the variables that a task takes over from the driver."""
 
 _PATIENCE = 120.0
+_POLL_SECONDS = 0.2
 
 
 class RayTasks:
@@ -145,8 +148,6 @@ def run_command(
     Returns:
         Its exit code.
     """
-    import subprocess
-
     words = [sys.executable if word == driver else word for word in command]
     with contextlib.ExitStack() as stack:
         errors = stack.enter_context(open(log, "ab"))
@@ -160,7 +161,9 @@ def run_command(
             env={**os.environ, "PYTHONIOENCODING": "utf-8", **environ},
         )
         try:
-            return process.wait()
+            while process.poll() is None:  # Ray interrupts between two lines of Python, not within a system call
+                time.sleep(_POLL_SECONDS)
+            return int(process.returncode)
         except KeyboardInterrupt:  # cancelled: the run finishes its step and writes a checkpoint
             process.terminate()
             return _waited(process)
@@ -170,8 +173,6 @@ def run_command(
 
 
 def _waited(process: Any) -> int:
-    import subprocess
-
     with contextlib.suppress(subprocess.TimeoutExpired):
         return int(process.wait(_PATIENCE))
     process.kill()
