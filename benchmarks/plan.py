@@ -24,8 +24,8 @@ def make_plan(rows: int, unit: str) -> dict[str, float]:
     import numpy as np
 
     from dataflex.config.mixture import Unit
-    from dataflex.data.batch_order import permute_global_batches
-    from dataflex.data.mixture import MixtureSampler
+    from dataflex.mixing.batch_order import permute_global_batches
+    from dataflex.mixing.sampler import MixtureSampler
 
     draw = np.random.default_rng(0)
     proportions = draw.dirichlet(np.ones(DOMAINS))

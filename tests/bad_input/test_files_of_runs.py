@@ -9,13 +9,13 @@ import pytest
 from json_mutations import spoilt
 from synthetic_runs import write_run
 
-from dataflex import state
+from dataflex.checkpoint import state
 from dataflex.cli.report import run_report
 from dataflex.config.mixture import read_mixture
 from dataflex.config.run import read_run_file
-from dataflex.data.proportions import check_proportions
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ConfigError
+from dataflex.mixing.proportions import check_proportions
 from dataflex.spec import Kind
 
 WEIGHTS = {"names": ["web", "code"], "average": [0.25, 0.75], "last": [0.5, 0.5], "steps": 9, "hashes": {"pool": "a"}}

@@ -11,7 +11,7 @@ from tiny_runs import NOTE_SELECT, NOTE_WEIGHT, weights_digest
 
 from dataflex.cli.check_run import check_runs
 from dataflex.errors import ComponentError, ConfigError
-from dataflex.run_record import RunRecord
+from dataflex.record.run import RunRecord
 
 PATIENCE = {
     "learning_rate": 0.0,  # the first evaluation is never beaten

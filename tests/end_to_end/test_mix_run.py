@@ -55,7 +55,7 @@ def records(folder):
 @pytest.fixture
 def seen(monkeypatch):
     """Rows of every micro-batch trained on, with its optimizer step."""
-    from dataflex.trainers.engine import Engine
+    from dataflex.trainers.engine.engine import Engine
 
     rows = []
     fetch = Engine.fetch

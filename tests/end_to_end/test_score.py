@@ -16,7 +16,7 @@ from tiny_runs import NOTE_SELECT, POOL, call
 
 from dataflex.cli.score import ScoreOptions, run_score
 from dataflex.errors import ConfigError
-from dataflex.offline.job import ScoringJob
+from dataflex.pool_scores.job import ScoringJob
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +74,7 @@ def score():
 @pytest.fixture
 def boundary_scores(monkeypatch):
     """Scores that boundaries of runs in this process were decided by, by step."""
-    from dataflex.trainers.recorder import Recorder
+    from dataflex.trainers.recording.recorder import Recorder
 
     seen, boundary = {}, Recorder.boundary
 

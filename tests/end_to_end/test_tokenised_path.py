@@ -8,9 +8,9 @@ from tiny_runs import NOTE_MIX, NOTE_SELECT, POOL
 from dataflex.cli.score import ScoreOptions, run_score
 from dataflex.errors import ConfigError
 from dataflex.made_from import NAME
+from dataflex.record.run import RunRecord
 from dataflex.report.read import read_run
 from dataflex.report.tables import settings
-from dataflex.run_record import RunRecord
 
 pytestmark = pytest.mark.slow
 

@@ -14,7 +14,7 @@ from dataflex.components.build import build_component, runtime_arguments
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.components.weighter import Weighter
-from dataflex.trainers.planner import ComponentPlanner
+from dataflex.trainers.planners.planner import ComponentPlanner
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
 

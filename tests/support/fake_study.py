@@ -94,7 +94,7 @@ def write_dynamic(
     started: str = "2026-01-01T00:00:00+00:00",
 ) -> None:
     """What a dynamic run leaves: each step took a second, and deciding what it is said to have taken."""
-    from dataflex.run_record import Ending, Logged, RunInfo, RunRecord
+    from dataflex.record.run import Ending, Logged, RunInfo, RunRecord
 
     record = RunRecord(out)
     spent = {"elapsed": steps + deciding + 3, "decisions": deciding, "checkpoints": 1.0, "evaluation": 2.0}

@@ -6,7 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from dataflex import checkpoint_files, state
+from dataflex.checkpoint import files as checkpoint_files
+from dataflex.checkpoint import state
 
 
 def reseal(checkpoint: Path) -> None:

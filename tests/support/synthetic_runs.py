@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dataflex.data.usage import plan_name, result_name
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.math.score_summary import score_summary
 from dataflex.math.weighting import HISTOGRAM_EDGES, weight_histogram
-from dataflex.run_record import Ending, Logged, RunInfo, RunRecord, Sample
+from dataflex.record.plans import plan_name, result_name
+from dataflex.record.run import Ending, Logged, RunInfo, RunRecord, Sample
 from dataflex.spec import Kind
 
 DOMAINS = ("web", "code", "a $name$ <of> more than thirty characters")

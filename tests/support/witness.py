@@ -21,10 +21,11 @@ from typing import Any
 import torch
 from transformers import Trainer
 
-from dataflex import checkpoints, hookimpl
+from dataflex import hookimpl
+from dataflex.checkpoint import folders as checkpoints
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.runs import RunFacts
-from dataflex.trainers.planner import ComponentPlanner
+from dataflex.trainers.planners.planner import ComponentPlanner
 
 TRAINING = "training"  # in the second micro-batch of a step, the first has been accumulated
 SCORING = "scoring"  # this rank has scored one batch of the pass

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from dataflex import checkpoints, state
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint import state
 from dataflex.errors import ComponentError, ConfigError
 
 FILES = {

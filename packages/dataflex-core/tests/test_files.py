@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dataflex.files import leads_outside
+from dataflex.record.files import leads_outside
 
 
 @pytest.mark.parametrize("reference", ["", "decisions/step-00000001.npy", "a/./b", "..a/b..", "a..b", "C/x"])

@@ -31,8 +31,8 @@ TOY = """
 
     from dataflex.testing.bench import Bench
     from dataflex.testing.check import CheckFailed
-    from dataflex.trainers.outcome import Outcome
-    from dataflex.trainers.select import SelectPlanner, valid_rows
+    from dataflex.trainers.recording.outcome import Outcome
+    from dataflex.trainers.planners.select import SelectPlanner, valid_rows
     from dataflex.trainers.slots import Filled
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from dataflex.launch import torchrun_command, wants_torchrun
+from dataflex.bridge.launch import torchrun_command, wants_torchrun
 
 
 def no_device() -> int:

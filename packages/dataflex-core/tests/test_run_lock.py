@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.run_lock import hold, require_writable
+from dataflex.record.lock import hold, require_writable
 
 
 @contextlib.contextmanager
@@ -45,7 +45,7 @@ def test_a_directory_is_held_once_and_nothing_is_left_of_it(tmp_path: Path) -> N
 
 def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from dataflex.run_lock import hold\n"
+        "import os, sys, time; from pathlib import Path; from dataflex.record.lock import hold\n"
         "with hold(Path(sys.argv[1]), 'dataflex'):\n    print('held', flush=True); time.sleep(60)"
     )
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
@@ -60,7 +60,7 @@ def test_a_process_that_is_killed_lets_go(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes without exec")
 def test_a_worker_that_outlives_a_killed_run_holds_nothing(tmp_path: Path) -> None:
     code = (
-        "import os, sys, time; from pathlib import Path; from dataflex.run_lock import hold\n"
+        "import os, sys, time; from pathlib import Path; from dataflex.record.lock import hold\n"
         "with hold(Path(sys.argv[1]), 'dataflex'):\n"
         "    worker = os.fork()\n"
         "    os.write(1, f'worker {worker}\\n'.encode() if worker else b'begun\\n')  # lines stay whole\n"
@@ -86,7 +86,7 @@ def test_a_lock_on_a_file_that_its_holder_has_just_deleted_counts_for_nothing(
         (tmp_path / "dataflex" / "lock").unlink()
         return True
 
-    monkeypatch.setattr("dataflex.run_lock._locked", deleted_meanwhile)
+    monkeypatch.setattr("dataflex.record.lock._locked", deleted_meanwhile)
     with pytest.raises(ConfigError, match="another run writes to output_dir"), hold(tmp_path, "dataflex"):
         pass
 

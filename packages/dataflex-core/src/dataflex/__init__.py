@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from dataflex._moved import find_moved
+
 if TYPE_CHECKING:
     from dataflex.components.context import RunContext as RunContext
     from dataflex.components.mixer import Mixer as Mixer
@@ -65,6 +67,9 @@ __all__ = [
     "register_selector",
     "register_weighter",
 ]
+
+
+find_moved()
 
 
 def __getattr__(name: str) -> Any:

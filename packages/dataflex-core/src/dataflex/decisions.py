@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflex import files, records
+from dataflex.record import fields as records
+from dataflex.record import files
 from dataflex.spec import Kind
 
 SCHEMA = 1

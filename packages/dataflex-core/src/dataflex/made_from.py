@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataflex import files, records
+from dataflex.record import fields as records
+from dataflex.record import files
 
 NAME = "dataflex.json"
 """Name of the record in the folder it is about."""

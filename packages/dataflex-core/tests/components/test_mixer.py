@@ -182,5 +182,5 @@ def test_a_state_that_is_saved_but_never_taken_back_is_an_error(base):
 
 
 def test_mixer_and_context_import_without_torch():
-    code = "import sys, dataflex.train.mixer.base_mixer, dataflex.data.proportions; sys.exit('torch' in sys.modules)"
+    code = "import sys, dataflex.train.mixer.base_mixer, dataflex.mixing.proportions; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

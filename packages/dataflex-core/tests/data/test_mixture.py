@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataflex.data.mixture import MixtureSampler, MixtureState, OnExhausted, Unit, permute_global_batches
-from dataflex.data.proportions import in_millionths, stratified
 from dataflex.errors import ConfigError
+from dataflex.mixing.proportions import in_millionths, stratified
+from dataflex.mixing.sampler import MixtureSampler, MixtureState, OnExhausted, Unit, permute_global_batches
 
 
 def names(domains: int) -> list[str]:

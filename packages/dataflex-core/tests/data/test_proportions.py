@@ -10,8 +10,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataflex.data.proportions import check_proportions, in_millionths, stratified, temperature, uniform, unimax
 from dataflex.errors import ConfigError
+from dataflex.mixing.proportions import check_proportions, in_millionths, stratified, temperature, uniform, unimax
 
 NAMES = ("web", "code", "chat")
 SOURCE = "init_mixture_proportions (from run.yaml)"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from datasets import Dataset, concatenate_datasets
 
-from dataflex.data.domains import Domains
 from dataflex.data.trained_tokens import trained_tokens
+from dataflex.mixing.domains import Domains
 
 LABELS = [[-100, -100, 7, 8], [5, 6], [-100], [], [9, -100, -100, 4, 3]]
 COUNTED = [2, 1, 0, 0, 2]  # the first label has nothing before it that could predict it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dataflex.data.usage import find_plans, forget_from, plan_name, result_name, served_plans
+from dataflex.record.plans import find_plans, forget_from, plan_name, result_name, served_plans
 
 
 def save(folder, name, rows):

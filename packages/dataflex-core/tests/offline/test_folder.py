@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.offline.folder import ScoreFolder
+from dataflex.pool_scores.folder import ScoreFolder
 
 ASKED = {"component": "loss", "params": {"focus": "high"}}
 

@@ -7,7 +7,7 @@ import pytest
 
 from dataflex.data.origins import Origins
 from dataflex.errors import ConfigError
-from dataflex.offline.keep import Keep
+from dataflex.pool_scores.keep import Keep
 
 SCORES = np.array([0.5, np.nan, 3.0, np.inf, 3.0, -1.0])
 KNOWN = Origins(("only",), np.zeros(6, np.int64), np.arange(6))

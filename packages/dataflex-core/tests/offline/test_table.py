@@ -6,8 +6,8 @@ import numpy as np
 from pyarrow import parquet
 from rich.console import Console
 
-from dataflex.offline.scores import PoolScores
-from dataflex.offline.table import histogram, score_table
+from dataflex.pool_scores.scores import PoolScores
+from dataflex.pool_scores.table import histogram, score_table
 
 POOL = PoolScores(
     scores=np.array([1.0, 2.0, 3.0, np.nan, 31.0]),

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from synthetic_runs import write_run
 
-from dataflex.data.usage import plan_name, result_name
 from dataflex.errors import ConfigError
+from dataflex.record.plans import plan_name, result_name
+from dataflex.record.run import RunRecord
 from dataflex.report.read import names, read_run
-from dataflex.run_record import RunRecord
 from dataflex.spec import Kind
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.run_record import Ending, Logged, RunInfo, RunRecord
+from dataflex.record.run import Ending, Logged, RunInfo, RunRecord
 from dataflex.study.reading import costs, curve, has_finished, phases_of, read_trained
 
 INFO = {

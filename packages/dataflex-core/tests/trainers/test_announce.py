@@ -10,7 +10,7 @@ from rich.console import Console
 
 from dataflex.decisions import Decision
 from dataflex.spec import Kind
-from dataflex.trainers.announce import announce
+from dataflex.trainers.recording.announce import announce
 
 SELECTION = {"pool": 2000, "selected": 40, "distinct": 38, "overlap": 0.25}
 MIXTURE = {

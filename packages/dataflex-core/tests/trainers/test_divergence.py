@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from dataflex import checkpoints
+from dataflex.checkpoint import folders as checkpoints
 from dataflex.errors import ComponentError
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.divergence import weights_are_finite

@@ -11,9 +11,9 @@ import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from dataflex import state
+from dataflex.checkpoint import state
 from dataflex.errors import ConfigError
-from dataflex.run_record import RunRecord
+from dataflex.record.run import RunRecord
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.stopping import Stopped
 

@@ -15,7 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from dataflex.errors import ConfigError
 from dataflex.schedule import Schedule
 from dataflex.trainers import dynamic_trainer
-from dataflex.trainers.loss import PlainLoss
+from dataflex.trainers.losses.shaper import PlainLoss
 from dataflex.trainers.slots import Slots
 
 POOL = 40

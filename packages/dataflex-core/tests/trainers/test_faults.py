@@ -17,7 +17,8 @@ import safetensors.torch
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from dataflex import checkpoints, state
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint import state
 from dataflex.errors import ComponentError, ConfigError, OneRankError
 from dataflex.scoring.shards import ShardStore
 from dataflex.trainers import dynamic_trainer, stopping
@@ -459,9 +460,9 @@ def test_the_final_model_is_written_before_an_error_after_the_last_step(make, tm
     late = {"eval_strategy": "steps", "eval_steps": 11} if where == "the last evaluation" else {}
     trainer = make(*([AtEnd()] if where == "a callback" else []), evals=Pool(), **late)
     if where == "the component":
-        monkeypatch.setattr("dataflex.trainers.planner.ComponentPlanner.finish", fails)
+        monkeypatch.setattr("dataflex.trainers.planners.planner.ComponentPlanner.finish", fails)
     elif where == "the record":
-        monkeypatch.setattr("dataflex.trainers.recorder.Recorder.end", fails)
+        monkeypatch.setattr("dataflex.trainers.recording.recorder.Recorder.end", fails)
     elif where == "the last evaluation":
         monkeypatch.setattr(trainer, "evaluate", fails)
     with pytest.raises(RuntimeError, match="no such server"):

@@ -160,7 +160,7 @@ def test_an_optimizer_that_fails_is_named(make):
 
 def test_an_error_inside_the_engine_is_ours(make, monkeypatch):
     trainer = make()
-    monkeypatch.setattr("dataflex.trainers.engine.Engine._check_position", lambda *args: {}["position"])
+    monkeypatch.setattr("dataflex.trainers.engine.engine.Engine._check_position", lambda *args: {}["position"])
     with pytest.raises(KeyError) as error:
         trainer.train()
     assert not is_foreign(error.value) and tell(error.value).is_bug

@@ -13,7 +13,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
-from dataflex import state
+from dataflex.checkpoint import state
 from dataflex.errors import ConfigError
 from dataflex.testing.tiny import write_model
 from dataflex.trainers import dynamic_trainer

@@ -13,12 +13,12 @@ import torch
 from transformers import Trainer, TrainingArguments
 
 from dataflex.config.weights_file import WeightsFile
-from dataflex.data.domains import Domains
 from dataflex.data.fingerprint import fingerprint
 from dataflex.made_from import RowsOf
+from dataflex.mixing.domains import Domains
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.other_rows import warn_of_other_rows
-from dataflex.trainers.run_keys import Arguments
+from dataflex.trainers.resume.run_keys import Arguments
 from dataflex.trainers.session import Session
 
 ROWS = [{"input_ids": [row, 1]} for row in range(6)]

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments
 
 from dataflex.decisions import DecisionLog
 from dataflex.errors import ComponentError
-from dataflex.run_record import RunRecord
+from dataflex.record.run import RunRecord
 from dataflex.trainers import dynamic_trainer
 
 KEYS = {

@@ -14,7 +14,7 @@ from resealed import reseal
 from transformers import Trainer, TrainingArguments
 
 from dataflex.decisions import DecisionLog
-from dataflex.run_record import RunRecord
+from dataflex.record.run import RunRecord
 from dataflex.trainers import dynamic_trainer
 
 ROWS = [{"x": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1.0])} for row in range(30)]

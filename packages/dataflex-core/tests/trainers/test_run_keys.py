@@ -13,10 +13,10 @@ import pytest
 from accelerate import Accelerator
 
 from dataflex.checkpoint_keys.compare import RunKeys
-from dataflex.run_record import hide_secrets
+from dataflex.record.run import hide_secrets
 from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API, ComponentSpec, Kind, Need
-from dataflex.trainers.run_keys import Arguments, gather, to_keep
+from dataflex.trainers.resume.run_keys import Arguments, gather, to_keep
 
 
 @dataclass

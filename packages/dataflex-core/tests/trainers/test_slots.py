@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from dataflex.data.usage import result_name
+from dataflex.record.plans import result_name
 from dataflex.spec import Kind
 from dataflex.trainers import dynamic_trainer
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from dataflex.math.losses import SampleLosses
-from dataflex.trainers.step_samples import AheadOfStep, samples_of_all_ranks
+from dataflex.trainers.losses.step_samples import AheadOfStep, samples_of_all_ranks
 
 
 class Stretching(torch.nn.Module):

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dataflex.errors import ComponentError
-from dataflex.trainers.select import valid_rows
+from dataflex.trainers.planners.select import valid_rows
 
 
 @pytest.mark.parametrize(

@@ -396,7 +396,7 @@ def test_the_normaliser_looks_back_on_the_components_own_window(runs, tmp_path) 
 
 
 def test_cross_entropy_is_taken_in_chunks_of_the_components_size(runs, tmp_path, monkeypatch) -> None:
-    from dataflex.trainers import weight_seam
+    from dataflex.trainers.losses import weight_seam
 
     asked, original = [], weight_seam.token_losses
     monkeypatch.setattr(

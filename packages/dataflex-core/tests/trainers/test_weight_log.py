@@ -9,7 +9,7 @@ import pytest
 
 from dataflex.components.weight_context import WeightedStep
 from dataflex.math.weighting import HISTOGRAM_EDGES, weight_histogram
-from dataflex.trainers.weight_log import WeightLog
+from dataflex.trainers.losses.weight_log import WeightLog
 
 
 def step(number: int, *weights: float) -> WeightedStep:

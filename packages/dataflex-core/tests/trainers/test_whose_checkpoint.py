@@ -13,7 +13,8 @@ import torch
 from resealed import reseal
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from dataflex import checkpoints, state
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint import state
 from dataflex.trainers import dynamic_trainer
 
 ROWS = [{"x": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1.0])} for row in range(40)]

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from dataflex.decisions import DecisionLog
-from dataflex.run_record import RunRecord
+from dataflex.record.run import RunRecord
 from dataflex.testing.tiny import write_dataset, write_model
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("doremi")]

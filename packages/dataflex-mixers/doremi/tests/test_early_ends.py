@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from dataflex.errors import ConfigError
-from dataflex.run_record import Ending, RunInfo, RunRecord
+from dataflex.record.run import Ending, RunInfo, RunRecord
 from dataflex_mixers_doremi.group_dro import GroupDro
 from dataflex_mixers_doremi.mixer import DoremiMixer
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases

@@ -17,7 +17,7 @@ from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import incompatible
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
-from dataflex.trainers.repeated import leave_if_ended
+from dataflex.trainers.resume.repeated import leave_if_ended
 
 if TYPE_CHECKING:
     from dataflex.trainers.session import Session

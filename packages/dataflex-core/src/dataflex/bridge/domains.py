@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from dataflex.bridge.unloadable import unlike
-from dataflex.data.domains import Domains, domain_of
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
 from dataflex.failures.saying import said
+from dataflex.mixing.domains import Domains, domain_of
 
 logger = logging.getLogger("dataflex")
 

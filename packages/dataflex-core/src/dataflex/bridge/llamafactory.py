@@ -213,7 +213,7 @@ def _reporting(parse: Callable[..., Any], parsed: Callable[[Any], None]) -> Call
 
 
 def _keep_arguments(session: Session, read: Any, given: Mapping[str, Any]) -> None:
-    from dataflex.trainers.run_keys import Arguments
+    from dataflex.trainers.resume.run_keys import Arguments
 
     session.arguments = Arguments.read(read, given.keys())
 

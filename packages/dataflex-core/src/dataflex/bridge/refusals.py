@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dataflex.errors import ConfigError
-from dataflex.run_record import hide_secrets
+from dataflex.record.run import hide_secrets
 
 
 def explained(parse: Callable[[Any], Any], keys: Mapping[str, Any], source: str) -> Callable[[Any], Any]:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dataflex import records
 from dataflex.checkpoint_keys.keys import (
     COMPONENT_PARAMS,
     EVALUATION,
@@ -19,6 +18,7 @@ from dataflex.checkpoint_keys.keys import (
     Group,
     group_of,
 )
+from dataflex.record import fields as records
 
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})

@@ -48,7 +48,7 @@ OPTIMIZER = Group(
     effect=Effect.NOTED,
     keys=("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon"),
 )
-"""Set in the optimizer once it has been loaded: see :mod:`dataflex.trainers.new_values`."""
+"""Set in the optimizer once it has been loaded: see :mod:`dataflex.trainers.resume.new_values`."""
 
 BEST_MODEL = ("metric_for_best_model", "greater_is_better", "eval_dataset", "eval_on_each_dataset")
 """Keys without which the best model so far cannot be compared with a later one."""

@@ -9,7 +9,6 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from dataflex import run_lock
 from dataflex.config import checks, legacy
 from dataflex.config.gathering import Gathered
 from dataflex.config.names import repeated, take_names
@@ -22,6 +21,7 @@ from dataflex.hints import nearest
 from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
+from dataflex.record import lock as run_lock
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -132,8 +132,7 @@ def _check_theirs(
         prepared: The run, if it is a dynamic one and whole.
         starts: Whether the run starts if nothing is wrong, and its ranks then ask the parser themselves.
     """
-    from dataflex import launch
-    from dataflex.bridge import llamafactory
+    from dataflex.bridge import launch, llamafactory
     from dataflex.bridge.adapters import of_other_bases
     from dataflex.bridge.lookups import find_datasets, find_template
     from dataflex.bridge.reporting import check_report_to
@@ -173,7 +172,7 @@ def _check_theirs(
 
 
 def _has_ended(prepared: PreparedRun) -> bool:
-    from dataflex.trainers.repeated import end_without_checkpoints
+    from dataflex.trainers.resume.repeated import end_without_checkpoints
     from dataflex.trainers.session import Session
 
     return not prepared.facts.scores_only and end_without_checkpoints(Session(prepared)) is not None

@@ -15,12 +15,12 @@ from dataflex.config.plan import PreparedRun
 from dataflex.console import configure_logging
 from dataflex.errors import ConfigError
 from dataflex.failures import error_log
-from dataflex.offline.folder import ScoreFolder
-from dataflex.offline.request import WORK, identity, read_request
-from dataflex.offline.table import show_scores
+from dataflex.pool_scores.folder import ScoreFolder
+from dataflex.pool_scores.request import WORK, identity, read_request
+from dataflex.pool_scores.table import show_scores
 
 if TYPE_CHECKING:
-    from dataflex.offline.keep import Keep
+    from dataflex.pool_scores.keep import Keep
 
 logger = logging.getLogger("dataflex")
 
@@ -84,13 +84,13 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
 
         with error_log.kept_in(options.out / WORK):
             llamafactory.load_training()
-            from dataflex.offline.job import ScoringJob
+            from dataflex.pool_scores.job import ScoringJob
 
             ScoringJob(request, prepared, asked, folder, keep).run(rank)
 
 
 def _keep(options: ScoreOptions) -> Keep | None:
-    from dataflex.offline.keep import Keep
+    from dataflex.pool_scores.keep import Keep
 
     if options.keep is not None and options.keep_top is not None:
         raise ConfigError("--keep and --keep-top were both given. Use one of them.")

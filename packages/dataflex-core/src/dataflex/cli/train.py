@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from dataflex import run_lock
 from dataflex.cli.early import examine
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun
@@ -18,7 +17,8 @@ from dataflex.console import SAID, configure_logging
 from dataflex.errors import DataFlexError
 from dataflex.failures import error_log
 from dataflex.plugins.options import PluginOptions
-from dataflex.run_record import FOLDER, RunRecord
+from dataflex.record import lock as run_lock
+from dataflex.record.run import FOLDER, RunRecord
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -60,7 +60,7 @@ def _told_of_an_interrupt(run: RunFile, rank: int) -> Iterator[None]:
     except KeyboardInterrupt:
         with contextlib.suppress(DataFlexError):  # a train type that is none
             if rank == 0 and run.train_type is not TrainType.STATIC:
-                from dataflex.trainers.resuming import interrupted
+                from dataflex.trainers.resume.checkpoint import interrupted
 
                 logger.warning(interrupted(_output_dir(run), run.llamafactory, run.path.name))
         raise
@@ -72,10 +72,10 @@ def _output_dir(run: RunFile) -> Path:
 
 def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.bridge import llamafactory
-    from dataflex.checkpoints import newest_first, step_of
+    from dataflex.checkpoint.folders import newest_first, step_of
     from dataflex.trainers.dynamic import dynamic as make_trainer
     from dataflex.trainers.final_model import require_model
-    from dataflex.trainers.repeated import leave_if_ended_without_checkpoints
+    from dataflex.trainers.resume.repeated import leave_if_ended_without_checkpoints
     from dataflex.trainers.session import Session
 
     output_dir = prepared.facts.output_dir
@@ -101,7 +101,7 @@ def restarts_under_torchrun(arguments: Sequence[str], options: PluginOptions) ->
     Raises:
         SystemExit: with torchrun's exit code, if ranks fail.
     """
-    from dataflex import launch
+    from dataflex.bridge import launch
     from dataflex.bridge.llamafactory import device_count
 
     if not launch.wants_torchrun(os.environ, device_count):

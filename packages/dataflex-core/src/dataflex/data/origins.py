@@ -12,7 +12,7 @@ Whole = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Origins:
-    """Where the rows of a pool come from. Unlike those of :class:`dataflex.data.domains.Domains` they may be mixed.
+    """Where the rows of a pool come from. Unlike those of :class:`dataflex.mixing.domains.Domains` they may be mixed.
 
     Attributes:
         names: The data sets.

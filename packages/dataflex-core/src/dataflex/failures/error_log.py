@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dataflex import __version__, files
+from dataflex import __version__
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures.debugging import debugging
 from dataflex.failures.foreign import foreign_cause
 from dataflex.failures.saying import is_out_of_memory, said
+from dataflex.record import files
 
 NAME = "error.log"
 FRAMES = 5

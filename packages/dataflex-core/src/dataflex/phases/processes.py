@@ -19,9 +19,9 @@ from typing import Any
 
 import psutil
 
-from dataflex import files
 from dataflex.phases.gpus import VISIBLE
 from dataflex.phases.job import Job
+from dataflex.record import files
 
 logger = logging.getLogger("dataflex")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from dataflex import __version__, files
+from dataflex import __version__
+from dataflex.record import files
 from dataflex.report import plots, tables
 from dataflex.report.labels import visible
 from dataflex.report.read import read_runs

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from dataflex import files
-from dataflex.data.usage import find_plans, served_plans
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError
 from dataflex.math.score_summary import malformed
+from dataflex.record import files
+from dataflex.record.plans import find_plans, served_plans
+from dataflex.record.run import Logged, RunInfo, RunRecord
 from dataflex.report.run import Histograms, RunData, Series, Usage, is_number, series
-from dataflex.run_record import Logged, RunInfo, RunRecord
 
 MOST_TIMES = 9
 """Rows trained on at least this often are counted together."""

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.decisions import Decision
-from dataflex.run_record import RunInfo, Sample
+from dataflex.record.run import RunInfo, Sample
 
 Floats = npt.NDArray[np.float64]
 Whole = npt.NDArray[np.int64]

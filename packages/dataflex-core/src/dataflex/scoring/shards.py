@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
-from dataflex.state import write_atomically
 
 logger = logging.getLogger("dataflex")
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataflex import files
 from dataflex.errors import ConfigError
 from dataflex.phases.job import Job
+from dataflex.record import files
 from dataflex.study.plan import FILES, LOGS, PlannedRun
 
 _OUTPUT_DIR = "{output_dir}"

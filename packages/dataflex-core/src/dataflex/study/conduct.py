@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
-from dataflex import run_lock
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.phases.gpus import Gpus
 from dataflex.phases.job import Ended, Executor, Job, Outcome
 from dataflex.phases.processes import LocalProcesses, stop_left_behind
 from dataflex.phases.run import Stop, run_jobs
+from dataflex.record import lock as run_lock
 from dataflex.study import commands, record
 from dataflex.study.checks import Tools
 from dataflex.study.failures import why_it_failed

@@ -12,8 +12,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from dataflex import files, records
 from dataflex.errors import ConfigError
+from dataflex.record import fields as records
+from dataflex.record import files
 
 
 class Stage(StrEnum):

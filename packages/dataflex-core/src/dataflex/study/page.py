@@ -10,8 +10,9 @@ from typing import Any
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
-from dataflex import __version__, files
+from dataflex import __version__
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.record import files
 from dataflex.report.labels import visible
 from dataflex.report.page import write_report
 from dataflex.report.style import Plot

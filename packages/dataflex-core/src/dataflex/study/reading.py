@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.errors import ConfigError
+from dataflex.record.run import Logged, RunInfo, RunRecord
 from dataflex.report.run import is_number
-from dataflex.run_record import Logged, RunInfo, RunRecord
 from dataflex.study.study_run import Cost
 
 RESULTS, _ALL, _STATE = "eval_results.json", "all_results.json", "trainer_state.json"

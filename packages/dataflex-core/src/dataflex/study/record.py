@@ -16,8 +16,10 @@ from typing import Any
 import importlib_metadata
 import psutil
 
-from dataflex import __version__, files, records
+from dataflex import __version__
 from dataflex.errors import ConfigError
+from dataflex.record import fields as records
+from dataflex.record import files
 from dataflex.study.compare import Comparison
 from dataflex.study.paired import Paired
 from dataflex.study.study_run import StudyRun

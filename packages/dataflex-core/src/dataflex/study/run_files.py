@@ -7,9 +7,9 @@ from typing import Any
 
 import yaml
 
-from dataflex import files
 from dataflex.config.run import RunFile
 from dataflex.config.written import Place, Written
+from dataflex.record import files
 from dataflex.study.plan import PlannedRun
 
 

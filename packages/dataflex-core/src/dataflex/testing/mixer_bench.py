@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
-from dataflex.data.proportions import check_proportions
 from dataflex.data.scoring_loader import ScoringLoader
+from dataflex.mixing.proportions import check_proportions
 from dataflex.scoring.losses import score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.testing.bench import Bench

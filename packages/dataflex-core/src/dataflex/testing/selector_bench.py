@@ -8,7 +8,7 @@ import numpy as np
 
 from dataflex.components.selector import Selection
 from dataflex.testing.bench import Bench
-from dataflex.trainers.select import valid_rows
+from dataflex.trainers.planners.select import valid_rows
 
 SAMPLES = 6
 

@@ -22,7 +22,7 @@ from dataflex.scoring.quiet import evaluating
 from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
-from dataflex.trainers.weight_seam import sees_whole_steps, valid_weights
+from dataflex.trainers.losses.weight_seam import sees_whole_steps, valid_weights
 
 SAMPLES = 6
 ACCUMULATED = 2

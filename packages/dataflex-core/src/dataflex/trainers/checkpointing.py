@@ -17,21 +17,22 @@ from typing import Any, TypeVar
 
 from transformers import TrainerCallback
 
-from dataflex import checkpoints, state
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint import state
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures.foreign import foreign, raised_in_core
 from dataflex.failures.room import free_space, is_about_room
 from dataflex.failures.saying import said
-from dataflex.trainers import run_keys
 from dataflex.trainers.clock import EVALUATION
-from dataflex.trainers.engine import Engine
+from dataflex.trainers.engine.engine import Engine
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.mixin import TrainerMixin
 from dataflex.trainers.parts import Parts
 from dataflex.trainers.progress import RunProgress
-from dataflex.trainers.recorder import Recorder
-from dataflex.trainers.resuming import find_checkpoint, why_not_from_its_own
+from dataflex.trainers.recording.recorder import Recorder
+from dataflex.trainers.resume import run_keys
+from dataflex.trainers.resume.checkpoint import find_checkpoint, why_not_from_its_own
 from dataflex.trainers.session import Session
 from dataflex.trainers.stopping import StopAtSignal
 

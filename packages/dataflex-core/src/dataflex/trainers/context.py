@@ -11,7 +11,7 @@ from dataflex.config.plan import PreparedRun
 from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.host import DynamicHost
-from dataflex.trainers.row_seed import row_seed
+from dataflex.trainers.resume.row_seed import row_seed
 
 
 def run_context(

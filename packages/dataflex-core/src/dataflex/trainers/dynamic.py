@@ -15,43 +15,44 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Sampler
 
-from dataflex import checkpoints, state
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint import state
 from dataflex.checkpoint_keys.compare import Changes, RunKeys
 from dataflex.components.context import RunContext
 from dataflex.data.seeded_collator import SeededCollator
 from dataflex.distributed import together
 from dataflex.failures.foreign import foreign
 from dataflex.schedule import Schedule
-from dataflex.trainers import callback_state, run_keys
 from dataflex.trainers.checkpointing import CheckpointingMixin
 from dataflex.trainers.context import run_context
 from dataflex.trainers.divergence import Divergence
-from dataflex.trainers.endings import RunEnd
-from dataflex.trainers.engine import Engine
+from dataflex.trainers.engine.engine import Engine
 from dataflex.trainers.final_model import final_model_first, has_ended
 from dataflex.trainers.first_save import try_first_save
 from dataflex.trainers.hooks import HooksAreUsed
 from dataflex.trainers.loading import CheckedLoads
-from dataflex.trainers.loss import LossShaper, PlainLoss
-from dataflex.trainers.metrics import PREFIX
-from dataflex.trainers.new_values import (
+from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
+from dataflex.trainers.parts import Parts
+from dataflex.trainers.progress import RunProgress
+from dataflex.trainers.recording.metrics import PREFIX
+from dataflex.trainers.recording.recorder import Recorder
+from dataflex.trainers.recording.watchers import Logs, StepEnds
+from dataflex.trainers.resume import callback_state, run_keys
+from dataflex.trainers.resume.callbacks import prepare_callbacks
+from dataflex.trainers.resume.checkpoint import why_not_from_its_own
+from dataflex.trainers.resume.endings import RunEnd
+from dataflex.trainers.resume.new_values import (
     ResumedState,
     in_the_optimizer,
     refuse_in_advance,
     told_of,
     without_misleading_warning,
 )
-from dataflex.trainers.parts import Parts
-from dataflex.trainers.progress import RunProgress
-from dataflex.trainers.recorder import Recorder
-from dataflex.trainers.resumed_callbacks import prepare_callbacks
-from dataflex.trainers.resuming import why_not_from_its_own
-from dataflex.trainers.row_seed import row_seed, row_seed_of, say_ignored
+from dataflex.trainers.resume.row_seed import row_seed, row_seed_of, say_ignored
 from dataflex.trainers.session import Session
 from dataflex.trainers.slots import Opening, Slots, fill_slots
 from dataflex.trainers.stopping import StopAtSignal, Stopped
 from dataflex.trainers.token_counts import counting_of
-from dataflex.trainers.watchers import Logs, StepEnds
 
 logger = logging.getLogger("dataflex")
 

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from dataflex import checkpoints
-from dataflex.checkpoint_files import holds_weights
+from dataflex.checkpoint import folders as checkpoints
+from dataflex.checkpoint.files import holds_weights
 from dataflex.errors import ConfigError
 from dataflex.runs import RunFacts
 from dataflex.sharding import STATE_TYPE, find_fsdp

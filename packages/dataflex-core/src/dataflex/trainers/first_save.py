@@ -21,8 +21,8 @@ from transformers.trainer_utils import SaveStrategy
 from dataflex.distributed import together
 from dataflex.errors import ConfigError
 from dataflex.failures.saying import said
-from dataflex.trainers import callback_state
 from dataflex.trainers.host import Host
+from dataflex.trainers.resume import callback_state
 from dataflex.trainers.session import Session
 
 _KNOWN = ("transformers.", "llamafactory.", "trl.")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from dataflex import checkpoints
+from dataflex.checkpoint import folders as checkpoints
 from dataflex.runs import RunFacts
-from dataflex.trainers.resuming import advice, why_not_from_its_own
+from dataflex.trainers.resume.checkpoint import advice, why_not_from_its_own
 
 
 class KeepsProgress(Protocol):

@@ -13,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 from torch.utils.data import DataLoader
 
-from dataflex import state
-from dataflex.data.ticket_loader import ticket_loader
+from dataflex.checkpoint import state
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.failures.foreign import foreign
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
-from dataflex.trainers import run_keys
 from dataflex.trainers.context import run_context
+from dataflex.trainers.engine.ticket_loader import ticket_loader
 from dataflex.trainers.layout import refuse_data_parallel
 from dataflex.trainers.loading import CheckedLoads
 from dataflex.trainers.parts import Parts
-from dataflex.trainers.row_seed import row_seed, row_seed_of
-from dataflex.trainers.select import SelectPlanner
+from dataflex.trainers.planners.select import SelectPlanner
+from dataflex.trainers.resume import run_keys
+from dataflex.trainers.resume.row_seed import row_seed, row_seed_of
 from dataflex.trainers.session import Session
 from dataflex.trainers.token_counts import count_tokens
 

@@ -14,20 +14,20 @@ from typing import Any
 from dataflex import __version__
 from dataflex.config.mixture import INITIAL, Rule
 from dataflex.config.plan import PreparedRun
-from dataflex.data.domains import Domains
 from dataflex.data.origins import Origins
-from dataflex.data.proportions import check_proportions
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
+from dataflex.mixing.domains import Domains
+from dataflex.mixing.opening import Mixture, open_mixture
+from dataflex.mixing.proportions import check_proportions
 from dataflex.schedule import Schedule
-from dataflex.trainers import resuming
 from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import global_batch, lay_out
-from dataflex.trainers.mixture import Mixture, open_mixture
 from dataflex.trainers.other_rows import warn_of_other_rows
-from dataflex.trainers.row_seed import row_seed
-from dataflex.trainers.run_keys import Arguments, data_keys
+from dataflex.trainers.resume import checkpoint as resuming
+from dataflex.trainers.resume.row_seed import row_seed
+from dataflex.trainers.resume.run_keys import Arguments, data_keys
 from dataflex.trainers.token_counts import Counting, count_tokens
 
 logger = logging.getLogger("dataflex")

@@ -13,12 +13,12 @@ from dataflex.kinds import KINDS, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import epoch_samples
-from dataflex.trainers.loss import LossShaper, PlainLoss
+from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.parts import Parts
-from dataflex.trainers.planner import Planner
-from dataflex.trainers.recorder import Recorder
+from dataflex.trainers.planners.planner import Planner
+from dataflex.trainers.planners.stock import StockPlanner
+from dataflex.trainers.recording.recorder import Recorder
 from dataflex.trainers.session import Session
-from dataflex.trainers.stock import StockPlanner
 
 
 @dataclass(frozen=True)

@@ -11,25 +11,25 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback
 
-from dataflex import run_lock
 from dataflex.config import checks, legacy
 from dataflex.config.gathering import Gathered
 from dataflex.config.plan import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
-from dataflex.data.domains import Domains
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import leave_group_at_exit
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.mixing.domains import Domains
 from dataflex.paths import expand_keys
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
-from dataflex.run_record import FOLDER
+from dataflex.record import lock as run_lock
+from dataflex.record.run import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
 from dataflex.trainers.final_model import require_model
 from dataflex.trainers.mixin import TrainerMixin
-from dataflex.trainers.resuming import require_loadable
+from dataflex.trainers.resume.checkpoint import require_loadable
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.checkpoint.state import Saved, write_atomically
 from dataflex.components.context import RunContext
 from dataflex.data.collated_tokens import collated_tokens, sampled_rows
 from dataflex.data.collator_settings import collator_settings
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, rank0_decides, together
 from dataflex.errors import ConfigError
-from dataflex.state import Saved, write_atomically
 from dataflex.trainers.batches import HandedCollator
 
 logger = logging.getLogger("dataflex")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import ComponentError
-from dataflex.state import write_atomically
+from dataflex.checkpoint.state import write_atomically
 from dataflex_mixers_doremi.reference import not_finite
 
 Whole = npt.NDArray[np.int64]

@@ -9,7 +9,7 @@ from dataflex.components.mix_context import MixContext
 from dataflex.errors import ConfigError
 from dataflex.made_from import RowsOf
 from dataflex.paths import user_path
-from dataflex.run_record import RunInfo, RunRecord
+from dataflex.record.run import RunInfo, RunRecord
 
 logger = logging.getLogger("dataflex")
 _CHECKPOINT = re.compile(r"checkpoint-\d+")

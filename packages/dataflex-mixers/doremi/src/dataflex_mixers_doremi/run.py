@@ -20,12 +20,12 @@ from typing import Any
 import yaml
 
 from dataflex import ConfigError
+from dataflex.checkpoint.folders import latest_valid
+from dataflex.checkpoint.state import write_atomically
 from dataflex.checkpoint_keys.compare import deciding_changes
-from dataflex.checkpoints import latest_valid
 from dataflex.paths import user_path
+from dataflex.record.run import RunRecord
 from dataflex.resumable import why_no_resume
-from dataflex.run_record import RunRecord
-from dataflex.state import write_atomically
 from dataflex_mixers_doremi.phases import Phase, PhaseName
 from dataflex_mixers_doremi.reference import is_same_model, model_identity
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dataflex import Mixer
 from dataflex.components.mix_context import MixContext
-from dataflex.data.proportions import check_proportions
+from dataflex.mixing.proportions import check_proportions
 from dataflex_mixers_schedule.params import ScheduleParams
 
 if TYPE_CHECKING:

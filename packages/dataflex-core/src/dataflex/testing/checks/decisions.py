@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex import state
+from dataflex.checkpoint import state
 from dataflex.errors import ComponentError
 from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable

@@ -13,7 +13,7 @@ from dataflex.testing.bench import DOMAINS, STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.selector_bench import SAMPLES, SelectorBench
 from dataflex.testing.trainee import poisoned
-from dataflex.trainers.select import valid_rows
+from dataflex.trainers.planners.select import valid_rows
 
 
 def returns_the_count_asked_for(bench: Bench) -> None:

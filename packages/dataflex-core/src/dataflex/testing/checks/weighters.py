@@ -14,7 +14,7 @@ from dataflex.testing.bench import STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.trainee import Row
 from dataflex.testing.weighter_bench import ACCUMULATED, SAMPLES, MicroBatch, Trained, WeighterBench
-from dataflex.trainers.weight_seam import sees_whole_steps
+from dataflex.trainers.losses.weight_seam import sees_whole_steps
 
 _GRADIENT_TOLERANCE = 1e-3  # relative: another order of adding up is no fault
 

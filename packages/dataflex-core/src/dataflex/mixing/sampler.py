@@ -1,0 +1,286 @@
+"""Sampling a mixture: whose turn it is (:mod:`.deficit`), which row (:mod:`.domain_rows`).
+
+proportions --> domain of each draw --> next row of that domain --> plan --> shuffled within global batches
+                greedy deficit          a permutation per pass               permute_global_batches
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.config.mixture import OnExhausted, Unit
+from dataflex.errors import ConfigError
+from dataflex.hints import did_you_mean
+from dataflex.mixing import deficit
+from dataflex.mixing.batch_order import permute_global_batches
+from dataflex.mixing.domain_rows import DomainRows
+from dataflex.mixing.domains import domain_of
+from dataflex.mixing.proportions import Proportions, check_proportions, in_millionths, join_names
+from dataflex.mixing.state import MixtureState
+
+__all__ = ["MixtureSampler", "MixtureState", "OnExhausted", "Unit", "permute_global_batches"]
+
+Whole = npt.NDArray[np.int64]
+
+_SLICE = 1 << 20  # draws turned into rows at once: bounds the memory
+_ENDLESS = np.iinfo(np.int64).max
+
+
+class MixtureSampler:
+    """Draws rows of a pool of domains in given proportions; a function of its arguments and what it drew before.
+
+    Proportions may change at every call of :meth:`draw`; what a domain is owed is carried along. Domain ``k`` owns
+    rows ``offsets[k]`` up to ``offsets[k] + sizes[k]`` of the pool. A plan takes 8 bytes a sample; beside it the
+    sampler needs 4 bytes a row of the pool and about 2 bytes a sample.
+
+    Args:
+        sizes: Rows of each domain.
+        names: Names of the domains, all different.
+        seed: Seeds the order of rows within each domain.
+        unit: What proportions are shares of.
+        lengths: Trained tokens of every row of the pool, shape ``[sum(sizes)]``; needed for unit tokens.
+        max_epochs: Most passes over a domain, for all or by name; fractions are rounded down to whole rows.
+        on_exhausted: What to do when that is reached.
+
+    Raises:
+        ConfigError: for arguments that no mixture can be drawn from.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        names: Sequence[str],
+        *,
+        seed: int,
+        unit: Unit = Unit.SAMPLES,
+        lengths: Whole | None = None,
+        max_epochs: Mapping[str, float] | float | None = None,
+        on_exhausted: OnExhausted = OnExhausted.REDISTRIBUTE,
+    ) -> None:
+        self.names, self.unit, self.on_exhausted = tuple(names), Unit(unit), OnExhausted(on_exhausted)
+        self._rows = DomainRows(_checked_sizes(sizes, self.names), self.names, seed)
+        self._lengths = None if lengths is None else np.asarray(lengths, np.int64)
+        self._typical = self._typical_length()
+        self._caps = _caps(max_epochs, self.sizes, self.names)
+        self._deficits: Whole = np.zeros(len(self.names), np.int64)
+        self._tokens: Whole = np.zeros(len(self.names), np.int64)
+        self._finished = np.zeros(len(self.names), np.bool_)
+        self._proportions: tuple[float, ...] = ()
+
+    @property
+    def sizes(self) -> Whole:
+        """Rows of each domain."""
+        return self._rows.sizes
+
+    @property
+    def offsets(self) -> Whole:
+        """First row of each domain in the pool."""
+        return self._rows.offsets
+
+    @property
+    def counts(self) -> Whole:
+        """Samples drawn from each domain so far."""
+        return self._rows.epochs * self.sizes + self._rows.cursors
+
+    @property
+    def capacity(self) -> float:
+        """Samples that ``max_epochs`` allows in all; infinite without it."""
+        return math.inf if (self._caps == _ENDLESS).any() else float(self._caps.sum())
+
+    @property
+    def smallest_limit(self) -> float:
+        """The least number of samples that ``max_epochs`` allows a domain; infinite without it."""
+        return math.inf if (self._caps == _ENDLESS).all() else float(self._caps.min())
+
+    def domain_of(self, rows: npt.ArrayLike) -> Whole:
+        """Index of the domain that each row of the pool belongs to."""
+        return domain_of(rows, self.sizes)
+
+    def realised(self, unit: Unit) -> Proportions:
+        """Share of each domain in all that was drawn; zeros before the first draw, NaN where lengths are unknown."""
+        if unit is Unit.TOKENS and self._lengths is None:
+            return np.full(len(self.names), np.nan)
+        drawn = self.counts if unit is Unit.SAMPLES else self._tokens
+        return drawn / max(int(drawn.sum()), 1)
+
+    def draw(self, proportions: npt.ArrayLike | Mapping[str, float], num_samples: int) -> Whole:
+        """Draw the next samples.
+
+        Args:
+            proportions: As :func:`~dataflex.mixing.proportions.check_proportions` takes them.
+            num_samples: How many.
+
+        Returns:
+            Rows of the pool in the order drawn, shape ``[num_samples]``.
+
+        Raises:
+            ConfigError: for unusable proportions, or when ``max_epochs`` leaves nothing to draw. The state is then as
+                before the call.
+        """
+        shares = check_proportions(proportions, self.names, "the mixture")
+        before = self.state()
+        try:
+            rows = np.empty(num_samples, np.int64)
+            done = 0
+            while done < num_samples:
+                parts = self._active_parts(shares)
+                domains, wanted = self._turns(parts, num_samples - done)
+                self._fill(rows[done : done + len(domains)], domains)
+                done += len(domains)
+                if wanted is not None:
+                    self._finish(wanted, parts)
+        except ConfigError:
+            self.restore(before)
+            raise
+        self._proportions = tuple(shares.tolist())
+        return rows
+
+    def state(self) -> MixtureState:
+        """Everything a sampler built with the same arguments needs to go on from here."""
+        return MixtureState(
+            unit=self.unit.value,
+            names=self.names,
+            sizes=tuple(self.sizes.tolist()),
+            position=int(self.counts.sum()),
+            deficits=tuple(self._deficits.tolist()),
+            epochs=tuple(self._rows.epochs.tolist()),
+            cursors=tuple(self._rows.cursors.tolist()),
+            counts=tuple(self.counts.tolist()),
+            tokens=tuple(self._tokens.tolist()) if self._lengths is not None else (),
+            finished=tuple(self._finished.tolist()),
+            proportions=self._proportions,
+        )
+
+    def restore(self, state: MixtureState) -> None:
+        """Go on from a state; what is drawn next is what would have been drawn without a break.
+
+        Raises:
+            ConfigError: when the state is of other domains or another unit; names the difference.
+        """
+        if tuple(state.names) != self.names:
+            raise ConfigError(
+                f"the checkpoint's domains are {join_names(state.names)}, this run's are {join_names(self.names)}. "
+                "Name the same data sets in the same order, or start anew."
+            )
+        if state.unit != self.unit:
+            raise ConfigError(f"the checkpoint's mixture counts {state.unit}, this run's counts {self.unit}.")
+        changed = [k for k, size in enumerate(self.sizes.tolist()) if size != state.sizes[k]]
+        if changed:
+            listed = join_names([f"{self.names[k]}: {state.sizes[k]} then, {self.sizes[k]} now" for k in changed])
+            raise ConfigError(
+                f"the rows of the domains are not what they were when the checkpoint was written ({listed}). Restore "
+                "the data, or start anew."
+            )
+        epochs, cursors = np.array(state.epochs, np.int64), np.array(state.cursors, np.int64)
+        self._rows.epochs, self._rows.cursors = epochs, cursors
+        self._deficits = np.array(state.deficits, np.int64)
+        self._tokens = np.array(state.tokens or [0] * len(self.names), np.int64)
+        self._finished = np.array(state.finished, np.bool_) & (self.counts >= self._caps)
+        self._proportions = tuple(state.proportions)
+
+    def _turns(self, parts: Whole, draws: int) -> tuple[deficit.Domains, int | None]:
+        """Domains of the next draws, up to the one where a domain is due that has no rows left."""
+        left = np.maximum(self._caps - self.counts, 0)
+        if self._lengths is not None and self.unit is Unit.TOKENS:
+            limits = enumerate(np.minimum(left, draws + 1).tolist())
+            ahead = [self._rows.lengths_ahead(domain, self._lengths, limit) for domain, limit in limits]
+            return deficit.by_tokens(self._deficits, parts, draws, self._typical, ahead)
+        capped = bool((self._caps < _ENDLESS).any())  # also of domains without a share: they may still be owed a sample
+        return deficit.by_samples(self._deficits, parts, draws, left if capped else None)
+
+    def _fill(self, rows: Whole, domains: deficit.Domains) -> None:
+        """Write the next rows of the given domains, in their order, into ``rows``."""
+        for start in range(0, len(domains), _SLICE):
+            some = domains[start : start + _SLICE]
+            counts = np.bincount(some, minlength=len(self.names))
+            ends = np.cumsum(counts)
+            grouped = np.empty(len(some), np.int64)
+            for domain in np.flatnonzero(counts).tolist():
+                taken = grouped[ends[domain] - counts[domain] : ends[domain]]
+                self._rows.take(domain, taken)
+                if self._lengths is not None:
+                    self._tokens[domain] += self._lengths[taken].sum()
+            rows[start : start + len(some)][np.argsort(some, kind="stable")] = grouped
+
+    def _active_parts(self, shares: Proportions) -> Whole:
+        left = np.where(self._finished, 0.0, shares)
+        if not left.any():
+            raise ConfigError(
+                f"max_epochs leaves nothing to draw after {int(self.counts.sum())} samples: every domain with a "
+                f"proportion above 0 is used up ({self._passes(np.flatnonzero(shares > 0))}). Raise max_epochs, add "
+                "data, or train fewer steps."
+            )
+        return in_millionths(left)
+
+    def _finish(self, domain: int, parts: Whole) -> None:
+        if self.on_exhausted is OnExhausted.STOP:
+            raise ConfigError(
+                f"domain {self.names[domain]!r} is used up after {int(self.counts.sum())} samples of the mixture "
+                f"({self._passes([domain])}). Raise max_epochs, add data, train fewer steps, or let the other domains "
+                "take its share (redistribute)."
+            )
+        self._finished[domain] = True
+        others = np.where(self._finished, 0, parts)
+        if others.any():
+            deficit.hand_over(self._deficits, in_millionths(others), domain)
+
+    def _passes(self, domains: Sequence[int] | Whole) -> str:
+        return join_names([f"{self.names[k]}: {self.counts[k]} draws of {self.sizes[k]} rows" for k in domains])
+
+    def _typical_length(self) -> int:
+        lengths = self._lengths
+        if lengths is None:
+            if self.unit is Unit.TOKENS:
+                raise ConfigError("a mixture by tokens needs the trained tokens of every row, and none were given.")
+            return 1
+        if lengths.shape != (int(self.sizes.sum()),) or (lengths < 0).any():
+            raise ConfigError(
+                f"{lengths.shape} lengths were given for {int(self.sizes.sum())} rows; there must be one per row, "
+                "not negative."
+            )
+        if self.unit is Unit.TOKENS:
+            empty = np.flatnonzero(np.add.reduceat(lengths, self.offsets) == 0)
+            if len(empty):
+                listed = join_names([self.names[k] for k in empty])
+                raise ConfigError(f"{listed}: no row has a token to train on, so no share of tokens can be reached.")
+        return max(1, round(float(lengths.mean())))
+
+
+def _checked_sizes(sizes: Sequence[int], names: Sequence[str]) -> Whole:
+    if not names or len(sizes) != len(names):
+        raise ConfigError(f"{len(sizes)} sizes were given for {len(names)} domains ({join_names(names)}).")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ConfigError(f"the domain {join_names(twice)} is named twice; every domain needs a name of its own.")
+    given = np.asarray(sizes, np.int64)
+    empty = np.flatnonzero(given < 1)
+    if len(empty):
+        raise ConfigError(f"the domain {join_names([names[k] for k in empty.tolist()])} has no rows. Leave it out.")
+    return given
+
+
+def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: Sequence[str]) -> Whole:
+    """Most rows that may ever be drawn from each domain."""
+    caps = np.full(len(names), _ENDLESS, np.int64)
+    if max_epochs is None:
+        return caps
+    given = max_epochs if isinstance(max_epochs, Mapping) else dict.fromkeys(names, max_epochs)
+    for name, epochs in given.items():
+        if name not in names:
+            hint = did_you_mean(str(name), names)
+            raise ConfigError(
+                f"mixture_max_epochs names the unknown domain {name!r}.{hint} Domains: {join_names(names)}."
+            )
+        if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
+            raise ConfigError(f"mixture_max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
+        domain = names.index(name)
+        caps[domain] = min(math.floor(epochs * int(sizes[domain]) + 1e-9), _ENDLESS)
+        if not caps[domain]:
+            raise ConfigError(
+                f"mixture_max_epochs: {epochs} of {name!r} ({sizes[domain]} rows) does not allow a single row."
+            )
+    return caps
