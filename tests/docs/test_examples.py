@@ -44,7 +44,7 @@ def test_a_run_file_names_a_component_that_exists(path: Path, plugins: PluginMan
 
 @every_run_file
 def test_the_comment_on_the_steps_is_right(path: Path, plugins: PluginManager) -> None:
-    steps = prepare(read_run_file(path), plugins).plan.steps
+    steps = prepare(read_run_file(path), plugins).facts.steps
     total = steps.warmup + steps.update * steps.times
     sentence = f"{steps.warmup} + {steps.update} * {steps.times} = {total} optimizer steps"
     assert sentence in path.read_text(encoding="utf-8")

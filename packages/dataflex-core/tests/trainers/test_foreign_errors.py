@@ -79,9 +79,10 @@ def test_no_row_is_named_where_each_goes_well_alone(make):
     assert "row 0" not in str(error.value) and "[" not in str(error.value)
 
 
-def test_workers_that_cannot_be_started_are_told_and_no_row(make):
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_workers_that_cannot_be_started_are_told_and_no_row(make, method):
     before = multiprocessing.get_start_method()
-    multiprocessing.set_start_method("spawn", force=True)
+    multiprocessing.set_start_method(method, force=True)
     collator = Collator(-1)
     collator.made_here = lambda: None  # cannot be pickled, as LlamaFactory's model inside its collator
     try:

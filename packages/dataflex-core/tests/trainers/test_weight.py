@@ -344,9 +344,11 @@ def test_the_router_loss_of_a_mixture_of_experts_counts_as_in_the_stock_trainer(
 def test_trls_trainer_is_weighted_as_the_stock_one(runs, tmp_path) -> None:
     environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, runs.__file__, str(tmp_path)], check=True, env=environ)
-    stock, ones, pointwise = (runs.kept(tmp_path / name) for name in ("stock", "ones", "pointwise"))
-    assert difference(stock, ones) <= TOLERANCE
-    assert difference(stock, pointwise) > 1e-3
+    for kind in ("", "packed-"):
+        stock, ones, pointwise = (runs.kept(tmp_path / f"{kind}{name}") for name in ("stock", "ones", "pointwise"))
+        assert difference(stock, ones) <= TOLERANCE
+        assert difference(stock, pointwise) > 1e-3
+    assert "compute_loss_func of its own, which a weighter would replace" in (tmp_path / "dft.txt").read_text()
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from dataflex.errors import ConfigError
 from dataflex.testing.tiny import write_model
 
 IGNORED = -100
@@ -260,17 +261,19 @@ def weighted(base: type, config: Mapping[str, Any], folder: Path) -> type:
     return dynamic_trainer(base, {**WEIGHT, **config}, plugins=[folder / "weighters.py"])
 
 
-def supervised(config: Mapping[str, Any] | None, folder: Path) -> torch.Tensor:
-    """All parameters after some steps of TRL's SFTTrainer."""
+def supervised(config: Mapping[str, Any] | None, folder: Path, *, packed: bool = False, **more: Any) -> torch.Tensor:
+    """All parameters after some steps of TRL's SFTTrainer; packed, and so without padding, by its own collator."""
     from trl import SFTConfig, SFTTrainer
 
     args = SFTConfig(
         str(folder / "out"), optim="sgd", learning_rate=0.2, max_steps=4, gradient_accumulation_steps=2, use_cpu=True,
         per_device_train_batch_size=2, report_to="none", save_strategy="no", disable_tqdm=True, seed=5, bf16=False,
-        gradient_checkpointing=False, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": True},
+        gradient_checkpointing=False, remove_unused_columns=False, dataset_kwargs={"skip_prepare_dataset": not packed},
+        packing=packed, max_length=24, **more,
     )  # fmt: skip
     made = (SFTTrainer if config is None else weighted(SFTTrainer, config, folder))(
-        model=model(), args=args, train_dataset=Dataset.from_list(pool()), data_collator=collate,
+        model=model(), args=args, train_dataset=Dataset.from_list(pool()),
+        data_collator=None if packed else collate,
         processing_class=AutoTokenizer.from_pretrained(write_model(folder / "model")),
     )  # fmt: skip
     made.train()
@@ -324,3 +327,8 @@ if __name__ == "__main__":  # in a process of its own: TRL, once imported, does 
     root = Path(sys.argv[1])
     for name, config in (("stock", None), ("ones", {}), ("pointwise", {"component_name": "pointwise"})):
         keep(supervised(config, root / name), root / name)
+        keep(supervised(config, root / f"packed-{name}", packed=True), root / f"packed-{name}")
+    try:
+        supervised({}, root / "dft", loss_type="dft")
+    except ConfigError as error:
+        (root / "dft.txt").write_text(str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -129,6 +130,15 @@ def test_an_eval_set_without_targets_cannot_be_aimed_at(trained: Any) -> None:
     for row in goals["two"]:
         row["labels"] = [-100] * len(row["labels"])
     with pytest.raises(ComponentError, match="no sample of the eval set 'two' has a finite gradient"):
+        selector(rows, goals, optimizer).select(model, 6, 5)
+
+
+def test_a_model_that_has_diverged_stops_the_run_with_what_to_do(trained: Any) -> None:
+    model, optimizer = copy.deepcopy(trained)
+    for parameter in model.parameters():
+        parameter.data.fill_(float("nan"))
+    rows, goals = pool_and_goals()
+    with pytest.raises(ComponentError, match="lower the learning rate if the model has diverged"):
         selector(rows, goals, optimizer).select(model, 6, 5)
 
 

@@ -229,7 +229,8 @@ class Comparison:
             if not count:
                 raise ComponentError(
                     f"no sample of the eval set {subtask.name!r} has a finite gradient other than zero. Look at its "
-                    "answers (cutoff_len may cut them off) and at the training loss."
+                    "answers (cutoff_len may cut them off) and at the training loss: lower the learning rate if the "
+                    "model has diverged."
                 )
         for vectors_Sn in result.values():
             if accelerator is not None and accelerator.num_processes > 1:
