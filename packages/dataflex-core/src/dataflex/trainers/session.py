@@ -15,11 +15,10 @@ from typing import Any
 from dataflex import __version__
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
-from dataflex.config.mixture import INITIAL, Rule
+from dataflex.config.mixture import INITIAL
 from dataflex.config.plan import PreparedRun
 from dataflex.data.domains import Domains
 from dataflex.data.origins import Origins
-from dataflex.data.proportions import check_proportions
 from dataflex.data.stock_order import epoch_samples
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.decisions import Decision, DecisionLog
@@ -30,7 +29,7 @@ from dataflex.schedule import Schedule, by_epochs, resolve
 from dataflex.spec import Kind
 from dataflex.trainers import resuming
 from dataflex.trainers.batches import handed_out
-from dataflex.trainers.mixture import Mixture, open_mixture
+from dataflex.trainers.mixture import Mixture, check_domain_names, open_mixture
 from dataflex.trainers.row_seed import row_seed
 from dataflex.trainers.run_keys import Arguments
 from dataflex.trainers.token_counts import Counting, count_tokens
@@ -124,9 +123,8 @@ class Session:
         Raises:
             ConfigError: names the domains.
         """
-        settings = self.run.mixture
-        if settings is not None and settings.rule is Rule.MIXTURE:
-            check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
+        if self.run.mixture is not None:
+            check_domain_names(self.run.mixture, names)
 
     def count_tokens(self, trainer: Any, began_with: Counting | None) -> None:
         """Count the tokens of a mix run's rows as its collator makes them. Called on every rank, before the planner.
