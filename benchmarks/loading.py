@@ -1,17 +1,16 @@
 """What it costs to compare loaded weights with their checkpoint, beside the load itself.
 
-A Qwen2 is trained by full fine-tuning with AdamW for one step and resumed, with a plain Trainer. Timed is the CPU time
-of each part of the load: the base model, the checkpoint's weights, the optimizer's state, and the comparison. Once all
-numbers are compared, once (as above 2 GiB) some of each tensor. Files come from the page cache: a disk would only lower
-the share.
+A Qwen2 is trained by full fine-tuning with AdamW for one step and resumed, with a plain Trainer. Timed is each part of
+the load: the base model, the checkpoint's weights, the optimizer's state, and the comparison. Once all numbers are
+compared, once (as above 2 GiB) some of each tensor. Libraries are imported before, which a command's start is not. Once
+the files come from the page cache, where loading is nothing but copying memory, once from the disk. OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,14 +20,29 @@ from typing import Any
 import figures
 
 HIDDEN, LAYERS, VOCABULARY = 1024, 10, 32_000  # 0.8 GiB in fp32
-PARTS = ("base", "weights", "optimizer", "all", "sampled")
+LOAD = ("base", "weights", "optimizer")
+PARTS = (*LOAD, "all", "sampled")
 
 
-def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[float, Any]:
-    """CPU seconds of a call, and what it returned."""
-    began = time.process_time()
+PLACES = {"page cache": (), "disk": ("--from-disk",)}
+CLOCKS = {"seconds": time.perf_counter, "CPU seconds": time.process_time}
+Times = dict[str, float]
+
+
+def timed(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Times, Any]:
+    """Seconds of a call by both clocks, and what it returned."""
+    began = {clock: read() for clock, read in CLOCKS.items()}
     result = function(*args, **kwargs)
-    return time.process_time() - began, result
+    return {clock: read() - began[clock] for clock, read in CLOCKS.items()}, result
+
+
+def forget(folder: Path) -> None:
+    """Let the next read of each file come from the disk."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def write(folder: Path) -> None:
@@ -57,13 +71,16 @@ def trainer(folder: Path) -> Any:
     return Trainer(model=model, args=args, train_dataset=rows)
 
 
-def measure(folder: Path) -> dict[str, float]:
-    """CPU seconds of the parts of one load."""
+def measure(folder: Path, *, from_disk: bool) -> dict[str, Times]:
+    """Seconds of the parts of one load."""
     from dataflex.weights import compare
     from dataflex.weights.files import saved_weights
     from dataflex.weights.views import model_views
 
     checkpoint = folder / "run" / "checkpoint-1"
+    trainer(folder)  # imports
+    if from_disk:
+        forget(folder)
     base, ours = timed(trainer, folder)
     weights, _ = timed(ours._load_from_checkpoint, str(checkpoint))
     ours.create_optimizer_and_scheduler(1)
@@ -88,22 +105,26 @@ def main() -> None:
     parser: argparse.ArgumentParser = figures.parser(__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--in-process", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--from-disk", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.in_process:
-        print(json.dumps(measure(given.in_process)))
+        print(json.dumps(measure(given.in_process, from_disk=given.from_disk)))
         return
+    kept = {}
     with tempfile.TemporaryDirectory() as name:
         write(Path(name))
-        found = []
-        for _ in range(given.runs):
-            command = [sys.executable, __file__, "--in-process", name]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            found.append(json.loads(done.stdout.splitlines()[-1]))
-    load = [run["base"] + run["weights"] + run["optimizer"] for run in found]
-    kept = {f"{part}, CPU seconds": figures.figure([run[part] for run in found]) for part in PARTS}
-    for part in ("all", "sampled"):
-        kept[f"{part} over the load"] = figures.figure([run[part] / of for run, of in zip(found, load, strict=True)])
-        kept[f"{part} over the weights"] = figures.figure([run[part] / run["weights"] for run in found])
+        for place, options in PLACES.items():
+            found = [
+                figures.in_a_process(__file__, "--in-process", name, *options, OMP_NUM_THREADS="1")
+                for _ in range(given.runs)
+            ]
+            for clock in CLOCKS:
+                parts = {part: [run[part][clock] for run in found] for part in PARTS}
+                load = [sum(times) for times in zip(*(parts[part] for part in LOAD), strict=True)]
+                kept |= {f"{place}: {part}, {clock}": figures.figure(times) for part, times in parts.items()}
+                for part in ("all", "sampled"):
+                    shares = [times / of for times, of in zip(parts[part], load, strict=True)]
+                    kept[f"{place}: {part} over the load, {clock}"] = figures.figure(shares)
     figures.show(kept)
     if given.write:
         figures.keep("loading", kept)

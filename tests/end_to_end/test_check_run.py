@@ -95,6 +95,7 @@ REFUSED_ALIKE = {
     | {"dataset": "tiny,other,tiny", "init_mixture_proportions": [0.4, 0.2, 0.4]},
     "shares that do not sum to 1": NOTE_MIX | {"init_mixture_proportions": [0.4, 0.2]},
     "an unknown domain": NOTE_MIX | {"init_mixture_proportions": {"tiny": 0.5, "othr": 0.5}},
+    "a limit of an unknown domain": NOTE_MIX | {"mixture_max_epochs": {"tiny": 2, "othr": 1}},
     "a bare number in JSON": {"dataset": 2023},
     "a tracker that is not installed": {"use_swanlab": True},
 }

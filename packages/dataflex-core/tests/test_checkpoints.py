@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -336,6 +337,14 @@ def test_the_newest_whole_checkpoint_is_found_and_the_others_are_explained(tmp_p
     assert [path.name for path in skipped] == ["checkpoint-101", "checkpoint-100"]
     assert "COMPLETE is missing" in skipped[tmp_path / "checkpoint-101"]
     assert "plan.npy is damaged" in skipped[tmp_path / "checkpoint-100"]
+
+
+def test_an_output_directory_in_the_place_of_a_checkpoint_is_told_as_one(tmp_path):
+    write(tmp_path, 5)
+    write(tmp_path, 6, complete=False)
+    inside = re.escape(str(tmp_path / "checkpoint-5"))
+    with pytest.raises(ConfigError, match=f"the output directory of a run and no checkpoint.*such as {inside}"):
+        checkpoints.require_valid(tmp_path)
 
 
 def test_an_empty_output_directory_has_nothing_to_resume(tmp_path):

@@ -41,6 +41,12 @@ def test_a_word_alone_is_a_name_too_but_null_leaves_the_key_out(read, word):
     assert read("dataset: null\ntemplate: ~\n").llamafactory == {"dataset": None, "template": None}
 
 
+@pytest.mark.parametrize("key", ["train_type", "mixture_unit", "stage", "optim", "report_to"])
+def test_a_word_where_one_of_a_few_words_can_stand_is_the_one_that_was_written(read, key):
+    run = read(f"{key}: no\n")
+    assert {**run.ours, **run.llamafactory}[key] == "no"
+
+
 @pytest.mark.parametrize("word", [*WORDS, *DATES])
 def test_a_word_that_names_a_share_or_a_limit_is_the_name_that_was_written(read, word):
     if ":" in word:

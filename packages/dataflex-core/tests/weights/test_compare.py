@@ -96,9 +96,18 @@ def test_nothing_that_is_trained_may_be_left_out_of_a_file(tmp_path: Path) -> No
         (torch.int64, torch.int64, 7, False),
     ],
 )
+@pytest.mark.parametrize("c_library", [True, False], ids=["by the C library", "by torch"])
 def test_values_are_compared_in_the_files_own_precision(
-    tmp_path: Path, in_file: torch.dtype, in_model: torch.dtype, number: float, differs: bool
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    in_file: torch.dtype,
+    in_model: torch.dtype,
+    number: float,
+    differs: bool,
+    c_library: bool,
 ) -> None:
+    if not c_library:
+        monkeypatch.setattr(compare, "_memcmp", None)
     saved = written(tmp_path, {"a": torch.full((3,), number).to(in_file)})
     model = view(a=torch.full((3,), number).to(in_model))
     assert bool(compare.values(saved, model)) == differs

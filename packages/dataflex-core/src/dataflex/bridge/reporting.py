@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
@@ -25,7 +26,9 @@ def check_report_to(arguments: Mapping[str, Any], source: str) -> None:
     Raises:
         ConfigError: names the tracker and what to install.
     """
-    given = arguments.get("report_to")
+    given = arguments.get("report_to", "none")
+    if given is None and _must_be_named():
+        raise ConfigError(f"report_to: null (from {source}) names no tracker. Say report_to: none, or leave it out.")
     names = [name for name in ([given] if isinstance(given, str) else given or ()) if isinstance(name, str)]
     asked = [name for name in names if name not in _NO_NAMES]
     if not asked:
@@ -44,6 +47,14 @@ def check_report_to(arguments: Mapping[str, Any], source: str) -> None:
                 f"report_to: {name} (from {source}) needs a package that is not installed. Install it: "
                 f"pip install {_PACKAGES.get(name, name)}. Or say report_to: none."
             )
+
+
+def _must_be_named() -> bool:
+    """Whether transformers takes no ``None`` for a tracker, as since version 5."""
+    from transformers import TrainingArguments
+
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainingArguments)}
+    return defaults.get("report_to") is not None
 
 
 def _installed(trackers: ModuleType, name: str) -> bool:

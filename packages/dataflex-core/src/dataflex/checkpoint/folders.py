@@ -83,6 +83,12 @@ def require_valid(checkpoint: Path) -> None:
     reason = state.damage(checkpoint)
     if not reason:
         return
+    if newest_first(checkpoint):
+        inside = last_resumable(checkpoint) or newest_first(checkpoint)[0]
+        raise ConfigError(
+            f"cannot resume from {checkpoint}: it is the output directory of a run and no checkpoint. Name one in it, "
+            f"such as {inside}."
+        )
     raise ConfigError(_refusal(checkpoint, reason, "Use that one" if state.of_later_core(checkpoint) else ""))
 
 

@@ -18,10 +18,14 @@ _TEXTS = (
     *("swanlab_project", "swanlab_workspace", "swanlab_run_name", "add_tokens", "add_special_tokens"),
     *("lora_target", "oft_target", "additional_target", "freeze_trainable_modules", "freeze_extra_modules"),
 )
+_WORDS = (
+    *("train_type", "mixture_sample_rule", "mixture_unit", "mixture_on_exhausted"),
+    *("stage", "finetuning_type", "optim", "lr_scheduler_type", "flash_attn", "pref_loss"),
+)  # one of a few words each: an error repeats what was written
 
 NAME_KEYS: Mapping[str, Any] = {
-    **dict.fromkeys(("dataset", "eval_dataset"), _NAMES),
-    **dict.fromkeys(_TEXTS, _TEXT),
+    **dict.fromkeys(("dataset", "eval_dataset", "report_to"), _NAMES),
+    **dict.fromkeys((*_TEXTS, *_WORDS), _TEXT),
     **dict.fromkeys(sorted((PATH_KEYS | LISTS_OF_PATHS) - set(_MIXED)), _NAMES),
     "dataset_dir": str | dict[str, Any] | None,
     "init_mixture_proportions": dict[str, float] | list[float] | None,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.config.gathering import Gathered
 from dataflex.config.mixture import INITIAL, MixtureSettings, Rule, Unit
 from dataflex.errors import ConfigError
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.proportions import Proportions, check_proportions, stratified, temperature, uniform, unimax
-from dataflex.mixing.sampler import MixtureSampler
+from dataflex.mixing.sampler import MixtureSampler, check_limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +29,25 @@ class Mixture:
     domains: Domains
     sampler: MixtureSampler
     proportions: Proportions
+
+
+def check_domain_names(settings: MixtureSettings, names: Sequence[str]) -> None:
+    """Check what a mix run says about its domains as soon as their names are known, all of it at once.
+
+    Args:
+        settings: The keys of the run file.
+        names: The domains.
+
+    Raises:
+        ConfigError: names the domains.
+    """
+    problems = Gathered()
+    if settings.rule is Rule.MIXTURE and settings.initial is not None:
+        with problems.taking():
+            check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
+    with problems.taking():
+        check_limits(settings.max_epochs, names)
+    problems.refuse()
 
 
 def open_mixture(settings: MixtureSettings, domains: Domains, *, samples: int, seed: int) -> Mixture:

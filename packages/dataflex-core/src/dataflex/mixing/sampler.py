@@ -263,18 +263,32 @@ def _checked_sizes(sizes: Sequence[int], names: Sequence[str]) -> Whole:
     return given
 
 
-def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: Sequence[str]) -> Whole:
-    """Most rows that may ever be drawn from each domain."""
-    caps = np.full(len(names), _ENDLESS, np.int64)
-    if max_epochs is None:
-        return caps
-    given = max_epochs if isinstance(max_epochs, Mapping) else dict.fromkeys(names, max_epochs)
-    for name, epochs in given.items():
+def check_limits(max_epochs: Mapping[str, float] | float | None, names: Sequence[str]) -> None:
+    """Check that limits by name are of domains there are.
+
+    Args:
+        max_epochs: As :class:`MixtureSampler` takes it.
+        names: The domains.
+
+    Raises:
+        ConfigError: names a domain that there is not.
+    """
+    for name in max_epochs if isinstance(max_epochs, Mapping) else ():
         if name not in names:
             hint = did_you_mean(str(name), names)
             raise ConfigError(
                 f"mixture_max_epochs names the unknown domain {name!r}.{hint} Domains: {join_names(names)}."
             )
+
+
+def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: Sequence[str]) -> Whole:
+    """Most rows that may ever be drawn from each domain."""
+    caps = np.full(len(names), _ENDLESS, np.int64)
+    if max_epochs is None:
+        return caps
+    check_limits(max_epochs, names)
+    given = max_epochs if isinstance(max_epochs, Mapping) else dict.fromkeys(names, max_epochs)
+    for name, epochs in given.items():
         if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
             raise ConfigError(f"mixture_max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
         domain = names.index(name)

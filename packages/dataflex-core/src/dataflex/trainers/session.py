@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config.mixture import INITIAL, Rule
+from dataflex.config.mixture import INITIAL
 from dataflex.config.plan import PreparedRun
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
 from dataflex.mixing.domains import Domains
-from dataflex.mixing.opening import Mixture, open_mixture
-from dataflex.mixing.proportions import check_proportions
+from dataflex.mixing.opening import Mixture, check_domain_names, open_mixture
 from dataflex.schedule import Schedule
 from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
@@ -115,9 +114,8 @@ class Session:
         Raises:
             ConfigError: names the domains.
         """
-        settings = self.run.mixture
-        if settings is not None and settings.rule is Rule.MIXTURE:
-            check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
+        if self.run.mixture is not None:
+            check_domain_names(self.run.mixture, names)
 
     def count_tokens(self, trainer: DynamicHost, began_with: Counting | None) -> None:
         """Count the tokens of a mix run's rows as its collator makes them. Called on every rank, before the planner.

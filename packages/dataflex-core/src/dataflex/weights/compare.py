@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -116,14 +117,36 @@ def _same(theirs: torch.Tensor, ours: torch.Tensor, *, rounded: bool) -> bool:
     if rounded and ours.dtype.itemsize < theirs.dtype.itemsize:
         theirs = theirs.to(ours.dtype)
     ours = ours.to(theirs.dtype)
-    if torch.equal(_bits(theirs), _bits(ours)):
+    if _same_bytes(theirs.contiguous(), ours.contiguous()):
         return True
     if not theirs.is_floating_point() or theirs.dtype.itemsize == 1:  # 8-bit floats know no comparison
         return False
     return bool(((theirs == ours) | (theirs.isnan() & ours.isnan())).all())
 
 
+def _same_bytes(theirs: torch.Tensor, ours: torch.Tensor) -> bool:
+    """Whether two contiguous tensors of one kind hold the same bytes.
+
+    The C library compares as fast as memory is read; torch, which looks at each element, takes half as long again.
+    """
+    if theirs.device.type == "cpu" and _memcmp is not None:
+        return bool(_memcmp(theirs.data_ptr(), ours.data_ptr(), theirs.nbytes) == 0)
+    return torch.equal(_bits(theirs), _bits(ours))
+
+
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The same bytes as integers, eight at a time where they can be: faster to compare than floats."""
-    flat = tensor.contiguous().view(-1).view(torch.uint8)
+    flat = tensor.view(-1).view(torch.uint8)
     return flat.view(torch.int64) if flat.numel() % 8 == 0 and flat.storage_offset() % 8 == 0 else flat
+
+
+def _of_the_c_library(name: str) -> Any:
+    try:
+        return getattr(ctypes.CDLL(None), name)
+    except (OSError, TypeError, AttributeError):  # no library without a name, as on Windows
+        return None
+
+
+_memcmp = _of_the_c_library("memcmp")
+if _memcmp is not None:
+    _memcmp.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t)
