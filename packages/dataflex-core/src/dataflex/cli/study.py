@@ -111,7 +111,7 @@ def finish(record: StudyRecord, out: Path, *, signalled: bool) -> int:
     )
     left = [run for run in record.runs if run.status is not Status.DONE]
     if signalled:
-        logger.warning("stopped with %d runs left: the same command goes on.", len(left))
+        logger.warning("stopped with %s left: the same command goes on.", f"{len(left)} runs" if left else "all runs")
         return 0
     return 1 if left else 0
 

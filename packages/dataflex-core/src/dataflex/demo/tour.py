@@ -70,6 +70,21 @@ def tour(out: Path, settings: Settings, *, quick: bool) -> None:
     _print(finished, pool, sentences, paths, quick=quick)
 
 
+def prepare_only(out: Path, settings: Settings) -> None:
+    """Build data and pretrained model for a seed, and train nothing: what a study of the demo's text begins with.
+
+    Args:
+        out: Where they go: ``data/`` and ``model/``.
+        settings: How large.
+
+    Raises:
+        ConfigError: if ``out`` cannot be used, or the machine holds too little text.
+    """
+    paths, seconds = Paths(prepare(out)), dict[str, float]()
+    build_model(build_data(settings, paths, seconds), settings, paths, seconds)
+    stdout.print(f"dataset_dir: {paths.data}\nmodel_name_or_path: {paths.model}", markup=False, soft_wrap=True)
+
+
 def installed(runs: Sequence[DemoRun]) -> tuple[list[DemoRun], list[str]]:
     """The runs whose selector some plugin provides, and the names of the selectors that none does.
 
