@@ -21,4 +21,6 @@ def run_demo(out: Path, seed: int, quick: bool, prepared_only: bool = False) -> 
     if prepared_only:
         prepare_only(out, settings)
     else:
-        tour(out, settings, quick=quick)
+        from dataflex.cli.study import tools_with
+
+        tour(out, settings, tools_with([]), quick=quick)
