@@ -76,6 +76,14 @@ def test_without_the_baseline_there_is_no_demo(monkeypatch):
         tour.installed(RUNS)
 
 
+@pytest.mark.slow
+def test_data_and_model_alone_are_made_for_a_study(tmp_path, capsys):
+    run_demo(tmp_path / "seed", QUICK.seed, True, prepared_only=True)
+    said = capsys.readouterr().out
+    assert f"dataset_dir: {tmp_path / 'seed' / 'data'}" in said and (tmp_path / "seed/model/config.json").is_file()
+    assert not (tmp_path / "seed" / "runs").exists()
+
+
 @pytest.fixture(scope="module")
 def quick_demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("parent") / "a demo"
@@ -92,10 +100,10 @@ def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
         "random": 6,
         "loss": 6,
         "less": 6,
-        "random_long": 24,
+        "random@4": 24,
     }
     for run in summary["runs"]:
-        results = json.loads((quick_demo / "runs" / run["name"] / "all_results.json").read_text())
+        results = json.loads((quick_demo / "runs" / run["name"] / str(QUICK.seed) / "all_results.json").read_text())
         assert run["target_loss"] == results["eval_docstrings_loss"]
         assert run["others_loss"] == results["eval_others_loss"]
         assert 0 < run["target_loss"] < 8
@@ -103,11 +111,23 @@ def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("quick_demo")
-def test_it_ends_with_a_report_of_all_runs(quick_demo):
+def test_it_ends_with_the_page_of_a_study_and_a_report_of_each_run(quick_demo):
     page = (quick_demo / "report.html").read_text()
-    for run in ("random", "loss", "random_long"):
-        assert f"<h2>{run}</h2>" in page
-    assert "Scores of the pool over time" in page
+    assert "<title>DataFlex study: demo</title>" in page
+    for run in ("random", "loss", "less", "random@4"):
+        assert f'href="runs/{run}/{QUICK.seed}/report.html"' in page
+    assert "Scores of the pool over time" in (quick_demo / f"runs/loss/{QUICK.seed}/report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.xdist_group("quick_demo")
+def test_it_can_be_gone_on_with_as_a_study(quick_demo):
+    from dataflex.cli.study import tools_with
+    from dataflex.study.dry_run import dry_run
+    from dataflex.study.file import read_study_file
+
+    found = dry_run(read_study_file(quick_demo / "demo.yaml", [f"seeds=[{QUICK.seed},4]"]), tools_with([]))
+    assert [row["state"] for row in found.rows] == ["done"] * 4 + ["to train"] * 4 and found.left == 4
 
 
 def test_the_shares_shown_are_those_of_the_rows_that_were_chosen(quick_demo):
@@ -119,7 +139,7 @@ def test_the_shares_shown_are_those_of_the_rows_that_were_chosen(quick_demo):
     }
     summary = json.loads((quick_demo / "summary.json").read_text())
     for run in summary["runs"]:
-        folder = quick_demo / "runs" / run["name"]
+        folder = quick_demo / "runs" / run["name"] / str(QUICK.seed)
         for choice, decision in zip(run["choices"], DecisionLog(folder), strict=True):
             rows = np.load(folder / decision.result_ref)
             assert len(rows) == QUICK.update * QUICK.batch

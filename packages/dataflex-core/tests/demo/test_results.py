@@ -11,9 +11,8 @@ import pytest
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.demo import results, tables
 from dataflex.demo.findings import findings
-from dataflex.demo.results import RunResult
+from dataflex.demo.results import Finished, RunResult
 from dataflex.demo.row import Domain
-from dataflex.demo.runs import BASELINE, Paths
 from dataflex.errors import DataFlexError
 from dataflex.spec import Kind
 
@@ -21,10 +20,9 @@ DOMAINS = [Domain.DOCSTRINGS, Domain.SOURCE, Domain.SOURCE, Domain.PACKAGES, Dom
 
 
 @pytest.fixture
-def paths(tmp_path) -> Paths:
+def ended(tmp_path) -> Finished:
     """A finished run: 10 s in the Trainer, of which 3 s scored; 2 s of evaluation; two boundaries."""
-    paths = Paths(tmp_path)
-    folder = paths.output(BASELINE)
+    folder = tmp_path / "runs" / "random"
     (folder / "decisions").mkdir(parents=True)
     figures = {"train_runtime": 10.0, "eval_docstrings_loss": 4.5, "eval_docstrings_runtime": 1.5}
     figures |= {"eval_others_loss": 4.25, "eval_others_runtime": 0.5}
@@ -37,27 +35,28 @@ def paths(tmp_path) -> Paths:
         DecisionLog(folder).append(
             Decision(step=step, stage=stage, kind=Kind.SELECTOR, seconds=seconds, result_ref=reference, **facts)
         )
-    return paths
+    files = {"output_dir": folder, "run_file": tmp_path / "random.yaml", "log": tmp_path / "random.log"}
+    return Finished(name="random", component="random", wall_seconds=20.0, **files)
 
 
-def test_seconds_are_split_into_phases_that_sum_to_the_process(paths):
-    result = results.read(BASELINE, paths, DOMAINS, wall_seconds=20.0)
+def test_seconds_are_split_into_phases_that_sum_to_the_process(ended):
+    result = results.read(ended, DOMAINS)
     assert (result.training_seconds, result.scoring_seconds, result.evaluation_seconds) == (7.0, 3.0, 2.0)
     assert result.starting_seconds == 8.0
     assert result.wall_seconds == 20.0
 
 
-def test_shares_are_those_of_the_rows_the_decisions_name(paths):
-    result = results.read(BASELINE, paths, DOMAINS, wall_seconds=20.0)
+def test_shares_are_those_of_the_rows_the_decisions_name(ended):
+    result = results.read(ended, DOMAINS)
     assert [choice.step for choice in result.choices] == [20, 50]
     assert result.choices[0].shares == {"docstrings": 0.5, "source": 0.25, "packages": 0.25, "licences": 0.0}
     assert result.choices[1].shares["licences"] == 1.0
 
 
-def test_a_run_without_its_eval_losses_is_an_error_that_names_key_and_log(paths):
-    (paths.output(BASELINE) / "all_results.json").write_text(json.dumps({"train_runtime": 1.0}))
-    with pytest.raises(DataFlexError, match=r"eval_docstrings_runtime.*random\.log"):
-        results.read(BASELINE, paths, DOMAINS, wall_seconds=20.0)
+def test_a_run_without_its_eval_losses_is_an_error_that_names_key_and_log(ended):
+    (ended.output_dir / "all_results.json").write_text(json.dumps({"train_runtime": 1.0}))
+    with pytest.raises(DataFlexError, match=r"eval_docstrings_loss.*random\.log"):
+        results.read(ended, DOMAINS)
 
 
 def run(name: str, component: str, steps: int, target: float, others: float, training: float, scoring: float):
@@ -98,8 +97,8 @@ def test_the_best_loss_of_each_column_is_marked():
     assert list(table.columns[2].cells) == ["4.657", "4.581", "[bold]4.124[/]"]
 
 
-def test_a_run_with_many_boundaries_gets_one_line_with_their_mean(paths):
-    result = results.read(BASELINE, paths, DOMAINS, wall_seconds=20.0)
+def test_a_run_with_many_boundaries_gets_one_line_with_their_mean(ended):
+    result = results.read(ended, DOMAINS)
     many = dataclasses.replace(result, choices=tuple(result.choices) * 4)
     table = tables.selections([many], results.shares(DOMAINS))
     assert list(table.columns[1].cells) == ["", "8 times, mean"]

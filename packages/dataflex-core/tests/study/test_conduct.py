@@ -103,12 +103,14 @@ def test_a_finished_study_trains_nothing_and_adding_trains_only_what_is_new(stud
     assert started == [] and len(record["runs"]) == 2 and (study.folder / "out/runs/less/42").is_dir()
 
 
-def test_a_failed_run_is_in_the_table_stops_nobody_and_is_tried_again_if_asked(study):
+@pytest.mark.fault("a run of a study fails", kept="all other runs; --retry-failed goes on with the failed one")
+def test_a_failed_run_is_in_the_table_stops_nobody_and_is_tried_again_if_asked(study, seen):
     arms = {**ARMS, "less": {"component_name": "less", "fake": {"fail": 1}}}
     record, started = study.write(arms=arms, seeds=[42, 43]).conduct()
     failed = by_name(record)["less@1-42"]
     assert failed["status"] == "failed" and len(started) == 6 and failed["metric"] is None
-    assert failed["error"] == "the component has failed at step 5. (exit code 2; log: out/logs/less-42.log)"
+    told = seen(failed["error"])
+    assert told == "the component has failed at step 5. (exit code 2; log: out/logs/less-42.log)"
     assert record["arms"]["less"]["equal_steps"]["excluded"] == 2
     assert study.conduct()[1] == []
     record, started = study.conduct(retry_failed=True)
@@ -124,14 +126,15 @@ def test_a_failed_run_whose_keys_were_corrected_begins_anew(study):
     assert (study.folder / "out/earlier/1/runs/less/42/starts").exists()
 
 
-def test_a_changed_key_of_a_finished_run_is_refused_with_the_key(study):
+@pytest.mark.fault("a key of a study's finished runs was changed", kept="everything; nothing is trained")
+def test_a_changed_key_of_a_finished_run_is_refused_with_the_key(study, seen):
     study.write(seeds=[42, 43]).conduct()
     told = study.write({"learning_rate": 0.1}, seeds=[42, 43]).refused()
-    assert told.splitlines() == [
-        f"arm {arm}: runs of it have finished under other keys: learning_rate was not given and is now 0.1. Put them "
-        f"back, give it another name, or train it anew with --restart {arm}."
-        for arm in ("random", "loss")
-    ]
+    assert told == (
+        "runs of random, loss have finished under other keys: learning_rate was not given and is now 0.1. Put them "
+        "back, give the arm another name, or train it anew with --restart random --restart loss."
+    )
+    seen(told)
     record, started = study.conduct(restart=["random", "loss"])
     assert len(started) == 4 and (study.folder / "out/earlier/1/runs/random/42/eval_results.json").exists()
     assert {run["status"] for run in record["runs"]} == {"done"}
@@ -202,9 +205,12 @@ def test_a_name_that_is_there_already_is_an_error_of_evaluate(study):
     assert "eval_a_loss, which the run has already" in record["runs"][0]["error"]
 
 
-def test_a_metric_that_no_run_has_is_told_when_the_first_one_ends(study):
+@pytest.mark.bad_input("a metric that no run turns out to have", file="a study file")
+def test_a_metric_that_no_run_has_is_told_when_the_first_one_ends(study, seen):
     told = study.write(metric="accuracy", evaluate=[sys.executable, "-c", "print('{\"accurcy\": 1}')"]).refused()
-    assert told.startswith("metric: accuracy (from study.yaml) is not among the numbers of the first run that ended:")
+    assert seen(told).startswith(
+        "metric: accuracy (from study.yaml) is not among the numbers of the first run that ended:"
+    )
     assert "accurcy" in told and study.executor.started == ["random-42", "random-42 evaluate"]
     assert study.refused() == told and study.executor.started == []
 
@@ -344,7 +350,8 @@ def test_a_study_that_is_killed_twice_ends_as_if_it_never_was(study):
         assert record["arms"][arm]["equal_steps"] == expected["arms"][arm]["equal_steps"]
 
 
-def test_a_second_study_in_the_same_folder_is_refused(study):
+@pytest.mark.fault("two studies in one folder", kept="the study that was there first; the second one changes nothing")
+def test_a_second_study_in_the_same_folder_is_refused(study, seen):
     study.write(arms={"random": {"fake": {"seconds": 0.5}}})
     told = []
 
@@ -356,7 +363,7 @@ def test_a_second_study_in_the_same_folder_is_refused(study):
 
     study.watcher.on_tick = try_another
     study.conduct()
-    assert told[0].startswith("another run writes to out: out (process ")
+    assert seen(told[0]).startswith("another run writes to out: out (process ")
 
 
 def test_a_record_of_a_later_version_is_refused_before_anything(study):

@@ -222,11 +222,14 @@ def demo(
     ),
     seed: Annotated[int, typer.Option("--seed", help="Seed of data, model and runs.")] = 42,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer samples and steps: a smoke test, no result.")] = False,
+    prepare_only: Annotated[
+        bool, typer.Option("--prepare-only", help="Make data and model, and train nothing: for `dataflex study`.")
+    ] = False,
 ) -> None:
     """Train small models on real text, offline: dynamic selection beside the random baseline."""
     from dataflex.cli.demo import run_demo
 
-    run_demo(out, seed, quick)
+    run_demo(out, seed, quick, prepare_only)
 
 
 @app.command("list-components", help=f"List {_PLURALS}, and the plugins that could not be loaded.")

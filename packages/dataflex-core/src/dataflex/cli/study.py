@@ -80,7 +80,7 @@ def run_study(file: Path, overrides: Sequence[str], plugin_values: Sequence[str]
     configure_logging(0)
     study = read_study_file(file, overrides)
     environ = PluginOptions.gather(plugin_values, os.environ).to_environment()
-    tools = _tools(plugin_values)
+    tools = tools_with(plugin_values)
     if options.dry_run:
         _show_dry_run(study, tools, options)
         return 0
@@ -111,7 +111,7 @@ def finish(record: StudyRecord, out: Path, *, signalled: bool) -> int:
     )
     left = [run for run in record.runs if run.status is not Status.DONE]
     if signalled:
-        logger.warning("stopped with %d runs left: the same command goes on.", len(left))
+        logger.warning("stopped with %s left: the same command goes on.", f"{len(left)} runs" if left else "all runs")
         return 0
     return 1 if left else 0
 
@@ -155,7 +155,12 @@ def _table(rows: Sequence[Mapping[str, str]]) -> Table:
     return table
 
 
-def _tools(plugin_values: Sequence[str]) -> Tools:
+def tools_with(plugin_values: Sequence[str]) -> Tools:
+    """Who checks the runs of a study, as ``check-run`` does.
+
+    Args:
+        plugin_values: The values of ``-p``.
+    """
     from dataflex.cli.early import examine
 
     def check(run: RunFile) -> PreparedRun | None:

@@ -2,8 +2,9 @@
 
     text (standard library, installed packages)  ->  rows  ->  data/   one pool, two eval sets, one validation set
     tokenizer  ->  random Qwen2  ->  pretraining on the domains other than docstrings  ->  model/
-    run files  ->  ``dataflex-cli train`` once each, in a process of its own  ->  runs/, logs/
+    base.yaml, demo.yaml  ->   :mod:`dataflex.study`, a process a run  ->  files/, runs/, logs/, study.json, report.html
     decisions.jsonl and all_results.json of each run  ->  tables, summary.json
 
-The runs know nothing of the demo: each can be repeated by hand from its file. Nothing is downloaded.
+The runs know nothing of the demo: each can be repeated by hand from its file, and ``dataflex study demo.yaml`` goes on
+with more seeds. Nothing is downloaded.
 """

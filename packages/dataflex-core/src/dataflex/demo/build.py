@@ -1,15 +1,14 @@
-"""The first half of the demo: data, tokenizer, pretrained model, run files."""
+"""The first half of the demo: data, tokenizer, pretrained model."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from dataflex.demo import chat, corpus, dataset, pretrain, tokenizer_model
 from dataflex.demo.progress import phase
 from dataflex.demo.row import Domain, Row
-from dataflex.demo.runs import DemoRun, Paths, write_run_file
+from dataflex.demo.runs import Paths
 from dataflex.demo.settings import CUTOFF, Settings
 
 if TYPE_CHECKING:
@@ -77,11 +76,8 @@ def build_model(data: Data, settings: Settings, paths: Paths, seconds: dict[str,
     return {"parameters": parameters, "vocabulary": data.tokenizer.get_vocab_size(), "pretraining_loss": loss}
 
 
-def write_run_files(runs: Sequence[DemoRun], settings: Settings, paths: Paths) -> bool:
-    """Write the run file of every run; returns whether the machine has more than one accelerator."""
+def devices() -> int:
+    """Accelerators of this machine."""
     import torch
 
-    devices = torch.accelerator.device_count() if hasattr(torch, "accelerator") else torch.cuda.device_count()
-    for run in runs:
-        write_run_file(run, settings, paths, cpu=devices == 0)
-    return devices > 1
+    return torch.accelerator.device_count() if hasattr(torch, "accelerator") else torch.cuda.device_count()

@@ -11,7 +11,8 @@ from dataflex.paths import user_path
 MARK = ".dataflex-demo"
 """Lies in every folder a demo has made; without it a folder that holds something is somebody's."""
 
-_OWN_FOLDERS = ("cache", "data", "logs", "model", "runs")
+_OWN_FOLDERS = ("cache", "data", "earlier", "files", "logs", "model", "png", "runs")
+_OWN_FILES = ("summary.json", "report.html", "study.json", "study.csv")
 
 
 def prepare(out: Path) -> Path:
@@ -29,7 +30,7 @@ def prepare(out: Path) -> Path:
         for name in _OWN_FOLDERS:
             if (root / name).is_dir():
                 shutil.rmtree(root / name)
-        for file in (*root.glob("*.yaml"), root / "summary.json", root / "report.html"):
+        for file in (*root.glob("*.yaml"), *(root / name for name in _OWN_FILES)):
             file.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(f"--out {out}: the folder cannot be used ({error}). Name another with --out.") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.demo.row import Domain
-from dataflex.demo.runs import OTHER_DOMAINS, TARGET, DemoRun, Paths, command
+from dataflex.demo.runs import OTHER_DOMAINS, TARGET, command
 from dataflex.errors import DataFlexError
 
 
@@ -28,6 +29,27 @@ class Choice:
     step: int
     seconds: float
     shares: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A run of the demo that has ended.
+
+    Attributes:
+        name: The run.
+        component: Its selector.
+        output_dir: Its results.
+        run_file: Its YAML.
+        log: What it printed.
+        wall_seconds: Seconds of its process.
+    """
+
+    name: str
+    component: str
+    output_dir: Path
+    run_file: Path
+    log: Path
+    wall_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,23 +105,21 @@ def shares(domains: Sequence[Domain]) -> dict[str, float]:
     return {domain.value: counts[domain] / max(len(domains), 1) for domain in Domain}
 
 
-def read(run: DemoRun, paths: Paths, domains: Sequence[Domain], wall_seconds: float) -> RunResult:
+def read(run: Finished, domains: Sequence[Domain]) -> RunResult:
     """Collect the results of a finished run.
 
     Args:
         run: The run.
-        paths: Where its files are.
         domains: Domain of each row of the pool.
-        wall_seconds: Seconds of its process.
 
     Raises:
         DataFlexError: if the run ended without the results it should have written.
     """
-    folder = paths.output(run)
+    folder = run.output_dir
     results = _json(folder / "all_results.json")
     steps = _json(folder / "trainer_state.json")
     try:
-        runtimes = [results[f"eval_{name}_runtime"] for name in run.eval_sets]
+        runtimes = [value for name, value in results.items() if re.fullmatch(r"eval_.*_runtime", name)]
         decisions = list(DecisionLog(folder))
         scoring = sum(decision.seconds for decision in decisions)
         return RunResult(
@@ -111,16 +131,16 @@ def read(run: DemoRun, paths: Paths, domains: Sequence[Domain], wall_seconds: fl
             training_seconds=results["train_runtime"] - scoring,
             scoring_seconds=scoring,
             evaluation_seconds=sum(runtimes),
-            starting_seconds=wall_seconds - results["train_runtime"] - sum(runtimes),
+            starting_seconds=run.wall_seconds - results["train_runtime"] - sum(runtimes),
             choices=[_choice(decision, folder, domains) for decision in decisions],
-            run_file=str(paths.run_file(run)),
-            log=str(paths.log(run)),
+            run_file=str(run.run_file),
+            log=str(run.log),
             output_dir=str(folder),
-            command=command(paths.run_file(run)),
+            command=command(run.run_file),
         )
     except KeyError as error:
         raise DataFlexError(
-            f"the run {run.name} ended without {error} in {folder}/all_results.json. Its log: {paths.log(run)}"
+            f"the run {run.name} ended without {error} in {folder}/all_results.json. Its log: {run.log}"
         ) from error
 
 

@@ -1,12 +1,11 @@
-"""The runs of the demo, and the run file of each."""
+"""The runs of the demo, as a study: its arms, the run file they have in common, and the study file."""
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,31 +26,28 @@ LOGGED_EVERY = 5
 
 @dataclass(frozen=True, kw_only=True)
 class DemoRun:
-    """One line of the demo's table.
+    """One arm of the demo's study.
 
     Attributes:
-        name: Name of its run file and of its folders.
+        name: Name of the arm.
         component: The selector.
         params: Its ``component_params``.
         aims_at: A further eval set, for a component that aims at one; ``""`` if it does not.
-        times_steps: Length of the run in ordinary runs: 4 gives it four times the optimizer steps.
     """
 
     name: str
     component: str
     params: Mapping[str, Any] = field(default_factory=dict)
     aims_at: str = ""
-    times_steps: int = 1
 
-    @property
-    def eval_sets(self) -> list[str]:
-        """Names of all eval sets of the run."""
-        return [TARGET, OTHER_DOMAINS, *([self.aims_at] if self.aims_at else [])]
-
-    def settings(self, settings: Settings) -> Settings:
-        """The demo's settings with this run's number of boundaries: the stages themselves are the same in all runs."""
-        more = (self.times_steps - 1) * settings.steps // settings.update
-        return dataclasses.replace(settings, times=settings.times + more)
+    def keys(self) -> dict[str, Any]:
+        """What differs from the run file that all arms have in common."""
+        found: dict[str, Any] = {"component_name": self.component}
+        if self.params:
+            found["component_params"] = dict(self.params)
+        if self.aims_at:
+            found["eval_dataset"] = ",".join((TARGET, OTHER_DOMAINS, self.aims_at))
+        return found
 
 
 BASELINE = DemoRun(name="random", component="random")
@@ -65,9 +61,11 @@ RUNS = (
         params={"targets": [VALIDATION], "parameters": "linear", "history": True},
         aims_at=VALIDATION,
     ),
-    DemoRun(name="random_long", component="random", times_steps=4),
 )
-"""What the demo runs, in this order. A further component is one further entry."""
+"""The arms, in this order. A further component is one further entry."""
+
+LONG = 4
+"""How many times longer the baseline is trained, too."""
 
 
 @dataclass(frozen=True)
@@ -105,29 +103,25 @@ class Paths:
         """What the runs did, side by side."""
         return self.root / "report.html"
 
-    def run_file(self, run: DemoRun) -> Path:
-        """The YAML of a run."""
-        return self.root / f"{run.name}.yaml"
+    @property
+    def base(self) -> Path:
+        """The run file that all arms have in common."""
+        return self.root / "base.yaml"
 
-    def output(self, run: DemoRun) -> Path:
-        """The ``output_dir`` of a run."""
-        return self.root / "runs" / run.name
-
-    def log(self, run: DemoRun) -> Path:
-        """What a run printed."""
-        return self.root / "logs" / f"{run.name}.log"
+    @property
+    def study(self) -> Path:
+        """The study file."""
+        return self.root / "demo.yaml"
 
 
-def run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool) -> dict[str, Any]:
-    """The keys of a run file, LlamaFactory's and ours.
+def base_keys(settings: Settings, paths: Paths, *, cpu: bool) -> dict[str, Any]:
+    """The keys that all arms have in common, LlamaFactory's and ours.
 
     Args:
-        run: Which run.
         settings: The demo's settings.
         paths: Where data, model and results are.
         cpu: Whether to stay off accelerators.
     """
-    own = run.settings(settings)
     keys: dict[str, Any] = {
         "model_name_or_path": str(paths.model),
         "stage": "sft",
@@ -135,51 +129,69 @@ def run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool) -> di
         "finetuning_type": "full",
         "dataset_dir": str(paths.data),
         "dataset": POOL,
-        "eval_dataset": ",".join(run.eval_sets),
+        "eval_dataset": ",".join((TARGET, OTHER_DOMAINS)),
         "eval_on_each_dataset": True,
         "do_eval": True,
         "disable_gradient_checkpointing": True,
         "template": TEMPLATE,
         "cutoff_len": CUTOFF,
         "cache_dir": str(paths.cache),
-        "output_dir": str(paths.output(run)),
-        "overwrite_output_dir": True,
         "logging_steps": LOGGED_EVERY,
         "save_strategy": "no",
         "report_to": "none",
-        "per_device_train_batch_size": own.batch,
+        "per_device_train_batch_size": settings.batch,
         "per_device_eval_batch_size": 32,
         "gradient_accumulation_steps": 1,
-        "learning_rate": own.rate,
+        "learning_rate": settings.rate,
         "lr_scheduler_type": "linear",
-        "seed": own.seed,
+        "seed": settings.seed,
         "train_type": TrainType.SELECT.value,
-        "component_name": run.component,
-        "warmup_step": own.warmup,
-        "update_step": own.update,
-        "update_times": own.times,
+        "component_name": BASELINE.component,
+        "warmup_step": settings.warmup,
+        "update_step": settings.update,
+        "update_times": settings.times,
     }
-    if run.params:
-        keys["component_params"] = dict(run.params)
     if cpu:
         keys["use_cpu"] = True
     return keys
 
 
-def write_run_file(run: DemoRun, settings: Settings, paths: Paths, *, cpu: bool) -> Path:
-    """Write a run's YAML and return its path."""
+def write_study(runs: Sequence[DemoRun], settings: Settings, paths: Paths, *, cpu: bool) -> Path:
+    """Write the study file and the run file it begins with; returns the first.
+
+    Args:
+        runs: The arms.
+        settings: The demo's settings.
+        paths: Where everything is.
+        cpu: Whether to stay off accelerators.
+    """
+    study = {
+        "base": paths.base.name,
+        "out": str(paths.root),
+        "arms": {run.name: run.keys() for run in runs},
+        "metric": f"eval_{TARGET}_loss",
+        "seeds": [settings.seed],
+        "baseline_lengths": [1, LONG],
+    }
+    _write(paths.base, base_keys(settings, paths, cpu=cpu), "What the arms of demo.yaml have in common.")
+    again = shlex.join([*_program(), "study", str(paths.study)])
+    _write(paths.study, study, f"The runs of `dataflex demo`. More seeds, arms or lengths: add them and call {again}")
+    return paths.study
+
+
+def _write(path: Path, keys: Mapping[str, Any], head: str) -> None:
     import yaml
 
-    path = paths.run_file(run)
-    header = f"# A run of `dataflex demo`. Repeat it: {command(path)}\n"
-    keys = run_file(run, settings, paths, cpu=cpu)
-    path.write_text(header + yaml.safe_dump(keys, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return path
+    text = yaml.safe_dump(dict(keys), sort_keys=False, allow_unicode=True)
+    path.write_text(f"# {head}\n{text}", encoding="utf-8")
 
 
 def command(run_file: Path) -> str:
     """What to type to repeat a run; names this Python where ``dataflex-cli`` on the PATH is absent or another's."""
+    return shlex.join([*_program(), "train", str(run_file)])
+
+
+def _program() -> list[str]:
     found = shutil.which("dataflex-cli")
     own = found is not None and Path(found).parent == Path(sys.executable).parent
-    program = ["dataflex-cli"] if own else [sys.executable, "-m", "dataflex"]
-    return shlex.join([*program, "train", str(run_file)])
+    return ["dataflex-cli"] if own else [sys.executable, "-m", "dataflex"]

@@ -58,7 +58,7 @@ class Options:
         gpus: Dealt to the runs of this machine.
         executor: Where the runs run.
         plugins: Values of ``-p`` for every run.
-        environ: Variables that tell the study's commands of the plugins.
+        environ: Variables for the runs and the study's commands, on top of this process's own.
         retry_failed: Whether failed runs are tried again.
         restart: Arms that are trained anew.
         extend_baseline: Whether the next length of the baseline is trained, where an arm lies outside all of them.
@@ -164,7 +164,7 @@ class Conductor:
             return None
         chosen = [word for value in self.options.plugins for word in ("-p", value)]
         command = (sys.executable, "-m", "dataflex", run.arm.command or "train", str(run.file), *chosen)
-        return Job(name=run.name, command=command, log=run.log)
+        return Job(name=run.name, command=command, log=run.log, environ=self.options.environ)
 
     def _evaluate_job(self, run: PlannedRun) -> Job:
         command = commands.evaluate_command(self.study.evaluate, evaluated_folder(run))

@@ -131,14 +131,22 @@ class Progress:
 
 
 def step_of(output_dir: Path) -> str:
-    """How far a training run has come, by LlamaFactory's log; ``""`` if that is not known."""
+    """How far a training run has come; ``""`` if that is not known."""
+    entry = last_entry(output_dir)
+    if entry is None:
+        return ""
+    loss = f", loss {entry['loss']:.3f}" if "loss" in entry else ""
+    return f"step {entry['current_steps']} of {entry['total_steps']}{loss}"
+
+
+def last_entry(output_dir: Path) -> dict[str, Any] | None:
+    """The last line of LlamaFactory's log, with current_steps and total_steps; ``None`` if there is none yet."""
     try:
         *_, last = (output_dir / _TRAINER_LOG).read_text(encoding="utf-8").splitlines()
-        entry = json.loads(last)
-        loss = f", loss {entry['loss']:.3f}" if "loss" in entry else ""
-        return f"step {entry['current_steps']} of {entry['total_steps']}{loss}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""  # not there yet, or a line half written
+        entry = dict(json.loads(last))
+    except (OSError, ValueError, TypeError):
+        return None  # not there yet, or a line half written
+    return entry if {"current_steps", "total_steps"} <= entry.keys() else None
 
 
 def _wall(entry: StudyRun) -> float:

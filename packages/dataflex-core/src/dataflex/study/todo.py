@@ -51,21 +51,24 @@ def refuse_changed(
     Raises:
         ConfigError: names each arm with its changed keys; the same of several seeds once.
     """
-    problems = Gathered()
+    found: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
         note = notes.get(run.name)
         if note is None or note.stage is Stage.FAILED or run.arm.name in restart or run.name not in identities:
             continue
-        changed = changes(note.identity, identities[run.name])
-        if changed:
-            begun = "begun" if note.stage is Stage.BEGUN else "finished"
-            problems.errors.append(
-                ConfigError(
-                    f"arm {run.series}: runs of it have {begun} under other keys: {'; '.join(changed)}. Put them back, "
-                    f"give it another name, or train it anew with --restart {run.arm.name}."
-                )
+        if changed := changes(note.identity, identities[run.name]):
+            state = "begun" if note.stage is Stage.BEGUN else "finished"
+            found.setdefault((state, "; ".join(changed)), []).append(run)
+    problems = Gathered()
+    for (state, changed_keys), those in found.items():
+        series = ", ".join(dict.fromkeys(run.series for run in those))
+        again = " ".join(f"--restart {arm}" for arm in dict.fromkeys(run.arm.name for run in those))
+        problems.errors.append(
+            ConfigError(
+                f"runs of {series} have {state} under other keys: {changed_keys}. Put them back, give the arm another "
+                f"name, or train it anew with {again}."
             )
-    problems.errors = list({str(error): error for error in problems.errors}.values())
+        )
     problems.refuse()
 
 
