@@ -43,7 +43,7 @@ def test_the_readmes_selector_is_listed_when_given_as_a_file(tmp_path: Path) -> 
     (tmp_path / "mine.py").write_text(source, encoding="utf-8")
     plugins = PluginManager.load(PluginOptions(files=(tmp_path / "mine.py",))).plugins
     entry = Catalog(plugins).find(Kind.SELECTOR, "custom")
-    assert entry.spec.summary == "Takes the first rows of the pool."
+    assert entry.spec.summary == "Takes the rows that the model finds easiest."
     assert list(entry.load()([0] * 9, None, None, "cache").select(None, 0, 3)) == [0, 1, 2]
 
 

@@ -1,1 +1,1 @@
-"""Import paths of the design note."""
+"""Compatibility with the design note's import paths: write ``from dataflex import ...``."""
