@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.spec import Kind
+from dataflex.testing import make_context
+from dataflex.testing.trainee import make_rows, make_trainee
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -44,7 +47,12 @@ def test_the_readmes_selector_is_listed_when_given_as_a_file(tmp_path: Path) -> 
     plugins = PluginManager.load(PluginOptions(files=(tmp_path / "mine.py",))).plugins
     entry = Catalog(plugins).find(Kind.SELECTOR, "custom")
     assert entry.spec.summary == "Takes the rows that the model finds easiest."
-    assert list(entry.load()([0] * 9, None, None, "cache").select(None, 0, 3)) == [0, 1, 2]
+    rows = make_rows(9, "web")
+    trainee = make_trainee(tmp_path / "model", rows)
+    context = make_context(rows, trainee.collator)
+    chosen = entry.load()(None, context).select(trainee.model, 0, 3)
+    losses = [float(context.losses(trainee.model, np.array([row])).means[row]) for row in range(9)]
+    assert sorted(chosen.rows) == sorted(sorted(range(9), key=lambda row: losses[row])[:3])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
