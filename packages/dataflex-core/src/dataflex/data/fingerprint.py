@@ -35,7 +35,7 @@ def fingerprint(dataset: Any, rows: npt.NDArray[np.int64] | None = None) -> str:
         try:
             features = dataset[int(row)]
         except Exception as error:
-            raise ConfigError(f"row {row} of the pool could not be read: {reason(error)}. Mend the data.") from error
+            raise ConfigError(f"row {row} of the pool could not be read: {reason(error)}. Fix the data.") from error
         items = sorted(features.items()) if isinstance(features, dict) else [("", features)]
         for name, value in items:
             digest.update(f"{name}={np.asarray(value).tolist()!r};".encode())

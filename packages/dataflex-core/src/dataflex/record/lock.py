@@ -82,7 +82,7 @@ def require_writable(output_dir: Path, named: str = "output_dir:") -> None:
 
 
 def _not_writable(named: str, output_dir: Path, why: str) -> ConfigError:
-    return ConfigError(f"{named} {output_dir} cannot be written to ({why}). Name another one, or mend its permissions.")
+    return ConfigError(f"{named} {output_dir} cannot be written to ({why}). Name another one, or fix its permissions.")
 
 
 def _locked(descriptor: int) -> bool:

@@ -85,7 +85,7 @@ class Result:
 
     @property
     def advice(self) -> str:
-        """What went wrong, what was to be proved and how to mend it."""
+        """What went wrong, what was to be proved and how to fix it."""
         return f"{self.check.name}: {self.message}\nIt proves: {self.check.proves}\nMend: {self.check.mend}"
 
 

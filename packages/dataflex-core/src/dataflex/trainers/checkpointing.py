@@ -189,7 +189,7 @@ class CheckpointingMixin(TrainerMixin):
             last = f"then resume from {whole}, the last whole one" if whole else "there is no whole one yet"
         what = f"the checkpoint {folder} was not written"
         if is_about_room(error):
-            return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or mend it; {last}."
+            return f"{what}{free_space(folder.parent)}: {said(error)}. Make room or fix it; {last}."
         return f"{what}: {said(error)}. " + (f"Fix that; {last}." if whole or in_vain else "There is no whole one yet.")
 
     def _checkpoint_folder(self) -> Path:

@@ -259,7 +259,7 @@ class Recorder:
         except OSError as error:
             raise OneRankError(
                 f"{what} of step {int(self.trainer.state.global_step)} could not be written to "
-                f"{self.files.output_dir}: {reason(error)}. Make room or mend it; {self._after_failure()}."
+                f"{self.files.output_dir}: {reason(error)}. Make room or fix it; {self._after_failure()}."
             ) from error
 
     def _after_failure(self) -> str:
