@@ -224,10 +224,10 @@ def theirs(run: Runs) -> Runs:
 
 def test_one_warning_names_what_could_not_be_compared(theirs: Runs, caplog: pytest.LogCaptureFixture) -> None:
     loaded = theirs(train_on_prompt=True, template="llama3")
-    assert set(loaded.unchecked) == {"dataset", "cutoff_len", "train_on_prompt", "template"}
+    assert set(loaded.unchecked) == {"dataset", "dataset_dir", "cutoff_len", "train_on_prompt", "template"}
     (message,) = said(caplog)
     assert message.startswith(f"tokenized_path: {theirs.path} (from run.yaml): nobody has written down")
-    assert "dataset, cutoff_len" in message and "template" in message and "tokenizer" in message
+    assert "dataset, dataset_dir" in message and "template" in message and "tokenizer" in message
     assert MadeFrom.read(theirs.path) is None  # it is not taken for what was asked for
 
 
@@ -237,7 +237,7 @@ def test_a_mix_run_says_it_once_for_all_domains(run: Runs, caplog: pytest.LogCap
         record.unlink()
     run.by_domain(eval_dataset="val", template="qwen3_nothink")
     (message,) = said(caplog)
-    assert "eval_dataset, template" in message
+    assert "eval_dataset, dataset_dir, template" in message
 
 
 @pytest.mark.parametrize(
@@ -285,6 +285,6 @@ def test_a_static_run_is_warned_and_trains_on_what_is_there(run: Runs, caplog: p
 def test_a_folder_alone_on_another_machine_is_read_with_a_warning(run: Runs, caplog: pytest.LogCaptureFixture) -> None:
     run()
     shutil.rmtree(run.data)
-    assert set(run(dataset_dir="nowhere").unchecked) == {"dataset_dir"}
+    assert run(dataset_dir="nowhere").unchecked == {"dataset_dir": "nowhere"}
     assert "the files of web are not to be found" in caplog.text
     assert "cutoff_len was 96 and is now 64" in refused(run, dataset_dir="nowhere", cutoff_len=64)

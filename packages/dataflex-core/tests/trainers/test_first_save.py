@@ -9,6 +9,7 @@ import pytest
 import torch
 from transformers import GenerationConfig, Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
+from transformers.utils import logging
 
 from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
@@ -125,9 +126,16 @@ def test_and_the_trainer_fails_at_it_indeed(make: Any, case: str, monkeypatch: p
         trainer.train()
 
 
-def test_what_can_be_saved_is_trained(make: Any) -> None:
-    make(small(tie_word_embeddings=True)).train()  # transformers knows its own ties
-    make(Words()).train()
+def test_what_can_be_saved_is_trained(make: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    before = logging.get_verbosity()
+    logging.set_verbosity_info()  # as LlamaFactory does
+    try:
+        make(small(tie_word_embeddings=True)).train()  # transformers knows its own ties
+        make(Words()).train()
+        assert logging.get_verbosity() == logging.INFO
+    finally:
+        logging.set_verbosity(before)
+    assert "dataflex-" not in capfd.readouterr().err  # the temporary folder
 
 
 def test_a_class_that_saves_in_its_own_way_and_a_run_that_saves_nothing_are_left_alone(make: Any) -> None:

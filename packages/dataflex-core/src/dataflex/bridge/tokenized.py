@@ -31,7 +31,8 @@ logger = logging.getLogger("dataflex")
 GetDataset = Callable[..., dict[str, Any]]
 Look = Callable[[list[str], Any], Any]
 
-_COMPARED_OTHERWISE = frozenset({"dataset", "dataset_dir", "media_dir", "tokenized_path", "use_fast_tokenizer"})
+_FOLDER = "dataset_dir"
+_COMPARED_OTHERWISE = frozenset({"dataset", _FOLDER, "media_dir", "tokenized_path", "use_fast_tokenizer"})
 _MIXED = ("mix_strategy", "interleave_probs")  # of several data sets
 _PLACED = ("images", "videos", "audios")  # columns whose rows name files below media_dir
 _ADVICE = "Put them back, name another folder, or delete this one so that it is made anew."
@@ -131,7 +132,7 @@ class TokenisedFolders:
         if record is None:
             return []
         if asked.unread:
-            self._uncheck(["dataset_dir"], f"the files of {', '.join(asked.unread)} are not to be found")
+            self._uncheck([_FOLDER], f"the files of {', '.join(asked.unread)} are not to be found")
         return asked.differences(record)
 
     def _look_into(self, folder: Path, module: Mapping[str, Any], call: Mapping[str, Any]) -> None:
@@ -142,12 +143,13 @@ class TokenisedFolders:
                 f"tokenized_path: {folder} (from {self._source}) cannot have been made under these keys: "
                 f"{'; '.join(found)}."
             )
-        keys = ["dataset", "eval_dataset", "dataset_dir", *(key for key in asked.keys if key != "stage")]
+        keys = ["dataset", "eval_dataset", _FOLDER, *(key for key in asked.keys if key != "stage")]
         self._uncheck(keys, "nobody has written down what its rows were made from, nor with which tokenizer")
 
     def _uncheck(self, keys: Iterable[str], why: str) -> None:
+        given = {_FOLDER: "data", **self._given}  # LlamaFactory's own default
         self._why = why
-        self.unchecked |= {key: self._given[key] for key in keys if self._given.get(key) is not None}
+        self.unchecked |= {key: given[key] for key in keys if given.get(key) is not None}
 
     def _describe(self, folder: Path, asked: Asked) -> None:
         try:

@@ -6,6 +6,7 @@ DataFlex's own. A name may be a pattern (``hub_*``); an exact name wins over a p
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -467,6 +468,7 @@ FILLED_IN = frozenset({"accelerator_config", "fsdp_config"})
 """Mappings that a parser fills in with its version's defaults: of them, what both versions have is compared."""
 
 
+@functools.cache
 def group_of(name: str) -> Group | None:
     """The group that a key belongs to; ``None`` for a key that is on no list."""
     patterns: Group | None = None

@@ -6,6 +6,7 @@ callbacks, the arguments. Of the weights, those that share memory are looked for
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import tempfile
@@ -17,6 +18,7 @@ from typing import Any, Protocol, cast
 import torch
 from transformers import PreTrainedModel, modeling_utils
 from transformers.trainer_utils import SaveStrategy
+from transformers.utils import logging
 
 from dataflex.distributed import together
 from dataflex.errors import ConfigError
@@ -51,8 +53,19 @@ def try_first_save(trainer: _Saves) -> None:
         return
     with together("trying what a checkpoint needs", trainer.accelerator):
         if trainer.args.should_save:
-            with tempfile.TemporaryDirectory(prefix="dataflex-") as folder:
+            with _unannounced(), tempfile.TemporaryDirectory(prefix="dataflex-") as folder:
                 _try(trainer, Path(folder))
+
+
+@contextlib.contextmanager
+def _unannounced() -> Iterator[None]:
+    """Hide what transformers says of each file it writes: nobody will find these."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def _try(trainer: _Saves, folder: Path) -> None:
