@@ -1,14 +1,17 @@
 """What it costs to measure whether batches give rows the gradients they have alone, as a share of a pass of LESS.
 
-One process, the model, rows and token budget of less.py. Batches that are looked at run with and without their rows
-alone; the pass is taken from a few batches between. CPU seconds; set OMP_NUM_THREADS=1. Prints one line.
+Fresh processes, the model, rows and token budget of less.py. Batches that are looked at run with and without their rows
+alone; the pass is taken from a few batches between. CPU seconds on one thread.
 """
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from typing import Any
 
+import figures
 from less import Rows, adapted_model, pad
 
 ROWS, TOKENS, EVERY = 2000, 2048, 40
@@ -21,8 +24,8 @@ def seconds(engine: Any, batch: Any, sink: Any, alone: Any = None) -> float:
     return time.process_time() - began
 
 
-def main() -> None:
-    """Measure and print."""
+def measure() -> dict[str, float]:
+    """Batches that are looked at, CPU seconds that costs, and those of the pass."""
     import torch
 
     from dataflex.data.scoring_loader import ScoringLoader
@@ -51,10 +54,28 @@ def main() -> None:
             spent += seconds(engine, batch, sink)
             sampled += len(rows)
         count += bool(alone)
-    whole = spent / sampled * ROWS
-    print(
-        f"{count} batches looked at: {extra:.2f} s beside {whole:.1f} s of a pass of {ROWS} rows, {extra / whole:.2%}"
-    )
+    return {"batches": count, "check": extra, "pass": spent / sampled * ROWS}
+
+
+def main() -> None:
+    """Measure in fresh processes and print, or with ``--write`` keep, the figures."""
+    parser = figures.parser(__doc__)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--in-process", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.in_process:
+        print(json.dumps(measure()))
+        return
+    found = [figures.in_a_process(__file__, "--in-process", OMP_NUM_THREADS="1") for _ in range(given.runs)]
+    kept = {
+        "batches looked at": figures.figure([run["batches"] for run in found]),
+        "check, CPU seconds": figures.figure([run["check"] for run in found]),
+        "pass, CPU seconds": figures.figure([run["pass"] for run in found]),
+        "check over the pass": figures.figure([run["check"] / run["pass"] for run in found]),
+    }
+    figures.show(kept)
+    if given.write:
+        figures.keep("less_check", kept)
 
 
 if __name__ == "__main__":

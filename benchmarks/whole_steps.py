@@ -7,9 +7,11 @@ A figure is the ratio of the median step times to the stock ones, by the process
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
 
+import figures
 import steps
 
 ROWS_A_STEP = 8
@@ -46,15 +48,27 @@ def ratios(shape: str, accumulation: int, rounds: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the ratios for accumulation 1 and more."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure in fresh processes and print, or with ``--write`` keep, the figures."""
+    parser = figures.parser(__doc__)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--shape", default="tiny", choices=steps.MODELS)
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--accumulation", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--in-process", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.in_process:
+        print(json.dumps(ratios(given.shape, given.in_process, given.rounds)))
+        return
+    kept = {}
     for accumulation in given.accumulation:
-        found = ratios(given.shape, accumulation, given.rounds)
-        print(f"{given.shape}, accumulation {accumulation}: " + ", ".join(f"{k} {v:.3f}" for k, v in found.items()))
+        asked = ("--in-process", str(accumulation), "--shape", given.shape, "--rounds", str(given.rounds))
+        found = [figures.in_a_process(__file__, *asked, OMP_NUM_THREADS="1") for _ in range(given.runs)]
+        for kind in ("window", "batch"):
+            name = f"{given.shape}, accumulation {accumulation}: {kind}"
+            kept[name] = figures.figure([run[kind] for run in found])
+    figures.show(kept)
+    if given.write:
+        figures.keep("whole_steps", kept)
 
 
 if __name__ == "__main__":

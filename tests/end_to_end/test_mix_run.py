@@ -371,11 +371,16 @@ def test_a_share_of_tokens_is_reached_where_samples_differ_in_length(workshop, t
     assert record.metrics["realised_samples"][1] > 0.6  # the answers of `other` are shorter
 
 
-def test_eval_sets_are_kept_apart(workshop, train):
-    keys = {"eval_dataset": "val,other", "eval_on_each_dataset": True, "eval_strategy": "steps", "eval_steps": 10}
-    train(workshop.run_file(**NOTE_MIX | keys))
-    history = json.loads((workshop.out / "run" / "trainer_state.json").read_text())["log_history"]
-    assert {key for entry in history for key in entry} >= {"eval_val_loss", "eval_other_loss"}
+def test_eval_sets_are_kept_apart_and_one_of_them_decides_which_model_is_the_best(workshop, train):
+    keys = {"eval_dataset": "val,other", "eval_on_each_dataset": True, "eval_strategy": "steps", "eval_steps": 5}
+    keys |= {"save_strategy": "steps", "save_steps": 5, "load_best_model_at_end": True}
+    best = {"metric_for_best_model": "eval_val_loss", "greater_is_better": True}  # so that it is not the last one
+    train(workshop.run_file(**NOTE_MIX | keys | best))
+    out = workshop.out / "run"
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    losses = {entry["step"]: entry["eval_val_loss"] for entry in history if "eval_val_loss" in entry}
+    assert any("eval_other_loss" in entry for entry in history) and losses[5] > losses[10]
+    assert weights_digest(out) == weights_digest(out / "checkpoint-5") != weights_digest(out / "checkpoint-10")
 
 
 @pytest.mark.parametrize(("val_size", "held_out"), [(0.25, 22), (10, 10)])

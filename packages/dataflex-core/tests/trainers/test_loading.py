@@ -274,6 +274,45 @@ def test_an_adapter_goes_on_and_a_damaged_one_is_refused(make: Any) -> None:
         make(adapted(), "damaged").train(str(stopped))
 
 
+def several(active: str) -> Any:
+    """Two adapters, as a trainer of preferences keeps its reference; one is trained, or both are."""
+    model = adapted()
+    model.add_adapter("other", LoraConfig(r=2, target_modules=["k_proj"]))
+    model.set_adapter("default" if active == "both" else active)
+    if active == "both":
+        model.base_model.set_adapter(["default", "other"])
+    return model
+
+
+@pytest.mark.parametrize("active", ["default", "other", "both"])
+def test_each_of_several_adapters_goes_on_and_the_best_of_them_are_the_final_ones(make: Any, active: str) -> None:
+    whole = make(several(active), "whole")
+    whole.train()
+    stopped = Path(whole.args.output_dir) / "checkpoint-2"
+    resumed = make(several(active), "resumed")
+    resumed.train(str(stopped))
+    assert same(weights(resumed.model), weights(whole.model))
+    assert resumed.model.active_adapters == several(active).active_adapters
+
+    best = make(several(active), "best", **BEST, save_steps=2)
+    best.add_callback(Best())
+    best.train()
+    scored = make(several(active), "scored")
+    scored.train(str(Path(best.args.output_dir) / "checkpoint-4"))  # where nothing is left to train
+    assert not same(weights(best.model), weights(scored.model))
+    loaded = several(active)
+    loaded.load_adapter(str(Path(best.args.output_dir) / "checkpoint-2"), "default")
+    loaded.load_adapter(str(Path(best.args.output_dir) / "checkpoint-2" / "other"), "other")
+    assert same(weights(best.model), weights(loaded))
+
+
+def test_a_trained_adapter_that_a_checkpoint_does_not_hold_is_refused(make: Any) -> None:
+    trainer = make(adapted(), "one")
+    trainer.train()
+    with pytest.raises(ConfigError, match=r"lacks an adapter: 2 differences: .*lora_A\.other\.weight is trained but"):
+        make(several("both"), "two").train(f"{trainer.args.output_dir}/checkpoint-2")
+
+
 def test_adapters_and_whole_models_are_not_taken_for_each_other(make: Any) -> None:
     model, adapter = make(plain(), "model"), make(adapted(), "adapter")
     model.train()

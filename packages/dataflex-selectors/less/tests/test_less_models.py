@@ -19,7 +19,7 @@ from less_cases import (
     with_lora,
 )
 from torch import nn
-from torch.nn import functional
+from unusual_cases import on_a_quantised_base
 
 from dataflex.errors import ComponentError
 
@@ -90,31 +90,8 @@ def test_full_fine_tuning_through_a_projection_needs_no_room_for_whole_direction
     assert np.abs(projected.scores - exact.scores).max() < 3 / 4096**0.5
 
 
-class Int8Linear(nn.Linear):
-    """A frozen linear layer that keeps 8-bit weights, as quantised bases do."""
-
-    def __init__(self, source: nn.Linear) -> None:
-        super().__init__(source.in_features, source.out_features, source.bias is not None)
-        self.bias = source.bias
-        self.step = float(source.weight.detach().abs().max()) / 127
-        quantised = (source.weight.detach() / self.step).round().to(torch.int8)
-        self.weight = nn.Parameter(quantised, requires_grad=False)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return functional.linear(x, self.weight.to(x.dtype) * self.step, self.bias)
-
-    def _apply(self, function: Any, recurse: bool = True) -> nn.Module:
-        if self.bias is not None:
-            self.bias.data = function(self.bias.data)
-        return self  # a change of type leaves the 8 bits alone
-
-
 def test_adapters_on_a_quantised_base_are_measured_in_batches() -> None:
-    model = with_lora(tiny_qwen())
-    for module in list(model.modules()):
-        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
-            module.base_layer = Int8Linear(module.base_layer)
-    check(model, one_by_one=False)
+    check(on_a_quantised_base(), one_by_one=False)
 
 
 @pytest.mark.parametrize("reentrant", [True, False])

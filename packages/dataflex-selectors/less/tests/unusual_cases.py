@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from less_cases import VOCABULARY, pool_and_goals, reference_cosines, selector, warmed_up
+from less_cases import VOCABULARY, pool_and_goals, reference_cosines, selector, tiny_qwen, warmed_up, with_lora
 from torch import nn
 from torch.nn import functional
 
@@ -80,3 +80,31 @@ def in_half_precision(numbers: str, loss_scale: float | None = None) -> Any:
         num_processes=1,
         device=torch.device("cpu"),
     )
+
+
+class Int8Linear(nn.Linear):
+    """A frozen linear layer that keeps 8-bit weights, as quantised bases do."""
+
+    def __init__(self, source: nn.Linear) -> None:
+        super().__init__(source.in_features, source.out_features, source.bias is not None)
+        self.bias = source.bias
+        self.step = float(source.weight.detach().abs().max()) / 127
+        quantised = (source.weight.detach() / self.step).round().to(torch.int8)
+        self.weight = nn.Parameter(quantised, requires_grad=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(x, self.weight.to(x.dtype) * self.step, self.bias)
+
+    def _apply(self, function: Any, recurse: bool = True) -> nn.Module:
+        if self.bias is not None:
+            self.bias.data = function(self.bias.data)
+        return self  # a change of type leaves the 8 bits alone
+
+
+def on_a_quantised_base() -> nn.Module:
+    """LoRA on layers of 8 bits."""
+    model = with_lora(tiny_qwen())
+    for module in list(model.modules()):
+        if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
+            module.base_layer = Int8Linear(module.base_layer)
+    return model

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -36,6 +36,7 @@ logger = logging.getLogger("dataflex")
 
 _NOT_OF_A_MODEL = ("optimizer", "scheduler", "scaler", "rng_state", "trainer_state")
 _SHARDED = ("pytorch_model_fsdp*", "global_step*")  # what FSDP and DeepSpeed load instead of a model file
+_DEFAULT = "default"  # PEFT's name of an adapter that was given none
 _ADVICE = "Take another checkpoint, or the model and the library versions that it was written with."
 
 
@@ -173,7 +174,13 @@ def _load_adapters(trainer: _LoadsChecked, model: Any, folder: Path, stock: Call
         found = [] if saved.pickled else compare.names_and_shapes(saved, adapter_view(model, adapter))
         if found:
             return _misfit(saved.folder, found, saved)
+    forgotten = _trained_but_in_none_of(parts, model)
+    if forgotten:
+        return f"{folder} lacks an adapter: {compare.describe(forgotten, 0)}. {_ADVICE}"
+    active = list(model.active_adapters)
     stock()
+    if len(parts) > 1 and not (trainer.is_deepspeed_enabled or trainer.is_fsdp_enabled):
+        _load_each(model, parts, active)
     for adapter, saved in parts.items():
         if saved.pickled:
             _say_pickled(saved)
@@ -210,14 +217,35 @@ def _load_pickled(
     return _differs(saved.folder, found, saved) if found else ""
 
 
+def _load_each(model: Any, parts: Mapping[str, SavedWeights], active: Sequence[str]) -> None:
+    """Load several adapters: the Trainer takes those in folders of their own, or the first active one alone."""
+    for adapter, saved in parts.items():
+        model.load_adapter(str(saved.folder), adapter, is_trainable=adapter in active)
+    if len(active) == 1:
+        model.set_adapter(active[0])
+    else:
+        model.base_model.set_adapter(active)
+
+
+def _trained_but_in_none_of(parts: Mapping[str, SavedWeights], model: Any) -> list[Difference]:
+    """Trainable tensors of adapters that a checkpoint holds no file of."""
+    absent = [f".{adapter}." for adapter in model.peft_config if adapter not in parts]
+    return [
+        Difference(name, "is trained but not in the checkpoint")
+        for name, value in model.named_parameters()
+        if value.requires_grad and any(part in f"{name}." for part in absent)
+    ]
+
+
 def _adapters(folder: Path, model: Any) -> Iterator[tuple[str, SavedWeights]]:
-    """Each adapter of the model with its files, where the Trainer looks for them."""
+    """Each adapter of the model with its files: PEFT writes each into a folder of its own, but for ``default``."""
     below = {name: saved_weights(folder / name, ADAPTER) for name in model.peft_config}
     yield from ((name, saved) for name, saved in below.items() if saved is not None)
-    if not any(below.values()):
+    beside = _DEFAULT if any(below.values()) else model.active_adapters[0]
+    if beside in model.peft_config and below.get(beside) is None:
         saved = saved_weights(folder, ADAPTER)
         if saved is not None:
-            yield model.active_adapters[0], saved
+            yield beside, saved
 
 
 def _weights_in(folder: Path, stem: str) -> bool:
