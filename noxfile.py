@@ -37,6 +37,7 @@ TOOLS = (
     *("sphinx", "furo", "myst-parser"),
 )
 DEEPSPEED = "deepspeed==0.18.4"
+RAY = "ray[default]==2.60.0"
 DEEPSPEED_TESTS = ("packages/dataflex-selectors/less/tests/test_less_zero.py", "tests/end_to_end/test_zero.py")
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
@@ -132,6 +133,18 @@ def deepspeed(session: nox.Session) -> None:
     own = overlay(session, python, "deepspeed", "import site; site.addsitedir({library!r})")
     session.run(own, "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS), DEEPSPEED)
     session.run(own, "-m", "pytest", *DEEPSPEED_TESTS, *session.posargs, env={**QUIET, "DS_ACCELERATOR": "cpu"})
+
+
+@nox.session(python=False)
+def ray(session: nox.Session) -> None:
+    """Run the tests that need Ray, on a local one with two CPUs, in an environment on top of the shared one.
+
+    Not in the shared one: accelerate and transformers import ray wherever it is.
+    """
+    python = shared_environment(session)
+    own = overlay(session, python, "ray", "import site; site.addsitedir({library!r})")
+    session.run(own, "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS), RAY)
+    session.run(own, "-m", "pytest", "packages/dataflex-core/tests/phases/test_on_ray.py", *session.posargs, env=QUIET)
 
 
 @nox.session(python=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from dataflex.checkpoint_keys.keys import GROUPS, Effect
 from dataflex.components.context import RunContext
@@ -19,6 +20,7 @@ from dataflex.decisions import Decision
 from dataflex.plugins import hookspecs
 from dataflex.runs import TrainType
 from dataflex.spec import Kind
+from dataflex.study.file_keys import KEYS
 from dataflex.testing.checks import checks_for
 
 ROOT = Path(__file__).parents[2]
@@ -115,3 +117,19 @@ def test_the_example_selector_draws_from_the_shortest_rows(tmp_path: Path, monke
     selection = Shortest(ShortestParams(share=0.5), context).select(None, 20, 3)
     assert set(selection.rows) <= {1, 3, 5, 7}
     assert len(np.unique(selection.rows)) == 3
+
+
+def test_every_key_of_a_study_file_is_documented_as_the_reader_knows_it() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    section = page.partition("## The keys")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| (.+?) \| (.+) \|$", section, re.MULTILINE)
+    documented = [(name, kind.replace("\\|", "|"), default.strip("*"), text) for name, kind, default, text in rows]
+    assert documented == [(key.name, key.type, key.default, key.help) for key in KEYS]
+
+
+def test_the_numbers_on_the_page_of_studies_are_those_that_scipy_gives() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    random, arm = ((4.70, 4.90, 4.60, 4.80, 5.00), (4.65, 4.84, 4.57, 4.73, 4.96))
+    assert all(f"{value:.2f}" in page for value in (*random, *arm))
+    assert f"p = {stats.ttest_rel(random, arm).pvalue:.1g}" in page
+    assert f"says {stats.ttest_ind(random, arm, equal_var=False).pvalue:.2g}" in page
