@@ -82,7 +82,6 @@ LATER = {
     "do_train": "yes",
     "cutoff_len": 0,
     "warmup_ratio": 7.0,
-    "max_samples": -5,
     "lora_target": "nowhere",
     "adapter_name_or_path": "nowhere/adapter",
     "weight_decay": float("nan"),
