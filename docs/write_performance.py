@@ -79,50 +79,46 @@ def _section(section: Mapping[str, Any]) -> str:
     return f"{lines[0]}\n\n{said}" + "\n".join(lines[1:])
 
 
-def _equal_time(study: Mapping[str, Any]) -> str:
-    """The study of the demo's text, from its study.json."""
-    heads = ("arm", "steps", "cost", "loss, docstrings", "loss, others", "at equal steps", "at equal cost", "pays")
+def _equal_time(kept: Mapping[str, Any]) -> str:
+    heads = ("run", "steps", "cost", "loss, docstrings", "loss, others", "docstrings chosen", "gained at equal steps",
+             "gained at equal time")  # fmt: skip
     lines = [_line(heads), _line(["---"] * len(heads))]
-    series: dict[str, list[Mapping[str, Any]]] = {}
-    for run in study["runs"]:
-        length = run["length"]
-        series.setdefault(run["arm"] if length in (None, 1) else f"{run['arm']}@{length:g}", []).append(run)
-    baseline = study["study"]["baseline"]
-    for name in sorted(series, key=lambda name: (not name.startswith(baseline), series[name][0]["steps"])):
-        runs, arm = series[name], study["arms"].get(name)
-        means = [
-            statistics.mean(values)
-            for values in zip(
-                *((run["cost"]["steps"], run["metric"], run["metrics"]["eval_others_loss"]) for run in runs),
-                strict=True,
-            )
+    longest = max(row["steps"] for name, row in kept["runs"].items() if name.startswith("random"))
+    for name, row in kept["runs"].items():
+        own = not name.startswith("random")
+        gains = [
+            f"{statistics.mean(gains):+.3f} ({sum(gain > 0 for gain in gains)} of {len(gains)})" if own else ""
+            for gains in (row["below_random_at_equal_steps"], row["below_random_at_equal_time"])
         ]
-        cells = [name, runs[0]["steps"], f"{means[0]:.0f}", f"{means[1]:.3f}", f"{means[2]:.3f}"]
-        own = ["", "", ""] if arm is None else [_gain(arm["equal_steps"]), _gain(arm["equal_cost"]), _pays(arm)]
-        lines.append(_line([*cells, *own]))
-    verdicts = [arm["verdict"] for arm in study["arms"].values() if arm["verdict"]]
-    better = [verdict for verdict in verdicts if " is better than " in verdict]
-    said = "; ".join(better) if better else "no setting of a selector is better than random selection here"
+        cells = [
+            name,
+            row["steps"],
+            f"{row['cost_in_steps']:.0f}",
+            f"{row['target_loss']:.3f}",
+            f"{row['others_loss']:.3f}",
+        ]
+        lines.append(_line([*cells, f"{row['share_of_target']:.0%}", *gains]))
+    selected = {name: row["below_random_at_equal_time"] for name, row in kept["runs"].items() if "random" not in name}
+    beyond = [name for name in selected if kept["runs"][name]["cost_in_steps"] > longest]
+    best = max(set(selected) - set(beyond), key=lambda name: statistics.mean(selected[name]))
+    ahead = [name for name, gains in selected.items() if statistics.mean(gains) > 0]
     return (
-        "## Loss at equal cost\n\n"
-        f"The study [quickstart.yaml](../benchmarks/studies/quickstart.yaml) of the demo's text, seeds "
-        f"{', '.join(map(str, study['study']['seeds']))}; means over them ([what the columns mean](study.md)). "
-        "`random@4` is random selection for four times the steps. *Cost* counts training and deciding in steps of the "
-        "same run. "
-        "Nothing is extrapolated: an arm dearer than the longest random run is not compared at equal cost "
-        "(`python benchmarks/equal_time.py --write`).\n\n"
-        f"**At equal cost, {said}.**\n\n" + "\n".join(lines)
+        "## Loss at equal working time\n\n"
+        f"The demo's text, model and schedule, seeds {', '.join(map(str, kept['seeds']))}; means over them. `a x b`: a "
+        "boundaries, b steps after each, after a warm-up of 20. *Cost* counts training and scoring in steps of the "
+        "same run. *Gained* is how much lower the loss on docstrings is than random selection's at the same number of "
+        "steps, or at the same cost, and in how many seeds it is lower at all; above "
+        f"{longest} steps, the longest random run, the end of that run is compared with, which flatters the other "
+        f"(`{kept['command']}`).\n\n"
+        + (
+            f"At equal time, ahead of random selection: {', '.join(ahead)}. "
+            if ahead
+            else "**At equal time, no setting of a selector beats random selection here.** "
+        )
+        + f"The best of those that random selection was run as long as is `{best}`: "
+        f"{statistics.mean(selected[best]):+.3f}; dearer, and so flattered: "
+        f"{', '.join(f'`{name}`' for name in beyond)}.\n\n" + "\n".join(lines)
     )
-
-
-def _gain(found: Mapping[str, Any]) -> str:
-    said = [f"{found['mean']:+.3f} ({found['better']} of {found['n']})"] if found["n"] else []
-    said += [f"{side} than all in {len(found[side])}" for side in ("dearer", "cheaper") if found[side]]
-    return ", ".join(said)
-
-
-def _pays(arm: Mapping[str, Any]) -> str:
-    return f"{arm['pays'].count(True)} of {len(arm['pays'])}"
 
 
 def _notes() -> str:

@@ -61,7 +61,7 @@ def test_an_old_checkpoint_is_resumed_to_the_weights_its_own_code_gave(
         np.testing.assert_allclose(resumed[name], values, rtol=1e-5, atol=1e-6, err_msg=name)
     log = json.loads((checkpoint.parent / "trainer_state.json").read_text())["log_history"]
     losses = {str(entry["step"]): entry["loss"] for entry in log if "loss" in entry}
-    assert losses == pytest.approx(json.loads((expected / "result.json").read_text())["losses"], abs=1e-5)
+    assert losses == pytest.approx(json.loads((expected / "result.json").read_text())["losses"], rel=1e-5)
 
 
 @pytest.mark.parametrize("train_type", TRAIN_TYPES)

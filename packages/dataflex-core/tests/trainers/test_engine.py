@@ -228,11 +228,11 @@ def test_a_checkpoint_of_another_program_is_not_resumed(tmp_path):
 def test_a_loop_that_reads_ahead_is_stopped(tmp_path):
     trainer, *_ = make(tmp_path)
     trainer.engine = trainer._make_engine()
-    loader = trainer.get_train_dataloader()
-    batches = iter(loader)
-    next(batches), next(batches)  # the micro-batches of step 0
-    with pytest.raises(RuntimeError, match="reads ahead in a way DataFlex does not know"):
-        next(batches)
+    with trainer._training():
+        batches = iter(trainer.get_train_dataloader())
+        next(batches), next(batches)  # the micro-batches of step 0
+        with pytest.raises(RuntimeError, match="reads ahead in a way DataFlex does not know"):
+            next(batches)
 
 
 def history(trainer):

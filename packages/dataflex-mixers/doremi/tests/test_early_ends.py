@@ -84,7 +84,7 @@ def test_a_proxy_that_an_older_version_took_for_complete_is_ended_again(tmp_path
 
 def test_the_average_of_a_run_is_over_the_steps_it_made_and_there_is_none_without_a_step(tmp_path: Path) -> None:
     mixer = object.__new__(DoremiMixer)
-    mixer.context = SimpleNamespace(rank=0, output_dir=tmp_path, domain_names=("web", "code"))  # type: ignore[assignment]
+    mixer.context = SimpleNamespace(rank=0, output_dir=tmp_path, domain_names=("web", "code"), data_keys={})  # type: ignore[assignment]
     mixer.params = SimpleNamespace(eta=1.0, smoothing=0.0, average_from_start=False)  # type: ignore[assignment]
     mixer._hashes = {}
     mixer.dro = GroupDro.begin(2, 1.0)

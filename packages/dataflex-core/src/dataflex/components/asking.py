@@ -31,6 +31,8 @@ LARGEST_COPY = 1 << 20
 
 _WITHOUT_DEFAULT = frozenset({"select", "warmup", "mix", "weights", "get_weighted_loss"})
 
+_OPENING = frozenset({"__init__", "load_state_dict"})
+
 _PLACES = {"weights": 2, "warmup": 2} | dict.fromkeys(
     ("on_step", "on_losses", "finished", "token_scores", "objective_weights", "get_weighted_loss", "load_state_dict"), 1
 )
@@ -151,6 +153,8 @@ class Asking:
         except Exception as error:
             failure, cause = self._failure(error, where), error
         failure = first_failure(failure, self._accelerator, last=True)
+        if isinstance(cause, ConfigError) and self._method in _OPENING:  # it refuses the run
+            raise cause
         if failure or cause is not None:
             raise ComponentError(failure + (self.progress.keep if kept is None else kept)()) from cause
 
