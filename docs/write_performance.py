@@ -79,7 +79,8 @@ def _section(section: Mapping[str, Any]) -> str:
     return f"{lines[0]}\n\n{said}" + "\n".join(lines[1:])
 
 
-def _equal_time(kept: Mapping[str, Any]) -> str:
+def _equal_time_of_one_toy(kept: Mapping[str, Any]) -> str:
+    """Figures of before ``dataflex study``, which compared at equal working time."""
     heads = ("run", "steps", "cost", "loss, docstrings", "loss, others", "docstrings chosen", "gained at equal steps",
              "gained at equal time")  # fmt: skip
     lines = [_line(heads), _line(["---"] * len(heads))]
@@ -109,7 +110,7 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
         "same run. *Gained* is how much lower the loss on docstrings is than random selection's at the same number of "
         "steps, or at the same cost, and in how many seeds it is lower at all; above "
         f"{longest} steps, the longest random run, the end of that run is compared with, which flatters the other "
-        f"(`{kept['command']}`).\n\n"
+        f"(measured by the `benchmarks/equal_time.py` of before `dataflex study`).\n\n"
         + (
             f"At equal time, ahead of random selection: {', '.join(ahead)}. "
             if ahead
@@ -119,6 +120,54 @@ def _equal_time(kept: Mapping[str, Any]) -> str:
         f"{statistics.mean(selected[best]):+.3f}; dearer, and so flattered: "
         f"{', '.join(f'`{name}`' for name in beyond)}.\n\n" + "\n".join(lines)
     )
+
+
+def _equal_time(study: Mapping[str, Any]) -> str:
+    """The study of the demo's text, from its study.json."""
+    if "study" not in study:
+        return _equal_time_of_one_toy(study)
+    heads = ("arm", "steps", "cost", "loss, docstrings", "loss, others", "at equal steps", "at equal cost", "pays")
+    lines = [_line(heads), _line(["---"] * len(heads))]
+    series: dict[str, list[Mapping[str, Any]]] = {}
+    for run in study["runs"]:
+        length = run["length"]
+        series.setdefault(run["arm"] if length in (None, 1) else f"{run['arm']}@{length:g}", []).append(run)
+    baseline = study["study"]["baseline"]
+    for name in sorted(series, key=lambda name: (not name.startswith(baseline), series[name][0]["steps"])):
+        runs, arm = series[name], study["arms"].get(name)
+        means = [
+            statistics.mean(values)
+            for values in zip(
+                *((run["cost"]["steps"], run["metric"], run["metrics"]["eval_others_loss"]) for run in runs),
+                strict=True,
+            )
+        ]
+        cells = [name, runs[0]["steps"], f"{means[0]:.0f}", f"{means[1]:.3f}", f"{means[2]:.3f}"]
+        own = ["", "", ""] if arm is None else [_gain(arm["equal_steps"]), _gain(arm["equal_cost"]), _pays(arm)]
+        lines.append(_line([*cells, *own]))
+    verdicts = [arm["verdict"] for arm in study["arms"].values() if arm["verdict"]]
+    better = [verdict for verdict in verdicts if " is better than " in verdict]
+    said = "; ".join(better) if better else "no setting of a selector is better than random selection here"
+    return (
+        "## Loss at equal cost\n\n"
+        f"The study [quickstart.yaml](../benchmarks/studies/quickstart.yaml) of the demo's text, seeds "
+        f"{', '.join(map(str, study['study']['seeds']))}; means over them ([what the columns mean](study.md)). "
+        "`random@4` is random selection for four times the steps. *Cost* counts training and deciding in steps of the "
+        "same run. "
+        "Nothing is extrapolated: an arm dearer than the longest random run is not compared at equal cost "
+        "(`python benchmarks/equal_time.py --write`).\n\n"
+        f"**At equal cost, {said}.**\n\n" + "\n".join(lines)
+    )
+
+
+def _gain(found: Mapping[str, Any]) -> str:
+    said = [f"{found['mean']:+.3f} ({found['better']} of {found['n']})"] if found["n"] else []
+    said += [f"{side} than all in {len(found[side])}" for side in ("dearer", "cheaper") if found[side]]
+    return ", ".join(said)
+
+
+def _pays(arm: Mapping[str, Any]) -> str:
+    return f"{arm['pays'].count(True)} of {len(arm['pays'])}"
 
 
 def _notes() -> str:
