@@ -13,7 +13,7 @@ from dataflex.config.mixture import INITIAL, MixtureSettings, Rule, Unit
 from dataflex.errors import ConfigError
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.proportions import Proportions, check_proportions, stratified, temperature, uniform, unimax
-from dataflex.mixing.sampler import MixtureSampler, check_limits
+from dataflex.mixing.sampler import LIMITS, MixtureSampler, check_limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def check_domain_names(settings: MixtureSettings, names: Sequence[str]) -> None:
         with problems.taking():
             check_proportions(settings.initial, names, f"{INITIAL} (from {settings.source})")
     with problems.taking():
-        check_limits(settings.max_epochs, names)
+        check_limits(settings.max_epochs, names, f"{LIMITS} (from {settings.source})")
     problems.refuse()
 
 

@@ -30,6 +30,10 @@ _SLICE = 1 << 20  # draws turned into rows at once: bounds the memory
 _ENDLESS = np.iinfo(np.int64).max
 
 
+LIMITS = "mixture_max_epochs"
+"""The key of a run file."""
+
+
 class MixtureSampler:
     """Draws rows of a pool of domains in given proportions; a function of its arguments and what it drew before.
 
@@ -263,12 +267,13 @@ def _checked_sizes(sizes: Sequence[int], names: Sequence[str]) -> Whole:
     return given
 
 
-def check_limits(max_epochs: Mapping[str, float] | float | None, names: Sequence[str]) -> None:
+def check_limits(max_epochs: Mapping[str, float] | float | None, names: Sequence[str], source: str = LIMITS) -> None:
     """Check that limits by name are of domains there are.
 
     Args:
         max_epochs: As :class:`MixtureSampler` takes it.
         names: The domains.
+        source: What messages call the limits.
 
     Raises:
         ConfigError: names a domain that there is not.
@@ -276,9 +281,7 @@ def check_limits(max_epochs: Mapping[str, float] | float | None, names: Sequence
     for name in max_epochs if isinstance(max_epochs, Mapping) else ():
         if name not in names:
             hint = did_you_mean(str(name), names)
-            raise ConfigError(
-                f"mixture_max_epochs names the unknown domain {name!r}.{hint} Domains: {join_names(names)}."
-            )
+            raise ConfigError(f"{source} names the unknown domain {name!r}.{hint} Domains: {join_names(names)}.")
 
 
 def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: Sequence[str]) -> Whole:
