@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -139,6 +140,15 @@ def test_a_changed_key_of_a_finished_run_is_refused_with_the_key(study, seen):
     assert len(started) == 4 and (study.folder / "out/earlier/1/runs/random/42/eval_results.json").exists()
     assert {run["status"] for run in record["runs"]} == {"done"}
     assert study.refused(restart=["rando"]).startswith("--restart rando: study.yaml has no such arm. Did you mean")
+
+
+def test_a_finished_run_whose_folder_was_deleted_is_trained_again(study):
+    before, _ = study.write().conduct()
+    shutil.rmtree(study.folder / "out/runs/loss")
+    record, started = study.conduct()
+    assert started == ["loss-42"] and [run["metric"] for run in record["runs"]] == [
+        run["metric"] for run in before["runs"]
+    ]
 
 
 def test_the_same_length_by_another_key_is_no_change(study):

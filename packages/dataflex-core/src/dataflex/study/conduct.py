@@ -206,6 +206,7 @@ class Conductor:
         if evaluates:
             return
         note = self.state.notes.get(run.name)
+        anew = anew or note is None or note.stage in (Stage.TRAINED, Stage.DONE)
         if note is None or anew or self.state.identities[run.name] != note.identity:
             put_aside(run.output_dir, self.study.out)
             note = RunNote(identity=self.state.identities[run.name])

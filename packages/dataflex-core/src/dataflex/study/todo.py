@@ -90,9 +90,9 @@ def task_of(
         if not retry_failed:
             return Task.LEAVE
         return _after_training(note, study) if note.trained else Task.RESUME
-    if note.stage is Stage.BEGUN:
-        return _after_training(note, study) if training_finished(run) else Task.RESUME
-    return _after_training(note, study)
+    if training_finished(run):
+        return _after_training(note, study)
+    return Task.RESUME if note.stage is Stage.BEGUN else Task.TRAIN  # what a finished run left has been deleted
 
 
 def _after_training(note: RunNote, study: StudyFile) -> Task:
