@@ -335,9 +335,11 @@ def test_a_study_that_is_killed_twice_ends_as_if_it_never_was(study):
     study.write(arms=arms, seeds=[42], baseline_lengths=[2])
 
     def kill_when(log):
-        process = subprocess.Popen([sys.executable, "-c", SCRIPT], env=dict(os.environ))
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        process = subprocess.Popen([sys.executable, "-c", SCRIPT], env=environ)
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not (log.exists() and "begun" in log.read_text()):
+        while not (log.exists() and "begun" in log.read_text()):
+            assert process.poll() is None and time.monotonic() < deadline, "the study did not come to the run to kill"
             time.sleep(0.05)
         process.kill()
         process.wait()
