@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.rng import key, key_seed, stream
