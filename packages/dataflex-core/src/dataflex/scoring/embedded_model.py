@@ -81,7 +81,7 @@ class RunModel:
 
 
 def _sums(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
-    """A checksum of each: any one number that changes changes it. Made where the weights are, at the speed of memory."""
+    """A checksum of each, which any one number changes; made where the weights are, at the speed of memory."""
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return torch.stack(
         [

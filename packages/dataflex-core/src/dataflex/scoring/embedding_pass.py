@@ -125,7 +125,12 @@ class Pass:
         progress = ScoringProgress(
             len(self.rows) - len(done), enabled=context.rank == 0, share=context.world_size, what="embedding"
         )
-        with progress, rng_scope(devices=True), evaluating(model), HiddenStates(model, spec.layers, spec.site) as states:
+        with (
+            progress,
+            rng_scope(devices=True),
+            evaluating(model),
+            HiddenStates(model, spec.layers, spec.site) as states,
+        ):
             for rows, collated in loader:
                 batch = trimmed(collated) if by_length else collated
                 chosen = span_tokens(batch, spec.span, spec.tokens)

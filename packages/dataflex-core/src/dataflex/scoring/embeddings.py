@@ -168,11 +168,26 @@ def embed_with(
     token_budget: int | None = None,
     mean: Mean | None = None,
     folder: Path | None = None,
-    part_seconds: float = PART_SECONDS,
+    part_seconds: float | None = None,
+    key: str | None = None,
 ) -> Embeddings:
-    """See :func:`embed`, with a model from :func:`subject`; ``part_seconds``: how often finished parts are written."""
+    """:func:`embed` with a model from :func:`subject`.
+
+    Args:
+        embedded: The model.
+        dataset: See :func:`embed`, as for what is not named here.
+        rows: Which of its rows.
+        spec: What the embedding is made of.
+        context: The run.
+        token_budget: Tokens of one batch.
+        mean: What to subtract.
+        folder: Where indexes are kept.
+        part_seconds: How often finished parts are written; ``None`` for each minute.
+        key: The fingerprint under which what is made is known already; ``None`` makes it.
+    """
     chosen = _checked(dataset, rows, context)
-    key = fingerprint_of(embedded, dataset, chosen, spec, context, mean)
+    key = key or fingerprint_of(embedded, dataset, chosen, spec, context, mean)
+    part_seconds = PART_SECONDS if part_seconds is None else part_seconds
     place = context.cache_dir if folder is None else folder
     store = IndexStore(place, key, rank=context.rank, accelerator=context.accelerator, seconds=part_seconds)
     while not store.claim():
@@ -262,11 +277,12 @@ def _read(store: IndexStore, key: str, context: RunContext) -> Embeddings | None
 def _checked(dataset: Any, rows: npt.ArrayLike, context: RunContext) -> Rows:
     asked, size = np.asarray(rows), len(dataset)
     if asked.ndim != 1 or not len(asked) or not np.issubdtype(asked.dtype, np.integer):
-        raise ComponentError(f"rows to embed must be a list of indices, not {asked.dtype} of shape {list(asked.shape)}.")
+        raise ComponentError(
+            f"rows to embed must be a list of indices, not {asked.dtype} of shape {list(asked.shape)}."
+        )
     chosen = np.unique(asked.astype(np.int64))
     if not 0 <= chosen[0] <= chosen[-1] < size:
         outside = chosen[0] if chosen[0] < 0 else chosen[-1]
         raise ComponentError(f"row {outside} was to be embedded; the data set has rows 0 to {size - 1}.")
     assert_same_on_all_ranks("the list of rows to embed", chosen, context.accelerator)
     return chosen
-

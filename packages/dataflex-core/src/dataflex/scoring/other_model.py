@@ -59,7 +59,9 @@ class OtherModel:
         """Of the files of weights and tokenizer, wherever they lie, and of the rows."""
         if not self._digest:
             self._digest = _digest_of(self._folder())
-        own = hashlib.blake2b(f"{self._digest} {contents(dataset, rows)} {_names(self._context)}".encode(), digest_size=12)
+        own = hashlib.blake2b(
+            f"{self._digest} {contents(dataset, rows)} {_names(self._context)}".encode(), digest_size=12
+        )
         own.update(repr(sorted(settings.items())).encode())
         return own.hexdigest()
 
@@ -186,11 +188,7 @@ def _ids(features: Mapping[str, Any], span: Span) -> list[int]:
     if "labels" not in features:
         raise ComponentError(f"span: {span} needs labels, which the rows do not have. Use span: all.")
     answer = span == "answer"
-    return [
-        token
-        for token, label in zip(tokens, features["labels"], strict=True)
-        if (label != IGNORE_INDEX) == answer
-    ]
+    return [token for token, label in zip(tokens, features["labels"], strict=True) if (label != IGNORE_INDEX) == answer]
 
 
 def _longest(model: nn.Module, tokenizer: Any, tokens: int | None) -> int | None:
