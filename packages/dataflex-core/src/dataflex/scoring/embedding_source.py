@@ -80,11 +80,18 @@ class EmbeddingSource:
         self._spent, self._saved = 0.0, np.zeros(2)
 
     def begin(self, model: nn.Module) -> None:
-        """With ``initial``: embed pool and eval sets with the model as training begins. Called on every rank."""
-        if self._params.embedding_model == INITIAL:
-            self._at_rest = _adapters_at_rest(model)
-            self._held = self._make(model, self._all_rows(), self.subtasks())
-            self._keys = [each.fingerprint for each in self._held]
+        """With ``initial``: embed pool and eval sets with the model as training begins. Called on every rank.
+
+        Where only scores are wanted, this waits for :meth:`at`: a checkpoint's state may name an index that is there.
+        """
+        if self._params.embedding_model == INITIAL and not self._context.scores_only:
+            self._remember(model)
+
+    def _remember(self, model: nn.Module) -> list[Embeddings]:
+        self._at_rest = _adapters_at_rest(model)
+        self._held = self._make(model, self._all_rows(), self.subtasks())
+        self._keys = [each.fingerprint for each in self._held]
+        return self._held
 
     def subtasks(self) -> list[Subtask]:
         """The eval sets that are aimed at."""
@@ -173,9 +180,9 @@ class EmbeddingSource:
     def _initial(self, model: nn.Module) -> list[Embeddings]:
         """What ``begin`` made, in an earlier part of the run."""
         if not self._keys:
-            logger.warning("begin() was not called, so the model is embedded with as it is now.")
-            self.begin(model)
-            return self._held
+            if not self._context.scores_only:
+                logger.warning("begin() was not called, so the model is embedded with as it is now.")
+            return self._remember(model)
         found = [read_embeddings(self._folder, key, self._context) for key in self._keys]
         if all(each is not None for each in found):
             return [each for each in found if each is not None]
@@ -183,7 +190,7 @@ class EmbeddingSource:
             gone = next(key for key, each in zip(self._keys, found, strict=True) if each is None)
             raise ComponentError(
                 f"the embeddings of the model as training began are gone: {self._folder / (PREFIX + gone)}. Put them "
-                "back or start anew; or set component_params.embedding_model to a path, which can be embedded with again."
+                "back or start anew; or set component_params.embedding_model to a path, which can be had again."
             )
         logger.info("the embeddings of the model as training began are gone: they are made again without its adapters.")
         with _without_adapters(model):

@@ -83,8 +83,8 @@ def decoder_of(model: nn.Module) -> Decoder:
     ]
     if not found:
         raise ComponentError(
-            f"no list of {'' if depth is None else f'{depth} '}blocks was found in {type(base).__name__}, so its hidden "
-            "states cannot be read. Name another model in component_params.embedding_model."
+            f"no list of {depth or 'any'} blocks was found in {type(base).__name__}, so its hidden states cannot be read. "
+            "Name another model in component_params.embedding_model."
         )
     known = base.get_decoder() if hasattr(base, "get_decoder") else None
     stack, blocks = next((each for each in found if each[0] is known), None) or max(found, key=_size)

@@ -74,7 +74,7 @@ class OtherModel:
         """
         if has_media(dataset):
             raise ComponentError(
-                f"the rows come with pictures, films or sound, which {self.name} cannot be given: it embeds their text. "
+                f"the rows come with pictures, films or sound, and {self.name} embeds text alone. "
                 "Set component_params.embedding_model: initial (or run)."
             )
         if spec.modalities == "split":
@@ -167,6 +167,7 @@ class Padded:
         self._pad = int(getattr(tokenizer, "pad_token_id", None) or 0)
 
     def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        """Make a batch of rows."""
         width = max(1, *(len(feature["input_ids"]) for feature in features))
         rows = [list(feature["input_ids"]) for feature in features]
         return {
