@@ -83,7 +83,7 @@ def decoder_of(model: nn.Module) -> Decoder:
     ]
     if not found:
         raise ComponentError(
-            f"no list of {depth or 'any'} blocks was found in {type(base).__name__}, so its hidden states cannot be read. "
+            f"no list of {depth or 'any'} blocks was found in {type(base).__name__}: its hidden states cannot be read. "
             "Name another model in component_params.embedding_model."
         )
     known = base.get_decoder() if hasattr(base, "get_decoder") else None
@@ -119,11 +119,11 @@ class HiddenStates:
         with contextlib.ExitStack() as stack:
             for layer in set(self._layers):
                 stack.callback(self._watch(layer).remove)
-            shape = _Shape(blocks[0])
+            shape = _Shape()
             if 0 < deepest < len(blocks):
                 stack.callback(blocks[deepest - 1].register_forward_hook(shape.learn).remove)
             for block in blocks[deepest:]:
-                stack.enter_context(_forward(block, shape.passed_through))
+                stack.enter_context(_forward(block, shape.passing(block)))
             if self._decoder.head is not None:
                 stack.enter_context(_forward(self._decoder.head, lambda hidden, *_, **__: hidden))
             self._stack = stack.pop_all()
@@ -174,16 +174,32 @@ class HiddenStates:
 class _Shape:
     """What a block returns: a tensor, or a tuple that begins with it."""
 
-    def __init__(self, block: nn.Module) -> None:
-        annotation = str(inspect.signature(type(block).forward).return_annotation).lower()
-        self._rest: tuple[Any, ...] | None = () if annotation.startswith(("tuple", "typing.tuple")) else None
+    def __init__(self) -> None:
+        self._known = False
+        self._rest: tuple[Any, ...] | None = None
 
     def learn(self, _: nn.Module, __: Any, output: Any) -> None:
-        self._rest = tuple(output[1:]) if isinstance(output, tuple) else None
+        """See what a block returned."""
+        self._known, self._rest = True, tuple(output[1:]) if isinstance(output, tuple) else None
 
-    def passed_through(self, *args: Any, **kwargs: Any) -> Any:
-        hidden = args[0] if args else kwargs["hidden_states"]
-        return hidden if self._rest is None else (hidden, *self._rest)
+    def passing(self, block: nn.Module) -> Callable[..., Any]:
+        """A forward that hands on what it is given.
+
+        Without a block before it, a block that may return a tuple runs once, to see whether it does.
+        """
+        forward = block.forward
+        said = str(inspect.signature(type(block).forward).return_annotation).lower()
+        plain = "tensor" in said and "tuple" not in said
+
+        def passed_through(*args: Any, **kwargs: Any) -> Any:
+            if not self._known and not plain:
+                output = forward(*args, **kwargs)
+                self.learn(block, args, output)
+                return output
+            hidden = args[0] if args else kwargs["hidden_states"]
+            return hidden if self._rest is None else (hidden, *self._rest)
+
+        return passed_through
 
 
 def _first(output: Any) -> torch.Tensor:

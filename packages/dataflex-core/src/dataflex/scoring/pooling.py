@@ -70,8 +70,8 @@ def pooled(
 ) -> torch.Tensor:
     """One vector a row of the tokens that count, fp32, shape [B, h]; NaN for a row of which none counts.
 
-    ``weighted_mean``: the t-th of T tokens that count weighs t / (1 + ... + T), so that those which
-    have seen most of the row count most (SGPT, Muennighoff 2022, arXiv 2202.08904; RDS+, Ivison et al. 2025, arXiv 2503.01807).
+    ``weighted_mean``: the t-th of T tokens that count weighs t / (1 + ... + T): later ones have seen more of the row
+    (SGPT, Muennighoff 2022, arXiv 2202.08904; RDS+, Ivison et al. 2025, arXiv 2503.01807).
     """
     # Zeros, not weights of zero: what stands at a padded position may be anything.
     tokens_BTh = hidden_BTh.float().masked_fill(~chosen_BT.unsqueeze(-1), 0.0)
