@@ -47,6 +47,7 @@ class RunContext:
         total_steps: Optimizer steps of the run; ``None`` where that is not known, and where nothing is trained.
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
+        trust_remote_code: Whether the run file lets code of a model's folder run.
     """
 
     dataset: Any
@@ -66,6 +67,7 @@ class RunContext:
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     total_steps: int | None = None
+    trust_remote_code: bool = False
 
     @property
     def rank(self) -> int:

@@ -54,6 +54,7 @@ def run_context(
         passes=PoolPasses(),
         data_keys=data_keys or {},
         total_steps=total_steps,
+        trust_remote_code=plan.arguments.get("trust_remote_code") is True,
     )
 
 
