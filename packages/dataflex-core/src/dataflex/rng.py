@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
+import operator
 import random
 from collections.abc import Iterator
 
@@ -14,6 +16,36 @@ import torch
 def key_seed(*parts: object) -> int:
     """A 48-bit seed from anything that prints the same in every process."""
     return int.from_bytes(hashlib.blake2b(repr(parts).encode(), digest_size=6).digest(), "little")
+
+
+def key(names: tuple[str | int, ...]) -> int:
+    """A 64-bit number for the names of a stream: the same in every process, another for any other names.
+
+    Hashed apart from :meth:`dataflex.MixContext.domain_rng`, so that a stream with the name of a domain is not that
+    domain's stream.
+
+    Args:
+        names: Texts or whole numbers; ``"1"`` and ``1`` are two names.
+
+    Raises:
+        TypeError: for a name of another type.
+    """
+    texts = json.dumps([name if isinstance(name, str) else _whole(name) for name in names])
+    return int.from_bytes(hashlib.blake2b(texts.encode(), digest_size=8, person=b"stream").digest(), "little")
+
+
+def stream(seed: int, step: int, *names: str | int) -> np.random.Generator:
+    """The generator of (seed, step) or, with names, of (seed, step, names)."""
+    return np.random.default_rng([seed, step, key(names)] if names else [seed, step])
+
+
+def _whole(name: object) -> int:
+    if isinstance(name, (bool, np.bool_)):
+        raise TypeError(f"a stream cannot be named {name!r}: names are texts or whole numbers")
+    try:
+        return operator.index(name)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"a stream cannot be named {name!r}: names are texts or whole numbers") from None
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -28,19 +29,24 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
 
 
 def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
-    """A problem if ``max_candidates`` is less than what one stage draws without replacement."""
+    """A problem if ``max_candidates`` is less than what one stage draws without replacement.
+
+    With ``passes``, a stage reads the rows that it draws so many times.
+    """
     candidates = plan.params.get("max_candidates")
     if candidates is None or plan.params.get("replacement"):
         return
     steps = plan.steps.update
     if plan.steps.train > 0:
         steps = min(steps, plan.steps.train - plan.steps.warmup)
-    needed = steps * plan.samples_per_step  # of one process: a lower bound
+    passes = plan.params.get("passes") or 1
+    needed = math.ceil(steps * plan.samples_per_step / passes)  # of one process: a lower bound
     if candidates < needed:
         draws_again = ", or set component_params.replacement: true" if "replacement" in plan.params else ""
+        again = f", read passes={passes} times" if passes > 1 else ""
         yield Problem(
             f"max_candidates={candidates} cannot fill a stage, which draws at least {needed} samples: {steps} steps of "
-            f"{plan.samples_per_step} (from {plan.source}).",
+            f"{plan.samples_per_step}{again} (from {plan.source}).",
             f"Raise max_candidates to {needed} times the number of processes or more, or lower update_step"
             f"{draws_again}.",
         )

@@ -28,3 +28,11 @@ def test_a_boundary_that_draws_more_than_there_is_says_what_to_change() -> None:
         check_enough(5, 6, 20, pool_size=5, limit=None)
     with pytest.raises(ConfigError, match=r"\(max_candidates=5 of a pool of 9\)\. Raise .*, lower update_step.*, or x"):
         check_enough(5, 6, 20, pool_size=9, limit=5, advice=", or x")
+
+
+def test_a_boundary_that_reads_rows_again_needs_fewer() -> None:
+    check_enough(4, 10, 20, pool_size=4, limit=None, passes=3)
+    with pytest.raises(
+        ConfigError, match=r"draws 4 samples without replacement \(passes=3 of a stage of 10\), but .* 3"
+    ):
+        check_enough(3, 10, 20, pool_size=3, limit=None, passes=3)

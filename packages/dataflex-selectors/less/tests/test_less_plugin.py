@@ -81,6 +81,9 @@ def test_a_part_of_the_pool_that_cannot_fill_a_stage_is_refused() -> None:
     assert "max_candidates=39" in problem.message
     assert "at least 40 samples" in problem.message
     assert plugin.dataflex_check_run(plan(max_candidates=40)) == []
+    assert plugin.dataflex_check_run(plan(max_candidates=14, passes=3)) == []
+    (again,) = plugin.dataflex_check_run(plan(max_candidates=13, passes=3))
+    assert "at least 14 samples" in again.message and "passes=3 times" in again.message
     assert "replacement" not in problem.fix
     short = Steps(warmup=5, update=10, train=8)  # the only stage has 3 steps
     assert plugin.dataflex_check_run(plan(max_candidates=12, steps=short)) == []

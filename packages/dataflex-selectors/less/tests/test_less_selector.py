@@ -73,6 +73,19 @@ def test_the_order_within_a_stage_is_random_and_a_function_of_seed_and_step(trai
     assert first == again != other and set(first) == set(other)
 
 
+def test_with_passes_the_best_rows_are_read_again_in_another_order(trained: Any) -> None:
+    model, optimizer = trained
+    rows, goals = pool_and_goals(size=12)
+    once = list(selector(rows, goals, optimizer).select(model, 6, 5).rows)
+    again = selector(rows, goals, optimizer, passes=3).select(model, 6, 14)
+    plan = list(again.rows)
+    assert sorted(plan[:5]) == sorted(plan[5:10]) == sorted(once) and plan[:5] != plan[5:10]
+    assert len(set(plan[10:])) == 4 and set(plan[10:]) < set(once)
+    assert sum(again.metrics["subtask_shares"]) == pytest.approx(1)
+    with pytest.raises(ConfigError, match=r"draws 13 samples .*\(passes=3 of a stage of 37\), but there are 12 "):
+        selector(rows, goals, optimizer, passes=3).select(model, 6, 37)
+
+
 def test_only_a_fresh_part_of_the_pool_is_scored_when_asked_for(trained: Any) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals(size=30)

@@ -144,3 +144,24 @@ def test_metrics_describe_the_scores() -> None:
 def test_warm_up_draws_at_random_without_replacement() -> None:
     rows, _ = two_token_pool([1, 2, 3, 4, 5])
     assert sorted(selector(rows).warmup(5)) == list(range(5))
+
+
+@pytest.mark.parametrize("params", [{}, {"mode": "top"}])
+def test_with_passes_the_rows_of_one_pass_are_read_again_in_another_order(params: dict[str, str]) -> None:
+    rows, model = two_token_pool([1, 2, 3, 4, 5, 6])
+    once = np.asarray(selector(rows, **params).select(model, 3, 3).rows).tolist()
+    plan = np.asarray(selector(rows, passes=3, **params).select(model, 3, 8).rows).tolist()
+    assert sorted(plan[:3]) == sorted(plan[3:6]) == sorted(once)
+    assert set(plan[6:]) < set(once) and len(set(plan[6:])) == 2
+    orders = {tuple(np.asarray(selector(rows, passes=2, **params).select(model, step, 6).rows)) for step in range(9)}
+    assert any(order[:3] != order[3:] for order in orders)
+
+
+def test_with_passes_a_small_part_of_the_pool_fills_a_stage() -> None:
+    rows, model = two_token_pool([2, 5, 1])
+    assert len(selector(rows, max_candidates=2, passes=2).select(model, 7, 4).rows) == 4
+    with pytest.raises(ConfigError, match=r"draws 3 .*\(passes=2 of a stage of 5\), but there are 2 candidates"):
+        selector(rows, max_candidates=2, passes=2).select(model, 7, 5)
+    replaced = selector(rows, max_candidates=2, passes=2, replacement=True).select(model, 7, 10)
+    drawn = np.asarray(replaced.rows)
+    assert sorted(drawn[:5]) == sorted(drawn[5:]) and len(set(drawn)) <= 2

@@ -20,9 +20,11 @@ from dataflex_selectors_random.selector import RandomSelector
 SPEC = plugin.dataflex_components()[0]
 
 
-def draw(step: int, count: int, *, pool: int = 20, seed: int = 1, replacement: bool = False) -> list[int]:
+def draw(
+    step: int, count: int, *, pool: int = 20, seed: int = 1, replacement: bool = False, passes: int = 1
+) -> list[int]:
     context = RunContext(dataset=range(pool), data_collator=list, seed=seed)
-    chosen = RandomSelector(RandomParams(replacement=replacement), context).select(None, step, count)  # type: ignore[arg-type]
+    chosen = RandomSelector(RandomParams(replacement=replacement, passes=passes), context).select(None, step, count)  # type: ignore[arg-type]
     return np.asarray(chosen.rows).tolist()
 
 
@@ -31,6 +33,29 @@ def test_no_row_repeats_before_all_have_been_drawn() -> None:
     assert sorted(rows[:20]) == sorted(rows[20:40]) == list(range(20))
     assert len(set(rows[40:])) == 10
     assert rows[:20] != rows[20:40]
+
+
+def test_with_passes_fewer_rows_are_drawn_and_read_again_in_another_order() -> None:
+    rows = draw(5, 14, passes=3)
+    assert len(set(rows)) == 5 and sorted(rows[:5]) == sorted(rows[5:10]) == sorted(draw(5, 5))
+    assert rows[:5] != rows[5:10] and len(set(rows[10:])) == 4
+
+
+def test_with_passes_longer_than_the_pool_each_pass_reads_all_of_it() -> None:
+    rows = draw(5, 50, passes=2)
+    assert sorted(rows[:20]) == sorted(rows[20:40]) == list(range(20)) and len(set(rows[40:])) == 10
+
+
+def test_with_passes_and_replacement_what_was_drawn_is_read_again() -> None:
+    rows = draw(5, 60, passes=2, replacement=True)
+    assert sorted(rows[:30]) == sorted(rows[30:]) == sorted(draw(5, 30, replacement=True))
+    assert len(set(rows)) < 20 or sorted(set(rows)) == list(range(20))
+
+
+def test_one_pass_draws_the_rows_of_before() -> None:
+    """What version 0.1 drew, by its own lines."""
+    expected = np.random.default_rng([1, 5])
+    assert draw(5, 30) == [*expected.permutation(20).tolist(), *expected.permutation(20)[:10].tolist()]
 
 
 def test_each_boundary_draws_anew() -> None:

@@ -75,9 +75,19 @@ class RunContext:
         """Number of processes."""
         return int(self.accelerator.num_processes) if self.accelerator is not None else 1
 
-    def rng(self, step: int) -> np.random.Generator:
-        """A private generator that is a function of (seed, step) alone: the same on every rank and on resume."""
-        return np.random.default_rng([self.seed, step])
+    def rng(self, step: int, *names: str | int) -> np.random.Generator:
+        """A private generator that is a function of (seed, step, names): the same on every rank and on resume.
+
+        A component that draws for two things at one step names the second: on one stream, the noise that chose the
+        rows of one draw would choose among them again in the other.
+
+        Args:
+            step: Optimizer steps done; 0 for what does not depend on the step.
+            names: What is drawn, as texts or whole numbers: ``rng(step, "pass", 2)``.
+        """
+        from dataflex.rng import stream
+
+        return stream(self.seed, step, *names)
 
     def score(
         self,

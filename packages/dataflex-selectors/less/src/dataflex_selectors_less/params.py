@@ -83,6 +83,11 @@ class LessParams:
         at_least=0,
         below=math.inf,
     )
+    passes: int = param(
+        1,
+        "How often a stage reads the rows it chooses: so many times fewer are chosen; each pass has its own order.",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
         if self.targets is not None and not self.targets:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import ComponentError, ConfigError, RunContext, Selection, Selector
+from dataflex.math.rereading import per_pass, read_again
 from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_less.history import History
 from dataflex_selectors_less.params import LessParams
@@ -60,22 +61,24 @@ class LessSelector(Selector):
         rng = context.rng(step_id)
         pool_size, limit = len(self.dataset), params.max_candidates
         rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
-        check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit)
+        check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit, passes=params.passes)
         subtasks = subtasks_of(context.eval_datasets, params.subtask_column, params.targets)
         found = self._score(model, rows, subtasks, step_id)
         history = self._history
         if params.history:
             history = history.plus(step_id, self._learning_rate(), found.values)
         cosines = history.mean(rows) if params.history else found.values[rows]
-        _check_scored(found, rows, cosines, num_samples, step_id)
-        chosen = rows[choose(cosines, num_samples, params, rng)]
+        drawn = per_pass(num_samples, params.passes)
+        _check_scored(found, rows, cosines, drawn, step_id)
+        chosen = rows[choose(cosines, drawn, params, rng)]
         scores = np.full(pool_size, np.nan)
         scores[rows] = combine(cosines, params)
         metrics = self._metrics(found, rows, subtasks, chosen) | {"seconds": time.monotonic() - began}
         if context.rank == 0:
             report(metrics, subtasks, step_id, context.accelerator)
         self._history = history
-        return Selection(chosen, metrics, scores)
+        plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
+        return Selection(plan, metrics, scores)
 
     def state_dict(self) -> dict[str, Any]:
         """With ``history``, the weighted sums of all scores so far."""
@@ -108,6 +111,7 @@ class LessSelector(Selector):
             steps = adam_steps(self.context, parameters, kind)
         self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
+        del settings["passes"]  # of what is done with the scores
         seconds = params.shard_seconds
         return at_this_step.score(subtasks, rows, steps=steps, key="less", settings=settings, shard_seconds=seconds)
 

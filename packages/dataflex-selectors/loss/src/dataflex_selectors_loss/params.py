@@ -44,6 +44,11 @@ class LossParams:
         "16384 elsewhere.",
         at_least=1,
     )
+    passes: int = param(
+        1,
+        "How often a stage reads the rows it chooses: so many times fewer are chosen; each pass has its own order.",
+        at_least=1,
+    )
 
     def __post_init__(self) -> None:
         low, high = self.quantiles

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import ComponentError, RunContext, Selection, Selector
+from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
 from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_loss.params import LossParams
@@ -43,9 +44,11 @@ class LossSelector(Selector):
         context, limit, pool_size = self.context, self.params.max_candidates, len(self.dataset)
         rng = context.rng(step_id)
         rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
-        least = 1 if self.params.replacement else num_samples
+        passes, replacement = self.params.passes, self.params.replacement
+        drawn = per_pass(num_samples, passes)
         again = ", or set component_params.replacement: true"
-        check_enough(len(rows), least, step_id, pool_size=pool_size, limit=limit, advice=again)
+        least, times = (1, 1) if replacement else (num_samples, passes)
+        check_enough(len(rows), least, step_id, pool_size=pool_size, limit=limit, passes=times, advice=again)
         key = "loss" if context.scores_only else None  # of a pool that is only scored, nothing else survives a kill
         found = context.losses(model, rows, token_budget=self.params.token_budget, key=key)
         losses = found.means[rows]
@@ -65,7 +68,9 @@ class LossSelector(Selector):
             "samples_per_second": found.rows_per_second,
             **({} if limit is None else {"max_candidates": float(limit)}),
         }
-        return Selection(rows[self._choose(losses, num_samples, rng)], metrics, found.means)
+        chosen = rows[self._choose(losses, drawn, rng)]
+        plan = read_again(chosen, num_samples, passes, lambda number: context.rng(step_id, "pass", number))
+        return Selection(plan, metrics, found.means)
 
     def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
         # Both choices come ranked; shuffled, every part of the stage sees the same mix.

@@ -14,3 +14,8 @@ class RandomParams:
     replacement: bool = param(
         False, "Draw each sample independently; otherwise no row repeats before all have been drawn."
     )
+    passes: int = param(
+        1,
+        "How often a stage reads the rows it chooses: so many times fewer are chosen; each pass has its own order.",
+        at_least=1,
+    )

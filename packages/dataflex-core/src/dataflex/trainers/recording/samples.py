@@ -10,6 +10,7 @@ import numpy.typing as npt
 from dataflex.data.origins import Origins
 from dataflex.mixing.domains import Domains
 from dataflex.record.run import Sample
+from dataflex.rng import key_seed
 from dataflex.trainers.host import Host
 
 PER_END = 8
@@ -41,7 +42,7 @@ def pick_samples(
     size = min(PER_END, len(counts) // 2)
     if not size:
         return []
-    draw = np.random.default_rng([int(trainer.args.seed), len(counts)]).random(len(counts))
+    draw = np.random.default_rng(key_seed("samples", int(trainer.args.seed), len(counts))).random(len(counts))
     keys = counts + draw
     ends = np.argpartition(keys, [size - 1, len(keys) - size])
     least, most = ends[:size], ends[len(keys) - size :]
