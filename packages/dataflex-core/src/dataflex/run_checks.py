@@ -52,6 +52,33 @@ def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
         )
 
 
+def names_targets(run: RunFacts, who: str) -> Iterator[Problem]:
+    """Problems if the eval sets a component aims at are merged, or its ``targets`` are not among them, once each."""
+    given = run.arguments.get("eval_dataset")
+    listed = given if isinstance(given, list) else str(given or "").split(",")
+    names = [str(name).strip() for name in listed]
+    unknown = [name for name in run.params.get("targets") or () if given and name not in names]
+    if len(names) > 1 and not run.arguments.get("eval_on_each_dataset"):
+        yield Problem(
+            f"eval_dataset names {len(names)} data sets (from {run.source}), which LlamaFactory merges into one, so "
+            f"{who} could not tell its subtasks apart.",
+            "Set eval_on_each_dataset: true, or name one data set.",
+        )
+    targets = list(run.params.get("targets") or ())
+    twice = [name for name in dict.fromkeys(targets) if targets.count(name) > 1]
+    if twice:
+        yield Problem(
+            f"component_params.targets (from {run.source}) names {', '.join(twice)} more than once, but each eval set "
+            "counts once.",
+            "Name it once. To let it count more, list its file under a second name in dataset_info.json.",
+        )
+    if unknown:
+        yield Problem(
+            f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {run.source}) does not.",
+            "Correct the name, or add it to eval_dataset.",
+        )
+
+
 def needs_adam(plan: RunFacts) -> Iterator[Problem]:
     """Problems if the optimizer will hold no Adam moments at the first boundary.
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import torch
 
+from dataflex.math.hashing import splitmix64
 from dataflex.rng import key_seed
 
 _CHUNK = 2**18  # coordinates whose targets are held at one time
@@ -43,19 +44,7 @@ class SparseProjection:
             piece_nC = scaled_nC[start : start + _CHUNK]
             coordinates = torch.arange(start, start + len(piece_nC), device=values_Cn.device)
             for block in range(self.nonzeros):
-                hashed = _hash(coordinates, key_seed(self._seed, part, block))
+                hashed = splitmix64(coordinates, key_seed(self._seed, part, block))
                 signs = (hashed & 1) * 2 - 1
                 places = block * self._block + (hashed >> 1) % self._block
                 result_dC.index_add_(0, places, piece_nC * signs.to(piece_nC.dtype).unsqueeze(1))
-
-
-def _hash(values: torch.Tensor, seed: int) -> torch.Tensor:
-    """SplitMix64's mixing function on int64, which wraps around; the result is not negative."""
-    mixed = values * -7046029254386353131 + seed
-    for shift, factor in ((30, -4658895280553007687), (27, -7723592293110705685)):
-        mixed = (mixed ^ _shifted(mixed, shift)) * factor
-    return _shifted(mixed ^ _shifted(mixed, 31), 1)
-
-
-def _shifted(values: torch.Tensor, bits: int) -> torch.Tensor:
-    return (values >> bits) & ((1 << (64 - bits)) - 1)

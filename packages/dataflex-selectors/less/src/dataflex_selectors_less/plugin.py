@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
-from dataflex.run_checks import fills_a_stage, needs_adam, needs_single_answers, needs_whole_parameters
+from dataflex.run_checks import fills_a_stage, names_targets, needs_adam, needs_single_answers, needs_whole_parameters
 from dataflex.runs import RunFacts
 
 TARGET = "dataflex_selectors_less.selector:LessSelector"
@@ -38,31 +36,5 @@ def dataflex_check_run(run: RunFacts) -> list[Problem]:
     """Refuse runs whose per-sample gradients, Adam moments or subtasks would not be what LESS means."""
     if run.component.kind is not Kind.SELECTOR or run.component.target != TARGET:
         return []
-    found = [*needs_single_answers(run), *fills_a_stage(run), *_subtasks(run), *needs_whole_parameters(run)]
+    found = [*needs_single_answers(run), *fills_a_stage(run), *names_targets(run, "LESS"), *needs_whole_parameters(run)]
     return found if run.params.get("preconditioner") == "sgd" else [*found, *needs_adam(run)]
-
-
-def _subtasks(run: RunFacts) -> Iterator[Problem]:
-    given = run.arguments.get("eval_dataset")
-    listed = given if isinstance(given, list) else str(given or "").split(",")
-    names = [str(name).strip() for name in listed]
-    unknown = [name for name in run.params.get("targets") or () if given and name not in names]
-    if len(names) > 1 and not run.arguments.get("eval_on_each_dataset"):
-        yield Problem(
-            f"eval_dataset names {len(names)} data sets (from {run.source}), which LlamaFactory merges into one, so "
-            "LESS could not tell its subtasks apart.",
-            "Set eval_on_each_dataset: true, or name one data set.",
-        )
-    targets = list(run.params.get("targets") or ())
-    twice = [name for name in dict.fromkeys(targets) if targets.count(name) > 1]
-    if twice:
-        yield Problem(
-            f"component_params.targets (from {run.source}) names {', '.join(twice)} more than once, but each eval set "
-            "counts once.",
-            "Name it once. To let it count more, list its file under a second name in dataset_info.json.",
-        )
-    if unknown:
-        yield Problem(
-            f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {run.source}) does not.",
-            "Correct the name, or add it to eval_dataset.",
-        )
