@@ -91,19 +91,22 @@ def grads_of(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-def recording(model: nn.Module, *, summed: bool, directions: int = 2) -> TrainingRecorder:
-    coverage = cover(model, Scope.LINEAR)
+def vectors_of(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Two random directions for what linear layers train."""
     generator = torch.Generator().manual_seed(5)
-    vectors = {
-        name: torch.randn(directions, value.numel(), generator=generator) for name, value in coverage.parameters.items()
-    }
-    return TrainingRecorder(coverage, directions_for(coverage, vectors), summed=summed)
+    parameters = cover(model, Scope.LINEAR).parameters
+    return {name: torch.randn(2, value.numel(), generator=generator) for name, value in parameters.items()}
 
 
-def expected_labels(model: nn.Module, rows: Sequence[torch.Tensor], recorder: TrainingRecorder) -> torch.Tensor:
+def recording(model: nn.Module, *, summed: bool) -> TrainingRecorder:
+    coverage = cover(model, Scope.LINEAR)
+    return TrainingRecorder(coverage, directions_for(coverage, vectors_of(model)), summed=summed)
+
+
+def expected_labels(model: nn.Module, rows: Sequence[torch.Tensor]) -> torch.Tensor:
     """fp64, one unpadded row at a time, whole gradients side by side."""
     exact = copy.deepcopy(model).double()
-    names = recorder._directions
+    names = vectors_of(model)
     found = []
     for row in rows:
         exact.zero_grad()
@@ -123,7 +126,7 @@ def test_labels_are_those_of_one_row_at_a_time(lora: bool, summed: bool, checkpo
     model = tiny(lora=lora, checkpointing=checkpointing)
     recorder, rows = recording(model, summed=summed), rows_of(LENGTHS)
     found = train_on(model, [collated(rows[:4]), collated(rows[4:])], recorder)
-    expected = expected_labels(tiny(lora=lora), rows, recorder)
+    expected = expected_labels(tiny(lora=lora), rows)
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
 
 
@@ -176,7 +179,7 @@ def test_a_layer_whose_bias_alone_counts_keeps_its_tied_weights_gradient() -> No
         model(tokens).backward()
     for name, grad in grads_of(model).items():
         torch.testing.assert_close(grad, plain[name])
-    assert list(recorder._directions) == ["head.bias"]
+    assert list(vectors_of(model)) == ["head.bias"]
 
 
 def test_how_rows_are_ordered_and_batched_does_not_matter() -> None:

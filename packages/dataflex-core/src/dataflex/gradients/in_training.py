@@ -44,10 +44,13 @@ class TrainingRecorder:
     """
 
     def __init__(self, coverage: Coverage, directions: Directions, *, summed: bool) -> None:
-        self._layers, self._directions, self._summed = coverage.layers, directions, summed
+        self._layers, self._summed = coverage.layers, summed
+        self._weights, self._biases = _by_layer(coverage.layers, directions)
         self._width = len(next(iter(directions.values())))
         self._samples = 0
         self._seen: Counter[str] = Counter()
+        self._dots_BS: list[torch.Tensor] = []
+        self._lengths_B: list[torch.Tensor] = []
 
     @contextlib.contextmanager
     def micro_batch(self, samples: int) -> Iterator[None]:
@@ -59,11 +62,9 @@ class TrainingRecorder:
         Raises:
             ComponentError: naming a layer that was not used exactly once, or whose input has no axis of rows.
         """
-        device = next(iter(self._directions.values())).device
         self._samples = samples
         self._seen.clear()
-        self.dots_BS = torch.zeros(samples, self._width, dtype=torch.float64, device=device)
-        self.squares_B = torch.zeros(samples, dtype=torch.float64, device=device)
+        self._dots_BS, self._lengths_B = [], []
         try:
             for name, layer in self._layers.items():
                 layer.__dict__["forward"] = self._forward_of(name, layer)
@@ -81,8 +82,10 @@ class TrainingRecorder:
 
     def labels(self) -> torch.Tensor:
         """``<g, U> / |g|`` of the latest micro-batch, fp64, shape [B, S]; NaN for a row without a finite gradient."""
-        usable_B = self.squares_B.isfinite() & (self.squares_B > 0)
-        return self.dots_BS / torch.where(usable_B, self.squares_B.sqrt(), torch.nan).unsqueeze(1)
+        device = self._dots_BS[0].device
+        dots_BS = torch.stack([part_BS.to(device) for part_BS in self._dots_BS]).double().sum(dim=0)
+        lengths_B = torch.stack([part_B.to(device) for part_B in self._lengths_B]).double().square().sum(dim=0).sqrt()
+        return dots_BS / torch.where(lengths_B.isfinite() & (lengths_B > 0), lengths_B, torch.nan).unsqueeze(1)
 
     def receive(
         self, layer: str, x: torch.Tensor, gy: torch.Tensor, wanted: tuple[bool, bool]
@@ -96,34 +99,45 @@ class TrainingRecorder:
             wanted: Whether the sums over rows of its weight's and its bias's gradients are wanted.
 
         Returns:
-            Those sums, fp32.
+            Those sums, fp32, of shapes [o, i] and [o].
         """
         self._seen[layer] += 1
-        x_BTi, gy_BTo = x.flatten(1, -2), gy.flatten(1, -2)
-        gy_BoT = gy_BTo.transpose(1, 2)
-        sums: list[torch.Tensor | None] = [None, None]
-        size = x_BTi.shape[-1] * gy_BTo.shape[-1]
-        makes = (lambda piece: torch.bmm(gy_BoT[piece], x_BTi[piece]), lambda piece: gy_BTo[piece].sum(dim=1))
-        for place, (own, make, numbers) in enumerate(
-            zip(("weight", "bias"), makes, (size, gy_BTo.shape[-1]), strict=True)
-        ):
-            name = f"{layer}.{own}" if layer else own
-            vectors_Sn = self._directions.get(name)
-            if vectors_Sn is None:
-                continue
-            for piece in pieces(self._samples, numbers, gy.device):
-                grads_Cn = make(piece).flatten(1).float()
-                self.dots_BS[piece] += grads_Cn @ vectors_Sn.T
-                self.squares_B[piece] += torch.linalg.vecdot(grads_Cn, grads_Cn)
-                if wanted[place]:
-                    total, part_n = sums[place], grads_Cn.sum(dim=0)
-                    sums[place] = part_n if total is None else total.add_(part_n)
-        return sums[0], sums[1]
+        x_BTi, gy_BTo = (x, gy) if x.ndim == 3 else (x.flatten(1, -2), gy.flatten(1, -2))
+        weight = bias = None
+        direction = self._weights.get(layer)
+        if direction is not None:
+            inputs, outputs = x_BTi.shape[-1], gy_BTo.shape[-1]
+            first, second = (x_BTi, gy_BTo) if inputs < outputs else (gy_BTo, x_BTi)  # the wide one last: faster
+            first = first.transpose(1, 2)
+            weight = self._add(
+                lambda piece: torch.bmm(first[piece], second[piece]).flatten(1), inputs * outputs, direction, wanted[0]
+            )
+            if weight is not None:
+                weight = weight.reshape(inputs, outputs).T if inputs < outputs else weight.reshape(outputs, inputs)
+        direction = self._biases.get(layer)
+        if direction is not None:
+            bias = self._add(lambda piece: gy_BTo[piece].sum(dim=1), gy_BTo.shape[-1], direction, wanted[1])
+        return weight, bias
 
-    def _own(self, layer: str, parameter: nn.Parameter | None, own: str) -> nn.Parameter | None:
+    def _add(
+        self, make: Callable[[slice], torch.Tensor], size: int, direction_nS: torch.Tensor, wanted: bool
+    ) -> torch.Tensor | None:
+        """Add one parameter's share; the sum of its gradients over rows, shape [n], if it is wanted."""
+        total, dots, lengths = None, [], []
+        for piece in pieces(self._samples, size, direction_nS.device):
+            grads_Cn = make(piece).float()
+            dots.append(grads_Cn @ direction_nS)
+            lengths.append(torch.linalg.vector_norm(grads_Cn, dim=1))
+            if wanted:
+                part_n = grads_Cn.sum(dim=0)
+                total = part_n if total is None else total.add_(part_n)
+        self._dots_BS.append(dots[0] if len(dots) == 1 else torch.cat(dots))
+        self._lengths_B.append(lengths[0] if len(lengths) == 1 else torch.cat(lengths))
+        return total
+
+    def _own(self, layer: str, parameter: nn.Parameter | None, directions: Directions) -> nn.Parameter | None:
         """The parameter, if its gradient is made here."""
-        name = f"{layer}.{own}" if layer else own
-        return parameter if self._summed and name in self._directions else None
+        return parameter if self._summed and layer in directions else None
 
     def _forward_of(self, name: str, layer: nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
         def forward(x: torch.Tensor) -> torch.Tensor:
@@ -133,7 +147,7 @@ class TrainingRecorder:
                     "no axis of rows (experts, packing without padding), so their gradients cannot be told apart while "
                     "the model trains. Leave the layer out of what is trained, or take the selector less."
                 )
-            weight, bias = self._own(name, layer.weight, "weight"), self._own(name, layer.bias, "bias")
+            weight, bias = self._own(name, layer.weight, self._weights), self._own(name, layer.bias, self._biases)
             y = functional.linear(
                 x,
                 layer.weight if weight is None else weight.detach(),
@@ -179,6 +193,23 @@ class _Recorded(torch.autograd.Function):
             for value, shape in zip(sums, ctx.shapes, strict=True)
         ]
         return gy, None, grads[0], grads[1], None, None
+
+
+def _by_layer(layers: Mapping[str, nn.Linear], directions: Directions) -> tuple[Directions, Directions]:
+    """Directions of weights and of biases by layer, shape [n, S]; of a weight with few inputs, of its transpose."""
+    weights, biases = {}, {}
+    for layer, module in layers.items():
+        prefix = f"{layer}." if layer else ""
+        vectors_Sn = directions.get(f"{prefix}weight")
+        if vectors_Sn is not None:
+            if module.in_features < module.out_features:
+                vectors_Soi = vectors_Sn.reshape(-1, module.out_features, module.in_features)
+                vectors_Sn = vectors_Soi.transpose(1, 2).flatten(1)
+            weights[layer] = vectors_Sn.contiguous().T
+        vectors_Sn = directions.get(f"{prefix}bias")
+        if vectors_Sn is not None:
+            biases[layer] = vectors_Sn.contiguous().T
+    return weights, biases
 
 
 def directions_for(coverage: Coverage, directions: Mapping[str, torch.Tensor]) -> Directions:
