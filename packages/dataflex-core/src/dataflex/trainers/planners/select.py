@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,12 @@ import numpy.typing as npt
 from dataflex.components.selector import Selection
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
+from dataflex.rng import key_seed, rng_scope
+from dataflex.scoring.quiet import quiet
+from dataflex.spec import Need
+from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.losses.row_seam import RowTelling
+from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.slots import Filled, Opening
@@ -17,10 +24,21 @@ from dataflex.trainers.slots import Filled, Opening
 
 def fill(opening: Opening, part: Part) -> Filled:
     """Let a selector order the rows."""
+    host, recorder = opening.host, opening.recorder
     asking = opening.parts.open(part, opening.context)
-    return Filled(
-        SelectPlanner(opening.host, opening.session, opening.schedule, opening.context, opening.recorder, asking)
-    )
+    planner = SelectPlanner(host, opening.session, opening.schedule, opening.context, recorder, asking)
+    if not asking.defines("on_rows"):
+        return Filled(planner)
+    sees_losses = Need.SAMPLE_LOSSES in part.entry.spec.needs
+
+    def around(inner: LossShaper) -> LossShaper:
+        def rows_of(step: int) -> npt.NDArray[np.int64]:
+            rows: npt.NDArray[np.int64] = host.running.rows_of(step)
+            return rows
+
+        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses)
+
+    return Filled(planner, around=around)
 
 
 class SelectPlanner(ComponentPlanner):
@@ -29,6 +47,32 @@ class SelectPlanner(ComponentPlanner):
     Args:
         As of :class:`ComponentPlanner`.
     """
+
+    _begun = False
+
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Make the plan of a stage; the selector of a new run sees the model first.
+
+        Raises:
+            ComponentError: as :meth:`ComponentPlanner.plan`, and when ``begin`` fails on a rank.
+        """
+        if step == 0:
+            self.begin()
+        return super().plan(stage, step, num_samples)
+
+    def begin(self) -> None:
+        """Show the selector the model as training begins, once. Called on every rank.
+
+        Raises:
+            ComponentError: on every rank, when it fails on one.
+        """
+        if self._begun or not self.asking.defines("begin"):
+            return
+        self._begun, model = True, self.model()
+        clock = contextlib.nullcontext() if self._recorder is None else self._recorder.clock.spending(DECISIONS)
+        own_draws = rng_scope(key_seed(self.context.seed, "begin"), devices=True)
+        with clock, self.asking.agreed("the start"), own_draws, quiet(model):
+            self.asking.call("begin", model=model)
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
