@@ -39,7 +39,8 @@ class TrainingRecorder:
 
     Args:
         coverage: The layers, and which of their weights and biases count.
-        directions: By parameter of ``coverage``, shape [S, n], fp32 on the parameters' device.
+        directions: By parameter of ``coverage``, shape [S, n], on the parameters' device in fp32, or fp64 of
+            parameters in fp64.
         summed: Make weights' gradients from the per-row products; otherwise the stock ones are kept.
     """
 
@@ -99,7 +100,7 @@ class TrainingRecorder:
             wanted: Whether the sums over rows of its weight's and its bias's gradients are wanted.
 
         Returns:
-            Those sums, fp32, of shapes [o, i] and [o].
+            Those sums, of the directions' type and shapes [o, i] and [o].
         """
         self._seen[layer] += 1
         x_BTi, gy_BTo = (x, gy) if x.ndim == 3 else (x.flatten(1, -2), gy.flatten(1, -2))
@@ -125,7 +126,7 @@ class TrainingRecorder:
         """Add one parameter's share; the sum of its gradients over rows, shape [n], if it is wanted."""
         total, dots, lengths = None, [], []
         for piece in pieces(self._samples, size, direction_nS.device):
-            grads_Cn = make(piece).float()
+            grads_Cn = make(piece).to(direction_nS.dtype)  # half precision is left here
             dots.append(grads_Cn @ direction_nS)
             lengths.append(torch.linalg.vector_norm(grads_Cn, dim=1))
             if wanted:
@@ -226,5 +227,5 @@ def directions_for(coverage: Coverage, directions: Mapping[str, torch.Tensor]) -
                 f"there is no direction for {name} of {parameter.numel()} numbers: the direction was made for another "
                 "model. Start anew."
             )
-        found[name] = vectors_Sn.to(parameter.device, torch.float32)
+        found[name] = vectors_Sn.to(parameter.device, torch.promote_types(parameter.dtype, torch.float32))
     return found

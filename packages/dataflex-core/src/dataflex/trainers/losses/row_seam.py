@@ -8,7 +8,8 @@
 It stands around whoever shapes the loss, so that a weighter may act in the same run. Without losses and labels nothing
 is exchanged but the verdict whether ``on_rows`` went well: every rank knows the plan.
 
-Shapes: B rows of a micro-batch, A micro-batches of a step on one rank, R ranks, C columns, G rows of a step.
+Shapes: B rows of a micro-batch, A micro-batches of a step on one rank, R ranks, C columns, G rows of a step, S labels
+of a row.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy.typing as npt
 import torch
 
 from dataflex.components.asking import Asking
+from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.trainers.clock import DECISIONS, Clock
 from dataflex.trainers.hooks import loss_not_seen
@@ -41,8 +43,11 @@ class LabelSource(Protocol):
     def watching(self, model: Any, inputs: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Stand around the training step of one micro-batch, backward included."""
 
-    def take(self) -> torch.Tensor:
-        """The numbers of the micro-batch that has ended, in the order of its rows; shape [B]."""
+    def take(self) -> torch.Tensor | None:
+        """The numbers of the micro-batch that has ended, in the order of its rows; shape [B] or, several each, [B, S].
+
+        ``None`` where none were made, on every rank and for all micro-batches of a step.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class SeenRows:
         rows: Rows of all ranks in the order of the plan, shape ``[G]``.
         losses: Their mean token losses before the step's update, NaN for a row without a target; ``None`` if nobody
             asked.
-        labels: What the run's label source made of them; ``None`` without one.
+        labels: What the run's label source made of them, shape ``[G]`` or ``[G, S]``; ``None`` if it made none.
     """
 
     step: int
@@ -107,6 +112,7 @@ class RowTelling:
         self._micro_batch: Rows | None = None  # its rows, while a training step is under way
         self._losses_B: torch.Tensor | None = None  # of that micro-batch
         self._parts_CB: list[torch.Tensor] = []
+        self._labels_of_a_row: tuple[int, ...] = ()  # () for one each, (S,) for several
         self._untold: SeenRows | None = None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
@@ -130,14 +136,27 @@ class RowTelling:
                 loss = self._inner.training_step(stock, model, inputs, lambda: rows_B)
         finally:
             self._micro_batch = None
-        columns = [] if self._labels is None else [self._labels.take()]
+        columns = self._labels_of(rows_B)
         if self._sees_losses:
             if self._losses_B is None:
                 raise loss_not_seen(self._host)
             columns = [self._losses_B, *columns]
-        device = self._host.accelerator.device
-        self._parts_CB.append(torch.stack([column.to(device, sum_dtype(device)) for column in columns]))
+        if columns:
+            device = self._host.accelerator.device
+            self._parts_CB.append(torch.stack([column.to(device, sum_dtype(device)) for column in columns]))
         return loss
+
+    def _labels_of(self, rows_B: Rows) -> list[torch.Tensor]:
+        """The columns of the micro-batch's labels."""
+        labels = None if self._labels is None else self._labels.take()
+        if labels is None:
+            return []
+        if len(labels) != len(rows_B):
+            raise ComponentError(
+                f"the collator made {len(labels)} rows of {len(rows_B)} samples; their gradients cannot be told apart."
+            )
+        self._labels_of_a_row = labels.shape[1:]
+        return [labels] if labels.ndim == 1 else list(labels.T)
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The loss as it is made anyway; in a training step the outputs behind it are looked at."""
@@ -178,7 +197,8 @@ class RowTelling:
             raise RuntimeError(f"the losses of {columns_CG.shape[1]} rows were seen in a step of {len(rows_G)}")
         columns = [np.ascontiguousarray(column) for column in columns_CG]
         losses = columns.pop(0) if self._sees_losses else None
-        return SeenRows(step, rows_G, losses, columns[0] if columns else None)
+        labels = np.stack(columns, axis=1).reshape(len(rows_G), *self._labels_of_a_row) if columns else None
+        return SeenRows(step, rows_G, losses, labels)
 
     def _tell(self, seen: SeenRows) -> None:
         def untold() -> None:

@@ -17,6 +17,7 @@ from dataflex.spec import Need
 from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.losses.row_seam import RowTelling
 from dataflex.trainers.losses.shaper import LossShaper
+from dataflex.trainers.losses.training_labels import TrainingLabels
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.slots import Filled, Opening
@@ -36,7 +37,10 @@ def fill(opening: Opening, part: Part) -> Filled:
             rows: npt.NDArray[np.int64] = host.running.rows_of(step)
             return rows
 
-        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses)
+        labels = None
+        if asking.defines("directions"):
+            labels = TrainingLabels(host, asking, recorder.clock, opening.context.seed)
+        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels)
 
     return Filled(planner, around=around)
 
