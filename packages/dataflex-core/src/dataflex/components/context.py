@@ -46,6 +46,7 @@ class RunContext:
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
+        trust_remote_code: Whether the run file lets code of a model's folder run.
     """
 
     dataset: Any
@@ -64,6 +65,7 @@ class RunContext:
     scores_only: bool = False
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
 
     @property
     def rank(self) -> int:

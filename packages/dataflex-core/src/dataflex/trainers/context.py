@@ -51,6 +51,7 @@ def run_context(
         scores_only=plan.scores_only,
         passes=PoolPasses(),
         data_keys=data_keys or {},
+        trust_remote_code=plan.arguments.get("trust_remote_code") is True,
     )
 
 
