@@ -218,6 +218,21 @@ class Comparison:
             preconditioned=steps is not None,
         )
 
+    def aim(self, subtasks: Sequence[Subtask], linear: LinearAdam | None = None) -> Validation:
+        """The validation pass alone, for who compares rows otherwise. All ranks call it.
+
+        Raises:
+            ComponentError: on every rank, when one fails, a subtask has no usable sample, or the model is trained with
+                another loss.
+        """
+        total = sum(len(subtask.rows) for subtask in subtasks)
+        with rng_scope(devices=True):
+            self._measuring.check_objective(np.arange(len(self._context.dataset)))
+            with ScoringProgress(total, enabled=self._context.rank == 0, share=self._context.world_size) as progress:
+                found = self.directions(subtasks, progress, linear)
+        self._measuring.note_what_is_left_out()
+        return found
+
     def directions(
         self, subtasks: Sequence[Subtask], progress: ScoringProgress, linear: LinearAdam | None = None
     ) -> Validation:
