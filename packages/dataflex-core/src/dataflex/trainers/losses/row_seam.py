@@ -36,6 +36,9 @@ from dataflex.trainers.losses.shaper import Batches, LossShaper, Rows
 
 Numbers = npt.NDArray[np.float64]
 
+INFLUENCE = "influence"
+"""What the mean label of a step is called in the Trainer's log."""
+
 
 class LabelSource(Protocol):
     """Makes a number of each row in the training step itself, such as an inner product of its gradient."""
@@ -114,6 +117,7 @@ class RowTelling:
         self._parts_CB: list[torch.Tensor] = []
         self._labels_of_a_row: tuple[int, ...] = ()  # () for one each, (S,) for several
         self._untold: SeenRows | None = None
+        self._influence: float | None = None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Begin the step for whoever shapes the loss."""
@@ -178,6 +182,7 @@ class RowTelling:
         """Tell the selector, after whoever shapes the loss."""
         with self._clock.spending(DECISIONS):
             seen = self._untold = self._seen(step)  # so that it is told at the resume, if the next line fails
+        self._influence = _mean(seen.labels)
         self._inner.step_end(step)
         with self._clock.spending(DECISIONS):
             self._tell(seen)
@@ -219,8 +224,9 @@ class RowTelling:
         self._inner.finish(step)
 
     def log_values(self) -> Mapping[str, float]:
-        """Those of whoever shapes the loss."""
-        return self._inner.log_values()
+        """Those of whoever shapes the loss, and the mean label of the latest step."""
+        own = {} if self._influence is None else {INFLUENCE: self._influence}
+        return {**self._inner.log_values(), **own}
 
     def log_histogram(self) -> Mapping[str, Sequence[float]]:
         """That of whoever shapes the loss."""
@@ -236,3 +242,10 @@ class RowTelling:
         self._inner.load_state_dict(state)
         untold = state.get("untold_rows")
         self._untold = None if untold is None else SeenRows.from_json(untold)
+
+
+def _mean(labels: Numbers | None) -> float | None:
+    """The mean of a step's labels; ``None`` where no row has one."""
+    if labels is None or not np.isfinite(labels).any():
+        return None
+    return float(labels[np.isfinite(labels)].mean())
