@@ -17,6 +17,8 @@ from dataflex.components.stateful import Stateful
 if TYPE_CHECKING:
     from torch import nn
 
+    from dataflex.components.labels import LabelDirections
+
 __all__ = ["Selection", "Selector", "logger", "random_rows"]
 
 
@@ -135,8 +137,25 @@ class Selector(OldSelectorMethods, Stateful):
             rows: The rows of all ranks, in the order of the plan; shape ``[G]``.
             losses: Their mean token losses before the step's update, NaN for a row without a target; shape ``[G]``.
                 ``None`` unless the component declares ``Need.SAMPLE_LOSSES``.
-            labels: One number a row, made in the step's own backward; ``None`` unless the run has a source of labels.
+            labels: Inner products made in the step's own backward, fp64, NaN for a row without a gradient; shape
+                ``[G, S]``, a column for each of :meth:`directions`. ``None`` in a step without directions.
         """
+
+    def directions(self, model: nn.Module, step_id: int) -> LabelDirections | None:
+        """What the rows of the coming step are to be compared with; :meth:`on_rows` is then given their labels.
+
+        Asked on every rank before the first forward of each step, if the class defines it and :meth:`on_rows`. Return
+        the same object while nothing has changed: taking up another costs a copy. It may be made here, with a pass over
+        an eval set; the model must be left as it was.
+
+        Args:
+            model: The model, unwrapped, as the last step left it.
+            step_id: Optimizer steps done so far.
+
+        Returns:
+            The directions, equal on every rank; ``None`` for no labels in this step.
+        """
+        return None
 
 
 _NOTE_SEED = 42  # of dataflex 1.x

@@ -20,11 +20,12 @@ class LessParams:
         ConfigError: for values that do not go together.
     """
 
-    preconditioner: Literal["official", "adam", "sgd"] = param(
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
         "official",
         "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
         "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
-        "sgd: the gradient itself.",
+        "sgd: the gradient itself; linear: another method than the paper's, which divides the eval set's direction by "
+        "Adam's denominator once, in place of every candidate's gradient.",
         aliases=("gradient_type",),
     )
     aggregate: Literal["max", "mean", "round_robin"] = param(

@@ -18,6 +18,7 @@ from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.losses.row_seam import RowTelling
 from dataflex.trainers.losses.shaper import LossShaper
+from dataflex.trainers.losses.training_labels import TrainingLabels
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.slots import Filled, Opening
@@ -37,7 +38,10 @@ def fill(opening: Opening, part: Part) -> Filled:
             rows: npt.NDArray[np.int64] = host.running.rows_of(step)
             return rows
 
-        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses)
+        labels = None
+        if asking.defines("directions"):
+            labels = TrainingLabels(host, asking, recorder.clock, opening.context.seed)
+        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels)
 
     return Filled(planner, around=around)
 
