@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.selector import Selection
+from dataflex.components.selector import Selection, valid_scores
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
 from dataflex.trainers.planners.planner import ComponentPlanner
@@ -53,28 +53,6 @@ class SelectPlanner(ComponentPlanner):
         return self.ask(
             "select", model=self.model(), step_id=step, num_samples=num_samples, **self.runtime_arguments(stage)
         )
-
-
-def valid_scores(answer: Any, pool_size: int) -> npt.NDArray[np.float64]:
-    """Check the scores a selector reports with its rows.
-
-    Args:
-        answer: Any sequence or array of numbers.
-        pool_size: Rows of the pool.
-
-    Returns:
-        The scores, shape ``[pool_size]``.
-
-    Raises:
-        ComponentError: for another shape.
-    """
-    scores = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, np.float64)
-    if scores.shape != (pool_size,):
-        raise ComponentError(
-            f"it returned scores of shape {list(scores.shape)}; there must be one for each of the {pool_size} rows of "
-            "the pool, NaN for a row that was not scored"
-        )
-    return scores
 
 
 def valid_rows(answer: Any, num_samples: int, pool_size: int) -> npt.NDArray[np.int64]:
