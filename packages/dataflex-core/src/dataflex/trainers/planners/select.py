@@ -11,16 +11,19 @@ from dataflex.components.selector import Selection, valid_scores
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
 from dataflex.trainers.planners.planner import ComponentPlanner
+from dataflex.trainers.planners.selection_cost import SelectionCost, frame_of
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.slots import Filled, Opening
 
 
 def fill(opening: Opening, part: Part) -> Filled:
     """Let a selector order the rows."""
-    asking = opening.parts.open(part, opening.context)
-    return Filled(
-        SelectPlanner(opening.host, opening.session, opening.schedule, opening.context, opening.recorder, asking)
-    )
+    context, host, params = opening.context, opening.host, part.bound.values
+    frame = frame_of(opening.schedule, context.global_batch, host.model, params)
+    asking = opening.parts.open(part, context, frame)
+    planner = SelectPlanner(host, opening.session, opening.schedule, context, opening.recorder, asking)
+    planner.cost = SelectionCost(asking, opening.parts.screen, frame, len(host.train_dataset))
+    return Filled(planner)
 
 
 class SelectPlanner(ComponentPlanner):
@@ -28,7 +31,12 @@ class SelectPlanner(ComponentPlanner):
 
     Args:
         As of :class:`ComponentPlanner`.
+
+    Attributes:
+        cost: Tells at the first boundary what the selection costs; ``None`` where nothing is trained.
     """
+
+    cost: SelectionCost | None = None
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
@@ -38,7 +46,11 @@ class SelectPlanner(ComponentPlanner):
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
-        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores)
+        metrics = {**counts, **selection.metrics}
+        if stage == 1 and self.cost is not None:
+            metrics |= self.cost.metrics(selection.metrics, log=self.host.is_world_process_zero())
+        by_target = {str(name): valid_scores(each, pool_size) for name, each in selection.target_scores.items()}
+        return Outcome(rows=rows, result=rows, metrics=metrics, scores=scores, target_scores=by_target)
 
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""
