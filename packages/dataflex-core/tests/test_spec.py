@@ -75,3 +75,14 @@ def test_no_range_is_false_and_leaves_nothing_outside():
 def test_what_lies_outside_a_range_is_told_with_its_place():
     values = {"web": [1, 5], "code": {"go": 0, "c": 2}, "chat": None}
     assert list(Limits(at_least=1, at_most=4).outside(values)) == [(".web[1]", 5), (".code.go", 0)]
+
+
+def test_old_names_need_a_sentence_and_one_of_the_two_answers():
+    made = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, legacy={"eps": "It is 0."})
+    assert (dict(made.legacy), dict(made.refused)) == ({"eps": "It is 0."}, {}) and hash(made)
+    for given, message in (
+        ({"legacy": {"eps": " "}}, "legacy of component 'mine' says nothing of eps"),
+        ({"legacy": {"eps": "a"}, "refused": {"eps": "b"}}, "both ignores and refuses eps"),
+    ):
+        with pytest.raises(PluginError, match=message):
+            ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, **given)

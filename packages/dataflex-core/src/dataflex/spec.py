@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from dataflex.errors import PluginError
@@ -51,6 +52,9 @@ class ComponentSpec:
         paper: Source of the method, e.g. ``"Xia et al. 2024, arXiv 2402.04333"``.
         gives_scores: Whether a selector returns a score of each row with its selection, so that ``dataflex score`` can
             write them; ``None`` where that is not said, and it is found out by asking.
+        legacy: Names of parameters that run files of other versions or packages set for it: ignored with a warning,
+            the sentence beside the name.
+        refused: Names that would change what comes out and cannot be followed: an error, the sentence beside the name.
     """
 
     kind: Kind
@@ -63,6 +67,8 @@ class ComponentSpec:
     stochastic: bool = False
     paper: str = ""
     gives_scores: bool | None = None
+    legacy: Mapping[str, str] = field(default_factory=dict, hash=False)
+    refused: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", Kind(self.kind))
@@ -75,6 +81,14 @@ class ComponentSpec:
         for label, reference in (("target", self.target), ("params", self.params)):
             if reference is not None and reference.count(":") != 1:
                 raise PluginError(f"{label} of component {self.name!r} is {reference!r}; write 'module:Class'.")
+        for label in ("legacy", "refused"):
+            sentences = MappingProxyType(dict(getattr(self, label)))
+            object.__setattr__(self, label, sentences)
+            silent = [name for name, sentence in sentences.items() if not sentence.strip()]
+            if silent:
+                raise PluginError(f"{label} of component {self.name!r} says nothing of {', '.join(silent)}.")
+        if both := sorted(set(self.legacy) & set(self.refused)):
+            raise PluginError(f"component {self.name!r} both ignores and refuses {', '.join(both)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,7 @@ PLUGIN = """
         return [
             ComponentSpec(kind=Kind.WEIGHTER, name="a-rather-long-component-name", target=f"{__name__}:Thing", api=1,
                           params=f"{__name__}:Params", summary="Weighs [bold] things.", paper="Doe 1999",
+                          legacy={"eps": "Nothing is [divided] here."}, refused={"file": "Name a data set."},
                           needs={Need.SAMPLE_LOSSES, Need.DOMAINS}, stochastic=True),
             ComponentSpec(kind=Kind.MIXER, name="both", target=f"{__name__}:Thing", api=1),
             ComponentSpec(kind=Kind.SELECTOR, name="both", target=f"{__name__}:Thing", api=1),
@@ -157,6 +158,8 @@ def test_show_tells_parameters_needs_and_paper(run, acme):
         "needs": "domains, sample_losses",
         "stochastic": "yes",
         "paper": "Doe 1999",
+        "eps is ignored": "Nothing is [divided] here.",
+        "file is refused": "Name a data set.",
     }
 
 
@@ -234,3 +237,12 @@ def test_a_narrow_output_cuts_no_name(monkeypatch, width, terminal):
     assert text.count("words") == 12
     lines = [line for line in text.splitlines() if "words" in line]
     assert (len(lines) == 1) is not terminal  # a pipe gets one line a row, a terminal is filled
+
+
+def test_show_component_prints_old_names_with_their_sentences(run, acme):
+    said = run("show-component", "a-rather-long-component-name").out
+    assert "eps is ignored: Nothing is [divided] here." in said and "file is refused: Name a data set." in said
+    shown = json.loads(run("show-component", "a-rather-long-component-name", "--json").out)
+    assert (shown["legacy"], shown["refused"]) == (
+        {"eps": "Nothing is [divided] here."}, {"file": "Name a data set."}
+    )  # fmt: skip

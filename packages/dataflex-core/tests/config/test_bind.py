@@ -34,8 +34,8 @@ class Bare:
     pass
 
 
-def entry(params=Params, target=Bare):
-    spec = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:Mine", api=1)
+def entry(params=Params, target=Bare, **said):
+    spec = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:Mine", api=1, **said)
     return SimpleNamespace(spec=spec, load=lambda: target, load_params=lambda: params)
 
 
@@ -316,3 +316,18 @@ def test_a_default_outside_its_own_range_is_refused_where_it_is_written():
         param(0, "", above=0)
     with pytest.raises(PluginError, match=r"the default \('up', 'left'\) holds 'left', which must be one of up, down"):
         param(("up", "left"), "", choices=("up", "down"))
+
+
+def test_an_old_name_of_a_component_is_ignored_or_refused_with_its_own_sentence(caplog):
+    mine = entry(legacy={"eps": "Nothing is divided here."}, refused={"probs_path": "Aim with targets."})
+    with caplog.at_level(logging.WARNING, "dataflex"):
+        assert bind(mine, [("run.yaml", {"eps": 1e-8, "focus": "low"})]).params.focus == "low"
+    assert caplog.messages == ["selector 'mine' ignores the parameter 'eps' (from run.yaml): Nothing is divided here."]
+    with pytest.raises(ConfigError) as refused:
+        bind(mine, [("run.yaml", {"probs_path": "p.npy"})])
+    assert str(refused.value) == "selector 'mine' takes no parameter 'probs_path' (from run.yaml): Aim with targets."
+
+
+def test_old_names_hold_for_their_component_alone():
+    with pytest.raises(ConfigError, match="has no parameter 'eps'"):
+        bind(entry(), [("run.yaml", {"eps": 1e-8})])

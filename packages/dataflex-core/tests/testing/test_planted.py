@@ -39,6 +39,13 @@ PARAMS_FAULTS = {
             def __init__(self, **kwargs):
                 object.__setattr__(self, "share", kwargs.get("share", 0.5))
     """,
+    "old_names_are_no_parameters": """
+        OLD = {"part": "share means the same."}
+
+        @dataclass(frozen=True)
+        class Params:
+            share: float = param(0.5, "A share.", aliases=("part",))
+    """,
     "plugin_imports_without_torch": """
         import torch
 
@@ -54,6 +61,8 @@ from dataclasses import dataclass
 from dataflex import Selector, hookimpl
 from dataflex.spec import ComponentSpec, Kind, param
 
+OLD = {{}}
+
 {params}
 
 class Planted(Selector):
@@ -65,7 +74,7 @@ def dataflex_components():
     return [
         ComponentSpec(
             kind=Kind.SELECTOR, name="planted", target="planted_plugin:Planted", params="planted_plugin:Params",
-            api=1, summary="A selector with a fault.",
+            api=1, summary="A selector with a fault.", legacy=OLD,
         )
     ]
 """

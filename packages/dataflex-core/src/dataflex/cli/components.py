@@ -77,32 +77,44 @@ def show_component(name: str, plugin_values: Sequence[str], kind: Kind | None, a
     from dataflex.config.bind import schema
 
     entry = Catalog(_load(plugin_values).plugins).find(kind, name)
+    spec = entry.spec
     infos = schema(entry)
     if as_json:
         params = [_param(info) for info in infos]
-        print_json({**_entry_row(entry), "params": params})
+        print_json({**_entry_row(entry), "params": params, "legacy": {**spec.legacy}, "refused": {**spec.refused}})
         return
-    from rich.table import Table
     from rich.text import Text
 
     row = _entry_row(entry)
-    stdout.print(Text(f"{entry.spec.kind} {entry.spec.name}", style="bold"), soft_wrap=True)
-    if entry.spec.summary:
-        stdout.print(Text(entry.spec.summary), soft_wrap=True)
+    stdout.print(Text(f"{spec.kind} {spec.name}", style="bold"), soft_wrap=True)
+    if spec.summary:
+        stdout.print(Text(spec.summary), soft_wrap=True)
     facts = {
         "dist": entry.label,
         "target": row["target"],
-        "api": str(entry.spec.api),
+        "api": str(spec.api),
         "needs": ", ".join(row["needs"]) or "nothing",
-        "stochastic": "yes" if entry.spec.stochastic else "no",
-        "paper": entry.spec.paper or "-",
+        "stochastic": "yes" if spec.stochastic else "no",
+        "paper": spec.paper or "-",
     }
     for label, value in facts.items():
         stdout.print(Text(f"{label + ':':<12}{value}"), soft_wrap=True)
     stdout.print()
-    if not infos:
+    if infos:
+        _print_params(infos)
+    else:
         stdout.print("It has no parameters.")
-        return
+    for what, sentences in (("ignored", spec.legacy), ("refused", spec.refused)):
+        if sentences:
+            stdout.print()
+        for old, sentence in sentences.items():
+            stdout.print(Text(f"{old} is {what}: {sentence}"), soft_wrap=True)
+
+
+def _print_params(infos: Sequence[ParamInfo]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(show_edge=False, pad_edge=False)
     for heading in ("parameter", "type", "default"):
         table.add_column(heading, no_wrap=True, overflow="ignore")

@@ -189,7 +189,11 @@ class Asking:
         Raises:
             ComponentError: on every rank, when the call fails on one.
         """
-        if not self.defines("on_step"):
+        self.tell("on_step", step, {"stats": stats}, untold)
+
+    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
+        """As :meth:`step_ended`, for a method of any name and its arguments; one that is not defined is not called."""
+        if not self.defines(method):
             return
         before: dict[str, Any] | None = None
 
@@ -205,7 +209,7 @@ class Asking:
 
         with self.agreed(f"step {step}", kept):
             before = self._copy()
-            self.call("on_step", stats=stats)
+            self.call(method, **told)
 
     def state_dict(self) -> dict[str, Any]:
         """What the component must remember; from before a call that has just failed."""

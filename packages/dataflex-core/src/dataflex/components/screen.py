@@ -175,10 +175,6 @@ class ComponentScreen:
         agreement = Agreement(compared, scores, self.asking.title, context.rank == 0) if wanted else None
         return Screened(np.union1d(survivors, compared), survivors, recorded, agreement)
 
-    def begin(self, model: nn.Module) -> None:
-        """Let it prepare, as any selector."""
-        self.asking.call("begin", model=model)
-
     def state_dict(self) -> dict[str, Any]:
         """Its own state, and the scores that are kept."""
         state = {f"{OF_COMPONENT}{name}": value for name, value in self.asking.state_dict().items()}

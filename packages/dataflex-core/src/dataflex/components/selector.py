@@ -115,6 +115,38 @@ class Selector(OldSelectorMethods, Stateful):
         """
         return None
 
+    def begin(self, model: nn.Module) -> None:
+        """Look at the model as training begins.
+
+        Called once, on every rank, before the first optimizer step of a new run, when the weights are loaded; not when
+        a run is resumed, so what it makes belongs into :meth:`state_dict` or, if it is large, into a file of
+        ``cache_dir``. ``dataflex score`` calls it before :meth:`select`, and gives the state of a checkpoint back
+        after it. The model is in evaluation mode and must be left as it was.
+
+        Args:
+            model: The model, unwrapped.
+        """
+
+    def on_rows(
+        self,
+        step: int,
+        rows: npt.NDArray[np.int64],
+        losses: npt.NDArray[np.float64] | None = None,
+        labels: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Hear which rows a step trained on. Called after every optimizer step, those of the warm-up included.
+
+        Called on every rank with the same; a class that does not define it costs nothing. If it fails, the resumed
+        run calls it again.
+
+        Args:
+            step: Optimizer steps done, this one included.
+            rows: The rows of all ranks, in the order of the plan; shape ``[G]``.
+            losses: Their mean token losses before the step's update, NaN for a row without a target; shape ``[G]``.
+                ``None`` unless the component declares ``Need.SAMPLE_LOSSES``.
+            labels: One number a row, made in the step's own backward; ``None`` unless the run has a source of labels.
+        """
+
 
 _NOTE_SEED = 42  # of dataflex 1.x
 _NOTE_ARGUMENTS = ("dataset", "accelerator", "data_collator", "cache_dir")

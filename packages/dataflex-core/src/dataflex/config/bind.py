@@ -206,6 +206,16 @@ def _run_value(entry: CatalogEntry, name: str, value: Any, source: str) -> Any:
 
 
 def _refuse_or_ignore(entry: CatalogEntry, name: str, source: str, infos: Mapping[str, ParamInfo]) -> None:
+    spec = entry.spec
+    if name in spec.legacy:
+        logger.warning(
+            "%s %r ignores the parameter %r (from %s): %s", spec.kind, spec.name, name, source, spec.legacy[name]
+        )
+        return
+    if name in spec.refused:
+        raise ConfigError(
+            f"{spec.kind} {spec.name!r} takes no parameter {name!r} (from {source}): {spec.refused[name]}"
+        )
     if name in LEGACY_NAMES:
         logger.warning(
             "%s %r has no parameter %r (from %s): a name of dataflex 1.x files, ignored.",

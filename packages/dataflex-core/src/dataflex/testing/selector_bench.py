@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from dataflex.components.selector import Selection
+from dataflex.scoring.quiet import quiet
 from dataflex.testing.bench import Bench
 from dataflex.trainers.planners.select import valid_rows
 
@@ -17,8 +18,18 @@ class SelectorBench(Bench):
     """Asks for :data:`SAMPLES` rows."""
 
     def ask(self, component: Any, step: int, num_samples: int = SAMPLES) -> Any:
-        """Ask for rows."""
+        """Ask for rows; one that is new sees the model first, as in a run."""
+        self._begin(component)
         return self.call(component, "select", step, num_samples=num_samples)
+
+    def _begin(self, component: Any) -> None:
+        if any(component is known for known in self._known):
+            return
+        self._known.append(component)
+        if self.door(component).defines("begin"):
+            model = self.trainee.model
+            with quiet(model):
+                self.door(component).call("begin", model=model)
 
     def flat(self, answer: Any) -> Any:
         """The rows, in order."""

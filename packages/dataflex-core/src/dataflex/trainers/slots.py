@@ -5,6 +5,7 @@ The table of kinds names the function that makes what a part puts into them; wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataflex.components.context import RunContext
@@ -49,10 +50,12 @@ class Filled:
     Attributes:
         order: Who orders the rows.
         loss: Who shapes the loss.
+        around: Stands around whoever shapes the loss, another part included.
     """
 
     order: Planner | None = None
     loss: LossShaper | None = None
+    around: Callable[[LossShaper], LossShaper] | None = None
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,17 @@ def fill_slots(opening: Opening) -> Slots:
     """
     order: Planner | None = None
     loss: LossShaper | None = None
+    around: list[Callable[[LossShaper], LossShaper]] = []
     for part in opening.session.run.parts:
         filled: Filled = load(KINDS[part.entry.spec.kind].slot)(opening, part)
         if (order and filled.order) or (loss and filled.loss):
             raise ConfigError(f"{part.facts.title} and a part before it cannot act in one run.")
         order, loss = order or filled.order, loss or filled.loss
-    return Slots(order or _stock_order(opening), loss or PlainLoss())
+        around += [] if filled.around is None else [filled.around]
+    shaper: LossShaper = loss or PlainLoss()
+    for put_around in around:
+        shaper = put_around(shaper)
+    return Slots(order or _stock_order(opening), shaper)
 
 
 def _stock_order(opening: Opening) -> StockPlanner:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from typing import Any
 
-from dataflex.config.bind import schema
+from dataflex.config.bind import RUN_NAMES, schema
 from dataflex.errors import ConfigError
 from dataflex.testing.bench import Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
@@ -112,6 +112,18 @@ def unknown_parameter_is_refused(bench: Bench) -> None:
     raise CheckFailed(f"{declared.__name__}({_UNKNOWN}=1) was accepted")
 
 
+def old_names_are_no_parameters(bench: Bench) -> None:
+    """No name that the component says it ignores or refuses is one that it takes: what it says would never be read.
+
+    Mend: take the name out of ``legacy`` or ``refused`` of the ComponentSpec, or out of the parameters and aliases.
+    """
+    spec, infos = bench.entry.spec, schema(bench.entry)
+    taken = {*RUN_NAMES, *(name for info in infos for name in (info.name, *info.aliases))}
+    both = [name for name in (*spec.legacy, *spec.refused) if name in taken]
+    if both:
+        raise CheckFailed(f"both old and taken: {', '.join(both)}")
+
+
 def can_be_built(bench: Bench) -> None:
     """The component can be constructed with the parameters of the check, by its defaults where they are left out.
 
@@ -130,5 +142,6 @@ DECLARATIONS = (
     parameters_are_documented,
     parameters_are_frozen,
     unknown_parameter_is_refused,
+    old_names_are_no_parameters,
     can_be_built,
 )

@@ -206,6 +206,11 @@ class Engine:
         start = (micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)) * size
         return self.plan[start : start + size]
 
+    def rows_of(self, step: int) -> npt.NDArray[np.int64]:
+        """Rows of all ranks, in the order of the plan, of the step after which ``step`` are done."""
+        start = (step - 1 - self.plan_start) * self.global_batch
+        return self.plan[start : start + self.global_batch]
+
     def _first_position(self, step: int) -> int:
         epoch, done = divmod(step, self._steps_per_epoch)
         return epoch * self._tickets_per_epoch + done * self.accumulation

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.components.asking import Asking
 from dataflex.components.selector import Selection, valid_scores
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
+from dataflex.rng import key_seed, rng_scope
+from dataflex.scoring.quiet import quiet
+from dataflex.spec import Need
+from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.losses.row_seam import RowTelling
+from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.planners.selection_cost import SelectionCost, frame_of
 from dataflex.trainers.recording.outcome import Outcome
@@ -18,12 +26,30 @@ from dataflex.trainers.slots import Filled, Opening
 
 def fill(opening: Opening, part: Part) -> Filled:
     """Let a selector order the rows."""
-    context, host, params = opening.context, opening.host, part.bound.values
-    frame = frame_of(opening.schedule, context.global_batch, host.model, params)
+    context, host, recorder = opening.context, opening.host, opening.recorder
+    frame = frame_of(opening.schedule, context.global_batch, host.model, part.bound.values)
     asking = opening.parts.open(part, context, frame)
-    planner = SelectPlanner(host, opening.session, opening.schedule, context, opening.recorder, asking)
-    planner.cost = SelectionCost(asking, opening.parts.screen, frame, len(host.train_dataset))
-    return Filled(planner)
+    planner = SelectPlanner(host, opening.session, opening.schedule, context, recorder, asking)
+    screen = opening.parts.screen
+    planner.cost = SelectionCost(asking, screen, frame, len(host.train_dataset))
+    asked = [(asking, part.entry.spec.needs)]
+    if screen is not None and part.screen is not None:
+        planner.screen = screen.asking
+        asked.insert(0, (screen.asking, part.screen.entry.spec.needs))
+    told = [(each, Need.SAMPLE_LOSSES in needs) for each, needs in asked if each.defines("on_rows")]
+    if not told:
+        return Filled(planner)
+
+    def around(inner: LossShaper) -> LossShaper:
+        def rows_of(step: int) -> npt.NDArray[np.int64]:
+            rows: npt.NDArray[np.int64] = host.running.rows_of(step)
+            return rows
+
+        for each, sees_losses in told:
+            inner = RowTelling(inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses)
+        return inner
+
+    return Filled(planner, around=around)
 
 
 class SelectPlanner(ComponentPlanner):
@@ -34,9 +60,38 @@ class SelectPlanner(ComponentPlanner):
 
     Attributes:
         cost: Tells at the first boundary what the selection costs; ``None`` where nothing is trained.
+        screen: The selector's screen, if it has one.
     """
 
     cost: SelectionCost | None = None
+    screen: Asking | None = None
+    _begun = False
+
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Make the plan of a stage; the selector of a new run sees the model first.
+
+        Raises:
+            ComponentError: as :meth:`ComponentPlanner.plan`, and when ``begin`` fails on a rank.
+        """
+        if step == 0:
+            self.begin()
+        return super().plan(stage, step, num_samples)
+
+    def begin(self) -> None:
+        """Show the selector, and its screen before it, the model as training begins, once. Called on every rank.
+
+        Raises:
+            ComponentError: on every rank, when it fails on one.
+        """
+        asked = [each for each in (self.screen, self.asking) if each is not None and each.defines("begin")]
+        if self._begun or not asked:
+            return
+        self._begun, model = True, self.model()
+        for each in asked:
+            clock = contextlib.nullcontext() if self._recorder is None else self._recorder.clock.spending(DECISIONS)
+            own_draws = rng_scope(key_seed(self.context.seed, "begin"), devices=True)
+            with clock, each.agreed("the start"), own_draws, quiet(model):
+                each.call("begin", model=model)
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
