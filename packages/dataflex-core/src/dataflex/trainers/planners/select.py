@@ -46,7 +46,8 @@ def fill(opening: Opening, part: Part) -> Filled:
             return rows
 
         for each, sees_losses in told:
-            inner = RowTelling(inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses)
+            key = "untold_rows" if each is asking else "untold_rows_of_screen"
+            inner = RowTelling(inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses, key=key)
         return inner
 
     return Filled(planner, around=around)
