@@ -22,7 +22,7 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
     if plan.stage in PAIRED_STAGES:
         yield Problem(
             f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
-            f"(from {plan.source}) has another objective.",
+            f"(from {plan.origin('stage')}) has another objective.",
             "Use stage: sft or pt, or component_name: random.",
         )
 

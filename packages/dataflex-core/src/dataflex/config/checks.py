@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,11 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
 
 
 def problems_without_plan(
-    arguments: Mapping[str, Any], stage: str, component: ComponentSpec | None, source: str
+    arguments: Mapping[str, Any],
+    stage: str,
+    component: ComponentSpec | None,
+    source: str,
+    origin: Callable[[str], str],
 ) -> Iterator[Problem]:
     """Those of :func:`problems` that show without the component's parameters.
 
@@ -79,11 +83,12 @@ def problems_without_plan(
         stage: LlamaFactory's stage.
         component: The chosen component, if it is known.
         source: The run file.
+        origin: Where the value of a key came from.
     """
     yield from _llamafactory(arguments, stage)
     yield from _paths(arguments)
     if component is not None:
-        yield from _needs_of(component, arguments, stage, source)
+        yield from _needs_of(component, arguments, stage, source, origin)
 
 
 def run_problems(run: RunFile) -> Iterator[Problem]:
@@ -252,17 +257,25 @@ def _steps(plan: RunFacts) -> Iterator[Problem]:
         if (steps.update or (every_step and total)) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
-                f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",
+                f"{_spell(steps)} ends the run before {first} warmup_step={steps.warmup} (from "
+                f"{_from(plan, 'warmup_step')}).",
                 "Raise train_step or lower warmup_step.",
             )
         if total > MOST_STEPS:
-            yield Problem(f"{_spell(steps)} (from {plan.source}) is more than {MOST_STEPS:,} steps.", "Lower them.")
+            yield Problem(f"{_spell(steps)} (from {_from(plan)}) is more than {MOST_STEPS:,} steps.", "Lower them.")
         given = _whole(plan.arguments, "max_steps")
         if given > 0 and total and given != total and not every_step:
             yield Problem(
-                f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
+                f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from "
+                f"{_from(plan, 'max_steps')}).",
                 "Leave max_steps out, or set train_step to it.",
             )
+
+
+def _from(plan: RunFacts, *more: str) -> str:
+    """Where the step keys that count came from."""
+    given = ["train_step"] if plan.steps.train else ["warmup_step", "update_step", "update_times"]
+    return " and ".join(dict.fromkeys(map(plan.origin, (*given, *more))))
 
 
 def _spell(steps: Steps) -> str:
@@ -272,12 +285,14 @@ def _spell(steps: Steps) -> str:
 
 
 def _needs(plan: RunFacts) -> Iterator[Problem]:
-    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
+    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source, plan.origin)
     if Need.OPTIMIZER_STATE in plan.component.needs:
         yield from needs_adam(plan)
 
 
-def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+def _needs_of(
+    spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str, origin: Callable[[str], str]
+) -> Iterator[Problem]:
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
@@ -287,18 +302,18 @@ def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, sou
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     if record.weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
-        yield from _loss_seam(title, arguments, stage, source)
+        yield from _loss_seam(title, arguments, stage, origin)
     if record.weighs:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")
 
 
-def _loss_seam(title: str, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+def _loss_seam(title: str, arguments: Mapping[str, Any], stage: str, origin: Callable[[str], str]) -> Iterator[Problem]:
     if stage not in (*_STAGES_WITH_TOKEN_LOSS, NO_STAGE):
         yield Problem(
-            f"{title} reads the training loss of single tokens, and stage: {stage} (from {source}) has another "
-            "objective.",
+            f"{title} reads the training loss of single tokens, and stage: {stage} (from {origin('stage')}) has "
+            "another objective.",
             "Use stage: sft or pt.",
         )
     if arguments.get("use_asft_loss"):

@@ -304,7 +304,7 @@ class Engine:
         changes = changes or Changes()
         earlier = Schedule(then.warmup, then.update, then.total)
         if not self.schedule.agrees_up_to(earlier, then.step):
-            changed.append(f"its boundaries were {earlier} and are now {self.schedule}")
+            changed.append(f"its boundaries were {earlier}, and are now {self.schedule}")
         if changed:
             changed += [str(change) for change in changes.content if change.name not in _TOLD_BY_THE_ENGINE]
         changed += map(str, changes.refused)
