@@ -18,6 +18,7 @@ from dataflex.checkpoint_keys.keys import (
     Group,
     group_of,
 )
+from dataflex.errors import shown
 from dataflex.record import fields as records
 
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
@@ -92,7 +93,7 @@ class Change:
     remark: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} was {self.before!r} and is now {self.now!r}{self.remark}"
+        return f"{self.name} was {shown(self.before)} and is now {shown(self.now)}{self.remark}"
 
 
 @dataclass(frozen=True, kw_only=True)

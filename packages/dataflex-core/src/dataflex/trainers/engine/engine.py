@@ -27,7 +27,7 @@ from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.origins import Origins
 from dataflex.distributed import rank0_says
-from dataflex.errors import ConfigError, DataFlexError, OneRankError
+from dataflex.errors import ConfigError, DataFlexError, OneRankError, shown
 from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
 from dataflex.failures.rows import find_unreadable
@@ -297,7 +297,7 @@ class Engine:
         then, now = saved.engine, self.state()
         names = ("domains", "seed", "global_batch", "pool_size", "pool_fingerprint", "component")
         changed = [
-            f"{name} was {getattr(then, name)!r} and is now {getattr(now, name)!r}"
+            f"{name} was {shown(getattr(then, name))} and is now {shown(getattr(now, name))}"
             for name in names
             if getattr(then, name) != getattr(now, name)
         ]
@@ -317,7 +317,7 @@ class Engine:
         self.restored_step = then.step
         self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions and self.trainer.is_world_process_zero():
-            logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
+            logger.warning("%s was written by %s; this is %s.", source, *map(_named, (then.versions, self.versions)))
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         try:
             self.planner.load_state_dict(then.planner)
@@ -328,3 +328,7 @@ class Engine:
                 f"({type(error).__name__}: {error}). Resume from an earlier checkpoint, or start anew."
             ) from error
         self._log = then.log
+
+
+def _named(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}".strip() for name, version in versions.items()) or "unknown versions"
