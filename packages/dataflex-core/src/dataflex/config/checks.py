@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
-from dataflex.config import evaluation, names
+from dataflex.config import evaluation, names, too_short
+from dataflex.config.gathering import Gathered
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
 from dataflex.paths import LISTS_OF_PATHS
@@ -104,9 +105,17 @@ def static_problems(run: RunFile) -> Iterator[Problem]:
     yield from evaluation.problems(run.llamafactory, run.origin)
 
 
-def warnings(run: RunFile) -> Iterator[str]:
-    """Settings that do nothing, or probably not what was meant."""
+def warnings(run: RunFile, *, scores_only: bool = False) -> Iterator[str]:
+    """Settings that do nothing, or probably not what was meant.
+
+    Args:
+        run: The run file.
+        scores_only: Whether the pool will only be scored.
+    """
     yield from evaluation.warnings(run.llamafactory, run.origin)
+    total = too_short.planned_steps(_steps_of(run), run.llamafactory)
+    if total is not None and not scores_only:
+        yield from too_short.warnings(run.llamafactory, run.origin, total)
     if run.train_type is TrainType.STATIC:
         ignored = [key for key in run.ours if key != "train_type"]
         if ignored:
@@ -184,6 +193,13 @@ def _counts_epochs(run: RunFile) -> bool:
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
+
+
+def _steps_of(run: RunFile) -> Steps | None:
+    """The step keys; ``None`` for a static run, and for keys that are refused anyway."""
+    wrong = Gathered()
+    steps = None if run.train_type is TrainType.STATIC else run.steps_or_least(wrong)
+    return None if wrong else steps
 
 
 def _is_set(variable: str) -> bool:
