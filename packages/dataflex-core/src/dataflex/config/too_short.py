@@ -7,7 +7,7 @@ anew, and the learning rate stays below its peak.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from dataflex.config.evaluation import evaluates_every, strategy
 from dataflex.runs import Steps
@@ -103,5 +103,5 @@ def _given(arguments: Mapping[str, Any], key: str) -> float | None:
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
