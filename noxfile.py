@@ -42,6 +42,9 @@ DEEPSPEED_TESTS = ("packages/dataflex-selectors/less/tests/test_less_zero.py", "
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
 
+NO_BENCHMARK = ("against", "figures", "table")
+"""Scripts of benchmarks/ that measure nothing for the page."""
+
 COMPILE_ALL = "import compileall as c, sysconfig as s; c.compile_dir(s.get_path('purelib'), quiet=2, workers=0)"
 
 
@@ -130,10 +133,14 @@ def bench(session: nox.Session) -> None:
     """Measure what docs/performance.md says and make the page: hours, on a quiet machine. nox -s bench -- steps peers
 
     Names after `--` are scripts of benchmarks/ to run again; the page keeps the other figures. `peers` compares with
-    PyPI's dataflex 1.1.0, in an environment of its own on top of the shared one.
+    PyPI's dataflex 1.1.0, in an environment of its own on top of the shared one. `-- --against COMMIT` measures this
+    tree's packages and those of COMMIT in turns, and writes nothing.
     """
     python = shared_environment(session)
-    measured = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in ("figures", "table")}
+    if "--against" in session.posargs:
+        session.run(python, str(ROOT / "benchmarks" / "against.py"), *session.posargs, env=QUIET)
+        return
+    measured = {path.stem: path for path in (ROOT / "benchmarks").glob("*.py") if path.stem not in NO_BENCHMARK}
     known = [*sorted(measured), "peers"]
     if unknown := set(session.posargs) - set(known):
         session.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}")

@@ -17,7 +17,8 @@ import pytest
 import torch
 from scipy import stats
 
-from dataflex.checkpoint_keys.keys import GROUPS, Effect
+from dataflex.checkpoint_keys.groups import Effect
+from dataflex.checkpoint_keys.keys import GROUPS
 from dataflex.components.context import RunContext
 from dataflex.config.run import OUR_KEYS
 from dataflex.decisions import Decision

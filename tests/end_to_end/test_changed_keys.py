@@ -84,9 +84,9 @@ def test_a_lower_learning_rate_is_at_work_in_every_group_from_the_next_step(agai
     ("changed", "message"),
     [
         ({"lora_rank": 8}, "lora_rank was 4 and is now 8"),
-        ({"lora_dropout": 0.1, "use_rslora": True}, "lora_dropout was 0.0 and is now 0.1; use_rslora was False"),
+        ({"lora_dropout": 0.1, "use_rslora": True}, "lora_dropout was 0.0 and is now 0.1; use_rslora was false"),
         ({"lr_scheduler_type": "linear", "warmup_ratio": 0.5}, "lr_scheduler_type was 'cosine' and is now 'linear'"),
-        ({"use_dft_loss": True}, "use_dft_loss was False and is now True"),
+        ({"use_dft_loss": True}, "use_dft_loss was false and is now true"),
         ({"model_name_or_path": "another"}, "another model by the content of its files"),
         ({"cutoff_len": 24}, "pool_fingerprint .* cutoff_len was 96 and is now 24"),
     ],

@@ -76,4 +76,4 @@ def test_a_mix_run_and_a_static_run_look_too(workshop, train, no_model, caplog):
     assert "dataset was 'tiny' and is now 'other'. This static run trains on it as it is." in caplog.text
     no_model()
     message = refused(train, workshop.run_file("third", **mix), "cutoff_len=64", "max_samples=10")
-    assert "cutoff_len was 96 and is now 64; max_samples was None and is now 10" in message
+    assert "cutoff_len was 96 and is now 64; max_samples was null and is now 10" in message

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import subprocess
 import sys
+import weakref
 
 import pytest
 
 from dataflex.cli.app import main
+from dataflex.distributed import leave_group_at_exit
 
 SCRIPT = """
 import atexit, sys, threading, time
@@ -60,3 +63,46 @@ def test_a_command_on_a_rank_ends_it_with_the_commands_code(monkeypatch, argumen
     with pytest.raises(SystemExit):
         main()
     assert ended == [code]
+
+
+class Freed:
+    """An accelerator."""
+
+    times = 0
+
+    def free_memory(self):
+        self.times += 1
+
+
+class Wrapping:
+    """A trainer, whose wrapped model holds on to the group."""
+
+    def __init__(self, model, model_wrapped):
+        self.model, self.model_wrapped, self.accelerator = model, model_wrapped, Freed()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_script_that_ends_by_itself_lets_go_of_the_group_first(tmp_path, monkeypatch, kept):
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        model = torch.nn.Linear(2, 2)
+        trainer = Wrapping(model, DistributedDataParallel(model))
+        wrapped, accelerator = weakref.ref(trainer.model_wrapped), trainer.accelerator
+        registered = []
+        monkeypatch.setattr(atexit, "register", registered.append)
+        leave_group_at_exit(trainer)
+        (leave,) = registered
+        if not kept:
+            del trainer  # the script has let go of it already: nothing here may hold on to it
+            assert wrapped() is None
+        leave()
+        assert not torch.distributed.is_initialized()
+        assert wrapped() is None
+        assert accelerator.times == (1 if kept else 0)
+        leave()  # a second trainer's: nothing is left to do
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflex.errors import shown
 from dataflex.record import fields as records
 from dataflex.record import files
 
@@ -194,7 +195,7 @@ def key_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str
     A key of one of the two alone is of another version of LlamaFactory and is not compared.
     """
     return [
-        f"{name} was {then[name]!r} and is now {now[name]!r}"
+        f"{name} was {shown(then[name])} and is now {shown(now[name])}"
         for name in sorted(then.keys() & now.keys())
         if _meaning(then[name]) != _meaning(now[name])
     ]

@@ -23,7 +23,7 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
     if plan.stage in PAIRED_STAGES:
         yield Problem(
             f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
-            f"(from {plan.source}) has another objective.",
+            f"(from {plan.origin('stage')}) has another objective.",
             "Use stage: sft or pt, or component_name: random.",
         )
 
@@ -57,24 +57,26 @@ def names_targets(run: RunFacts, who: str) -> Iterator[Problem]:
     given = run.arguments.get("eval_dataset")
     listed = given if isinstance(given, list) else str(given or "").split(",")
     names = [str(name).strip() for name in listed]
-    unknown = [name for name in run.params.get("targets") or () if given and name not in names]
+    aims = run.origin("component_params.targets")
+    targets = list(run.params.get("targets") or ())
+    unknown = [name for name in dict.fromkeys(targets) if given and name not in names]
     if len(names) > 1 and not run.arguments.get("eval_on_each_dataset"):
         yield Problem(
-            f"eval_dataset names {len(names)} data sets (from {run.source}), which LlamaFactory merges into one, so "
-            f"{who} could not tell its subtasks apart.",
+            f"eval_dataset names {len(names)} data sets (from {run.origin('eval_dataset')}), which LlamaFactory "
+            f"merges into one, so {who} could not tell its subtasks apart.",
             "Set eval_on_each_dataset: true, or name one data set.",
         )
-    targets = list(run.params.get("targets") or ())
     twice = [name for name in dict.fromkeys(targets) if targets.count(name) > 1]
     if twice:
         yield Problem(
-            f"component_params.targets (from {run.source}) names {', '.join(twice)} more than once, but each eval set "
-            "counts once.",
+            f"component_params.targets (from {aims}) names {', '.join(twice)} more than once, but each eval set counts "
+            "once.",
             "Name it once. To let it count more, list its file under a second name in dataset_info.json.",
         )
     if unknown:
         yield Problem(
-            f"component_params.targets names {', '.join(unknown)}, which eval_dataset (from {run.source}) does not.",
+            f"component_params.targets (from {aims}) names {', '.join(unknown)}, which eval_dataset (from "
+            f"{run.origin('eval_dataset')}) does not.",
             "Correct the name, or add it to eval_dataset.",
         )
 

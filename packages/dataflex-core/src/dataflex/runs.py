@@ -79,6 +79,8 @@ class RunFacts:
         scores_only: Whether the pool is only scored (``dataflex score``). ``steps.warmup`` is then the step of the
             checkpoint, 0 without one, and no training step is made.
         others: The components after the first, for a run with several.
+        origins: Where values came from that the run file does not give, by key; parameters as
+            ``component_params.NAME``.
     """
 
     train_type: TrainType
@@ -93,6 +95,11 @@ class RunFacts:
     source: str
     scores_only: bool = False
     others: tuple[PartFacts, ...] = ()
+    origins: Mapping[str, str] = field(default_factory=dict)
+
+    def origin(self, key: str) -> str:
+        """Where the value of a key came from, for messages: the run file, the command line, a components.yaml."""
+        return self.origins.get(key, self.source)
 
     @property
     def parts(self) -> tuple[PartFacts, ...]:

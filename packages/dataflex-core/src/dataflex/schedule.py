@@ -33,7 +33,13 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not 0 <= self.warmup <= self.total or self.update < 1 or self.total < 1:
-            raise ValueError(f"not a schedule: {self}")
+            raise ValueError(f"not a schedule: {self!r}")
+
+    def __str__(self) -> str:
+        """In words, for messages."""
+        if not self.boundaries:
+            return f"none in {self.total} steps"
+        return f"at step {self.warmup} and every {self.update} steps, of {self.total} in all"
 
     @property
     def boundaries(self) -> range:

@@ -122,13 +122,13 @@ def test_what_was_made_under_these_keys_is_read_again_silently(run: Runs, caplog
         ({"eval_dataset": "val"}, "eval_dataset was none and is now 'val'"),
         ({"template": "llama3"}, "template was 'qwen3_nothink' and is now 'llama3'"),
         ({"cutoff_len": 64}, "cutoff_len was 96 and is now 64"),
-        ({"max_samples": 10}, "max_samples was None and is now 10"),
-        ({"train_on_prompt": True}, "train_on_prompt was False and is now True"),
-        ({"mask_history": True}, "mask_history was False and is now True"),
-        ({"packing": True}, "packing was None and is now True"),
+        ({"max_samples": 10}, "max_samples was null and is now 10"),
+        ({"train_on_prompt": True}, "train_on_prompt was false and is now true"),
+        ({"mask_history": True}, "mask_history was false and is now true"),
+        ({"packing": True}, "packing was null and is now true"),
         ({"stage": "pt"}, "stage was 'sft' and is now 'pt'"),
         ({"val_size": 0.2}, "val_size was 0.0 and is now 0.2"),
-        ({"tool_format": "qwen"}, "tool_format was None and is now 'qwen'"),
+        ({"tool_format": "qwen"}, "tool_format was null and is now 'qwen'"),
     ],
 )
 def test_each_key_that_differs_is_named(run: Runs, keys: dict[str, Any], phrase: str) -> None:

@@ -51,7 +51,7 @@ def test_a_default_that_is_written_down_is_no_change():
 
 def test_a_key_that_a_version_does_not_have_is_named_and_never_refused():
     gone = compare(keys(use_dft_loss=True), keys())
-    assert gone.refused == [] and "use_dft_loss was True" in told(gone.unknown)[0]
+    assert gone.refused == [] and "use_dft_loss was true" in told(gone.unknown)[0]
     assert "the installed version has no such key" in told(gone.unknown)[0]
     new = compare(keys(), keys(use_dft_loss=True))
     assert new.refused == [] and "the version of the checkpoint had no such key" in told(new.unknown)[0]
@@ -110,7 +110,7 @@ def test_a_moved_model_is_no_change_and_another_one_under_the_same_path_is_refus
     assert told(compare(at("org/a", ""), at("org/b", "")).refused) == [
         "model_name_or_path was 'org/a' and is now 'org/b'"
     ]
-    assert told(compare(at("", ""), at("b", "1")).refused) == ["model_name_or_path was None and is now 'b'"]
+    assert told(compare(at("", ""), at("b", "1")).refused) == ["model_name_or_path was null and is now 'b'"]
 
 
 def test_a_model_that_a_parameter_names_is_known_by_content_too():
@@ -147,7 +147,7 @@ def test_whole_runs_are_compared_by_what_decides_their_result():
     then = {"save_steps": 5, "learning_rate": 1e-3, "component_params": {"eta": 1.0, "cache_dir": "a"}}
     now = {"save_steps": 6, "learning_rate": 1e-4, "component_params": {"eta": 1.0, "cache_dir": "b"}, "fp16": True}
     assert deciding_changes(then, now, ["cache_dir"]) == [
-        "fp16 was None and is now True",
+        "fp16 was null and is now true",
         "learning_rate was 0.001 and is now 0.0001",
     ]
 

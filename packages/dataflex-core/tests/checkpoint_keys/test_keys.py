@@ -7,7 +7,8 @@ import dataclasses
 import pytest
 from transformers import TrainingArguments
 
-from dataflex.checkpoint_keys.keys import GROUPS, Effect, group_of
+from dataflex.checkpoint_keys.groups import Effect
+from dataflex.checkpoint_keys.keys import GROUPS, group_of
 from dataflex.config.keys import RUN_KEYS
 
 SILENT = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -220,3 +221,12 @@ def test_a_number_of_rows_that_leaves_none_is_named_and_no_data_set(tmp_path, mo
         f"max_samples: {most} leaves no row of any data set."
     ]
     assert messages(plan(max_samples=1)) == messages(plan(max_samples=None)) == ""
+
+
+def test_a_problem_names_the_command_line_where_the_value_came_from_it():
+    made = dataclasses.replace(plan(max_steps=11), origins={"max_steps": "the command line"})
+    assert "update_step=3 x update_times=2 (from run.yaml and the command line)" in messages(made)
+    made = dataclasses.replace(
+        plan(steps=Steps(warmup=4, update=3, train=4)), origins={"train_step": "the command line"}
+    )
+    assert "warmup_step=4 (from the command line and run.yaml)" in messages(made)

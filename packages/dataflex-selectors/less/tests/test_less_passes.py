@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch
 from less_cases import (
     VOCABULARY,
     Pad,
+    Row,
     pool_and_goals,
+    rows_of,
     selector,
     tiny_qwen,
     warmed_up,
@@ -116,6 +119,52 @@ def test_no_model_that_is_exact_in_batches_falls_back(numbers: str) -> None:
 
         found = engine.attempt_once(body)
         assert found is not None and max(found) > 2, f"{name}: {engine.reason}"
+
+
+class Blocks:
+    """One packed row a batch, as under ``neat_packing``: a sample does not see the others of its row."""
+
+    neat_packing = True
+
+    def __call__(self, features: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        (row,) = features
+        places = torch.tensor(row["position_ids"])
+        samples = places.eq(0).cumsum(0)
+        seen = (samples[:, None] == samples[None]).tril()
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+        batch = {name: torch.tensor([row[name]]) for name in ("input_ids", "labels", "position_ids")}
+        return {**batch, "attention_mask": mask[None, None]}
+
+
+def test_a_packed_row_counts_as_the_mean_over_the_targets_of_its_samples() -> None:
+    model = with_lora(tiny_qwen(attention_dropout=0.0), lora_dropout=0.0)
+    samples, goals = rows_of([7, 12, 5, 9, 4, 20, 6, 11], 3), rows_of([8, 14], 4)
+    packs = [samples[:3], samples[3:5], samples[5:6], samples[6:]]
+
+    def packed(pack: Sequence[Row]) -> Row:
+        joined = {name: [value for row in pack for value in row[name]] for name in ("input_ids", "labels")}
+        return joined | {"position_ids": [place for row in pack for place in range(len(row["input_ids"]))]}
+
+    found = selector(
+        [packed(pack) for pack in packs],
+        {"goal": [packed([row]) for row in goals]},
+        collator=Blocks(),
+        preconditioner="sgd",
+    ).select(model, 6, 2)
+    exact = copy.deepcopy(model).double().eval()
+    trained = [value for value in exact.parameters() if value.requires_grad]
+
+    def gradient(pack: Sequence[Row]) -> torch.Tensor:
+        targets = [sum(label >= 0 for label in row["labels"]) for row in pack]
+        losses = [exact(**{name: torch.tensor([value]) for name, value in row.items()}).loss for row in pack]
+        loss = sum(loss * count for loss, count in zip(losses, targets, strict=True)) / sum(targets)
+        return torch.cat([part.flatten() for part in torch.autograd.grad(loss, trained)])
+
+    aims = torch.stack([gradient([row]) for row in goals])
+    rows = torch.stack([gradient(pack) for pack in packs])
+    wanted = functional.cosine_similarity(rows[:, None], aims[None], dim=2).mean(dim=1)
+    assert found.metrics["one_by_one"] == 0
+    np.testing.assert_allclose(found.scores, wanted.numpy(), atol=2e-6, rtol=0)
 
 
 def test_in_fp16_no_row_loses_its_score_at_the_loss_scale_of_a_large_batch_and_rows_that_do_are_told(

@@ -124,13 +124,22 @@ def test_a_target_that_is_no_eval_set_is_refused() -> None:
     arguments = {"eval_dataset": "a, b", "eval_on_each_dataset": True}
     assert plugin.dataflex_check_run(plan(arguments=arguments, targets=("b",))) == []
     (problem,) = plugin.dataflex_check_run(plan(arguments=arguments, targets=("b", "c")))
-    assert "targets names c, which eval_dataset (from run.yaml) does not" in problem.message
+    assert "targets (from run.yaml) names c, which eval_dataset (from run.yaml) does not" in problem.message
 
 
 def test_a_target_that_is_named_twice_is_refused() -> None:
     arguments = {"eval_dataset": ["a", "b"], "eval_on_each_dataset": True}
     (problem,) = plugin.dataflex_check_run(plan(arguments=arguments, targets=("b", "a", "b")))
     assert "targets (from run.yaml) names b more than once" in problem.message
+
+
+def test_a_target_of_the_command_line_is_said_to_be_from_there() -> None:
+    arguments = {"eval_dataset": "a, b", "eval_on_each_dataset": True}
+    origins = {"component_params.targets": "the command line"}
+    made = dataclasses.replace(plan(arguments=arguments, targets=("c", "c")), origins=origins)
+    twice, unknown = plugin.dataflex_check_run(made)
+    assert "targets (from the command line) names c more than once" in twice.message
+    assert "targets (from the command line) names c, which eval_dataset (from run.yaml) does not" in unknown.message
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from typing import Any
 
 from dataflex.bridge.tokenizer_identity import tokenizer_identity
 from dataflex.bridge.unrecorded import contradictions
-from dataflex.checkpoint_keys.keys import DATA, MEDIA, group_of
+from dataflex.checkpoint_keys.held import DATA, MEDIA
+from dataflex.checkpoint_keys.keys import group_of
 from dataflex.errors import ConfigError
 from dataflex.failures.saying import said
 from dataflex.made_from import NAME, Asked, MadeFrom, Source

@@ -6,18 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from dataflex.checkpoint_keys.keys import (
-    COMPONENT_PARAMS,
-    EVALUATION,
-    FILLED_IN,
-    MODELS,
-    OPTIMIZER,
-    RANKS,
-    UNORDERED,
-    Effect,
-    Group,
-    group_of,
-)
+from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS, EVALUATION, OPTIMIZER, RANKS
+from dataflex.checkpoint_keys.groups import Effect, Group
+from dataflex.checkpoint_keys.held import MODELS
+from dataflex.checkpoint_keys.keys import FILLED_IN, UNORDERED, group_of
+from dataflex.errors import shown
 from dataflex.record import fields as records
 
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
@@ -92,7 +85,7 @@ class Change:
     remark: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} was {self.before!r} and is now {self.now!r}{self.remark}"
+        return f"{self.name} was {shown(self.before)} and is now {shown(self.now)}{self.remark}"
 
 
 @dataclass(frozen=True, kw_only=True)

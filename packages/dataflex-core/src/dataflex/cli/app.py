@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataflex import __version__
-from dataflex.cli import passthrough, study_command
+from dataflex.cli import component_commands, passthrough, study_command
 from dataflex.cli.contributed import CommandsOfPackages
-from dataflex.cli.parameters import JsonOption, KindOption, PluginValues, path_argument, path_option, plugin_values
+from dataflex.cli.parameters import JsonOption, PluginValues, path_argument, path_option, plugin_values
 from dataflex.console import (
     configure_logging,
     is_to_say,
@@ -27,7 +27,6 @@ from dataflex.console import (
     stdout,
 )
 from dataflex.errors import ConfigError, OneRankError
-from dataflex.kinds import Kind, enumerated
 
 if TYPE_CHECKING:
     from dataflex.failures.telling import Told
@@ -38,9 +37,6 @@ EXIT_ERROR = 2
 _TAKE_PLUGINS = frozenset(
     {"train", "study", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
 )
-
-_PLURALS = enumerated((kind.plural for kind in Kind), "and")
-_KINDS = enumerated(Kind, "or")
 
 app = typer.Typer(
     name="dataflex",
@@ -236,51 +232,7 @@ def demo(
     run_demo(out, seed, quick, prepare_only)
 
 
-@app.command("list-components", help=f"List {_PLURALS}, and the plugins that could not be loaded.")
-def list_components(
-    ctx: typer.Context, kind: KindOption = None, as_json: JsonOption = False, plugin: PluginValues = None
-) -> None:
-    """List components, and the plugins that could not be loaded."""
-    from dataflex.cli import components
-
-    components.list_components(plugin_values(ctx, plugin), kind, as_json)
-
-
-@app.command("show-component")
-def show_component(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a component, or DIST/NAME.")],
-    kind: KindOption = None,
-    as_json: JsonOption = False,
-    plugin: PluginValues = None,
-) -> None:
-    """Show a component's parameters with types, defaults and help, what it needs, and its paper."""
-    from dataflex.cli import components
-
-    components.show_component(name, plugin_values(ctx, plugin), kind, as_json)
-
-
-@app.command("check-component")
-def check_component(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a component, or DIST/NAME.")],
-    param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A parameter of it. May be repeated.")
-    ] = None,
-    kind: KindOption = None,
-    as_json: JsonOption = False,
-    plugin: PluginValues = None,
-) -> None:
-    """Examine a component on a tiny run: its decisions, its traces, two ranks; exit code 1 if a check fails.
-
-    `dataflex -p ./mine.py check-component mine --param share=0.5`
-
-    Parameters that name domains have to name those of the tiny run: web, code and books.
-    """
-    from dataflex.cli.check import check_component as examine
-
-    if not examine(name, list(param or ()), plugin_values(ctx, plugin), kind, as_json):
-        raise typer.Exit(1)
+component_commands.register(app)
 
 
 @app.command("check-run")
@@ -296,18 +248,6 @@ def check_run(
     from dataflex.cli.check_run import check_runs
 
     check_runs(run_files, plugin_values(ctx, plugin))
-
-
-@app.command("new-component")
-def new_component(
-    kind: Annotated[Kind, typer.Argument(metavar="KIND", help=f"{_KINDS}.", case_sensitive=False)],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What users will write as component_name.")],
-    out: Annotated[Path, path_option("--out", metavar="DIR", help="Where to put the package's folder.")] = Path("."),
-) -> None:
-    """Write a complete package with a small working component, its tests, an example and a CI file."""
-    from dataflex.cli.scaffold import new_component as write
-
-    write(kind, name, out)
 
 
 @app.command()

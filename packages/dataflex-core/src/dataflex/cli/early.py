@@ -54,7 +54,7 @@ def examine(
     with problems.taking():
         kind = run.train_type
     with contextlib.suppress(DataFlexError):  # what is wrong with the keys it reads is told below
-        for warning in checks.warnings(run) if kind is not None else ():
+        for warning in checks.warnings(run, scores_only=scores_only) if kind is not None else ():
             logger.warning(warning)
     nameless = take_names({**run.ours, **run.llamafactory}, run.written)[1]
     problems.errors += nameless.values()

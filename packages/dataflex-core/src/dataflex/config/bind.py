@@ -47,6 +47,9 @@ RUN_NAMES = ("cache_dir", "seed", "output_dir")
 
 _RUN_TYPES = {"cache_dir": str, "seed": int, "output_dir": str}
 
+DEFAULT = "default"
+"""The source of a parameter that nobody set."""
+
 LEGACY_NAMES = legacy.PARAMETERS
 """Parameters of PyPI dataflex 1.x files: ignored with a warning by a component that does not have them."""
 
@@ -171,7 +174,7 @@ def _merge(
     """The values that count, and where each came from."""
     aliases = {alias: info.name for info in infos.values() for alias in info.aliases}
     given: dict[str, Any] = {}
-    sources = dict.fromkeys((name for name, info in infos.items() if not info.required), "default")
+    sources = dict.fromkeys((name for name, info in infos.items() if not info.required), DEFAULT)
     for source, values in layers:
         for key, value in values.items():
             name = aliases.get(key, key)

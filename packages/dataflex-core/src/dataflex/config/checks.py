@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
-from dataflex.config import evaluation, names
+from dataflex.config import evaluation, names, too_short
+from dataflex.config.gathering import Gathered
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
 from dataflex.paths import LISTS_OF_PATHS
@@ -70,7 +71,11 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
 
 
 def problems_without_plan(
-    arguments: Mapping[str, Any], stage: str, component: ComponentSpec | None, source: str
+    arguments: Mapping[str, Any],
+    stage: str,
+    component: ComponentSpec | None,
+    source: str,
+    origin: Callable[[str], str],
 ) -> Iterator[Problem]:
     """Those of :func:`problems` that show without the component's parameters.
 
@@ -79,11 +84,12 @@ def problems_without_plan(
         stage: LlamaFactory's stage.
         component: The chosen component, if it is known.
         source: The run file.
+        origin: Where the value of a key came from.
     """
     yield from _llamafactory(arguments, stage)
     yield from _paths(arguments)
     if component is not None:
-        yield from _needs_of(component, arguments, stage, source)
+        yield from _needs_of(component, arguments, stage, source, origin)
 
 
 def run_problems(run: RunFile) -> Iterator[Problem]:
@@ -99,9 +105,17 @@ def static_problems(run: RunFile) -> Iterator[Problem]:
     yield from evaluation.problems(run.llamafactory, run.origin)
 
 
-def warnings(run: RunFile) -> Iterator[str]:
-    """Settings that do nothing, or probably not what was meant."""
+def warnings(run: RunFile, *, scores_only: bool = False) -> Iterator[str]:
+    """Settings that do nothing, or probably not what was meant.
+
+    Args:
+        run: The run file.
+        scores_only: Whether the pool will only be scored.
+    """
     yield from evaluation.warnings(run.llamafactory, run.origin)
+    total = too_short.planned_steps(_steps_of(run), run.llamafactory)
+    if total is not None and not scores_only:
+        yield from too_short.warnings(run.llamafactory, run.origin, total)
     if run.train_type is TrainType.STATIC:
         ignored = [key for key in run.ours if key != "train_type"]
         if ignored:
@@ -181,6 +195,13 @@ def _counts_epochs(run: RunFile) -> bool:
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
 
 
+def _steps_of(run: RunFile) -> Steps | None:
+    """The step keys; ``None`` for a static run, and for keys that are refused anyway."""
+    wrong = Gathered()
+    steps = None if run.train_type is TrainType.STATIC else run.steps_or_least(wrong)
+    return None if wrong else steps
+
+
 def _is_set(variable: str) -> bool:
     return os.environ.get(variable, "0").lower() in ("true", "y", "1")  # as LlamaFactory reads them
 
@@ -252,17 +273,25 @@ def _steps(plan: RunFacts) -> Iterator[Problem]:
         if (steps.update or (every_step and total)) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
-                f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",
+                f"{_spell(steps)} ends the run before {first} warmup_step={steps.warmup} (from "
+                f"{_from(plan, 'warmup_step')}).",
                 "Raise train_step or lower warmup_step.",
             )
         if total > MOST_STEPS:
-            yield Problem(f"{_spell(steps)} (from {plan.source}) is more than {MOST_STEPS:,} steps.", "Lower them.")
+            yield Problem(f"{_spell(steps)} (from {_from(plan)}) is more than {MOST_STEPS:,} steps.", "Lower them.")
         given = _whole(plan.arguments, "max_steps")
         if given > 0 and total and given != total and not every_step:
             yield Problem(
-                f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from {plan.source}).",
+                f"max_steps={given} differs from the {total} steps of {_spell(steps)} (from "
+                f"{_from(plan, 'max_steps')}).",
                 "Leave max_steps out, or set train_step to it.",
             )
+
+
+def _from(plan: RunFacts, *more: str) -> str:
+    """Where the step keys that count came from."""
+    given = ["train_step"] if plan.steps.train else ["warmup_step", "update_step", "update_times"]
+    return " and ".join(dict.fromkeys(map(plan.origin, (*given, *more))))
 
 
 def _spell(steps: Steps) -> str:
@@ -273,12 +302,14 @@ def _spell(steps: Steps) -> str:
 
 def needs(plan: RunFacts) -> Iterator[Problem]:
     """What a component needs and the run does not offer."""
-    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
+    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source, plan.origin)
     if Need.OPTIMIZER_STATE in plan.component.needs:
         yield from needs_adam(plan)
 
 
-def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+def _needs_of(
+    spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str, origin: Callable[[str], str]
+) -> Iterator[Problem]:
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
@@ -289,18 +320,18 @@ def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, sou
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     weighs = record.weighs or spec.gives_weights is True
     if weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
-        yield from _loss_seam(title, arguments, stage, source)
+        yield from _loss_seam(title, arguments, stage, origin)
     if weighs:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")
 
 
-def _loss_seam(title: str, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+def _loss_seam(title: str, arguments: Mapping[str, Any], stage: str, origin: Callable[[str], str]) -> Iterator[Problem]:
     if stage not in (*_STAGES_WITH_TOKEN_LOSS, NO_STAGE):
         yield Problem(
-            f"{title} reads the training loss of single tokens, and stage: {stage} (from {source}) has another "
-            "objective.",
+            f"{title} reads the training loss of single tokens, and stage: {stage} (from {origin('stage')}) has "
+            "another objective.",
             "Use stage: sft or pt.",
         )
     if arguments.get("use_asft_loss"):

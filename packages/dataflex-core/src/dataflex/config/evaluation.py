@@ -44,7 +44,7 @@ def problems(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
     """
     if arguments.get("stage") == "ppo":
         return  # evaluates nothing
-    strategies = [_strategy(arguments, key) for key in ("eval_strategy", "save_strategy")]
+    strategies = [strategy(arguments, key) for key in ("eval_strategy", "save_strategy")]
     if None in strategies:
         return  # LlamaFactory says which words there are
     asks = [f"eval_strategy: {strategies[0]}"] if strategies[0] != "no" else []
@@ -72,7 +72,7 @@ def warnings(arguments: Arguments, origin: Origin) -> Iterator[str]:
     """
     if not arguments.get("do_train") or arguments.get("stage") == "ppo":
         return
-    evaluates, saves = _strategy(arguments, "eval_strategy"), _strategy(arguments, "save_strategy")
+    evaluates, saves = strategy(arguments, "eval_strategy"), strategy(arguments, "save_strategy")
     if evaluates == "no" and saves == "no" and arguments.get("load_best_model_at_end"):
         yield "load_best_model_at_end has no effect: eval_strategy: no never finds a best model."
     if evaluates == "no" and saves == "best":
@@ -103,7 +103,7 @@ def _best_model(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
     if stage in _CANNOT_LOAD_BEST:
         yield Problem(f"{key} is not possible in stage: {stage}, whose checkpoints it cannot load.", "Leave it out.")
         return
-    evaluates, saves = _strategy(arguments, "eval_strategy"), _strategy(arguments, "save_strategy")
+    evaluates, saves = strategy(arguments, "eval_strategy"), strategy(arguments, "save_strategy")
     if saves == "best":
         return
     if evaluates != saves:
@@ -112,7 +112,7 @@ def _best_model(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
             "Set both to steps or both to epoch, or save_strategy: best.",
         )
     elif evaluates == "steps":
-        every, saved = _evaluates_every(arguments), _number(arguments, "save_steps")
+        every, saved = evaluates_every(arguments), _number(arguments, "save_steps")
         if not _is_multiple(saved, every):
             yield Problem(
                 f"{key} needs a checkpoint of an evaluated step, but save_steps is {saved:g} and eval_steps {every:g}.",
@@ -122,7 +122,7 @@ def _best_model(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
 
 def _schedule(arguments: Arguments, origin: Origin) -> Iterator[Problem]:
     given = _word(arguments.get("lr_scheduler_type"))
-    if given in _BY_METRIC and _strategy(arguments, "eval_strategy") == "no":
+    if given in _BY_METRIC and strategy(arguments, "eval_strategy") == "no":
         yield Problem(
             f"lr_scheduler_type: {given} (from {origin('lr_scheduler_type')}) goes by a metric, and eval_strategy: no "
             "never measures one.",
@@ -137,11 +137,11 @@ def _metric(arguments: Arguments, origin: Origin, *, evaluates: bool) -> Iterato
     given = arguments.get("metric_for_best_model")
     default = _default_for(arguments, origin)
     stopper = _stopper(arguments, origin)
-    if stopper and _strategy(arguments, "eval_strategy") == "no":
+    if stopper and strategy(arguments, "eval_strategy") == "no":
         yield Problem(f"{stopper} waits for a metric, and eval_strategy: no never measures one.", "Set eval_strategy.")
     elif not given and not default:
         needs = [stopper] if stopper else []
-        if _strategy(arguments, "save_strategy") == "best":
+        if strategy(arguments, "save_strategy") == "best":
             needs.append(f"save_strategy: best (from {origin('save_strategy')})")
         for key in needs:
             yield Problem(
@@ -190,7 +190,7 @@ def _will_miss(wanted: str, names: Sequence[str] | None, arguments: Arguments) -
     return wanted not in names and wanted not in speeds and not memory
 
 
-def _strategy(arguments: Arguments, key: str) -> str | None:
+def strategy(arguments: Arguments, key: str) -> str | None:
     """A strategy as the Trainer reads it; ``None`` for a word it does not know."""
     known = ("no", "steps", "epoch", "best") if key == "save_strategy" else ("no", "steps", "epoch")
     given = arguments.get(key)
@@ -207,7 +207,8 @@ def _number(arguments: Arguments, key: str) -> float:
     return float(given) if isinstance(given, (int, float)) else _STEPS
 
 
-def _evaluates_every(arguments: Arguments) -> float:
+def evaluates_every(arguments: Arguments) -> float:
+    """The interval of evaluations, in steps or as a share of the run below 1."""
     return _number(arguments, "eval_steps" if arguments.get("eval_steps") else "logging_steps")
 
 

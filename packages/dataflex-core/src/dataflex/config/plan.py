@@ -9,7 +9,7 @@ from typing import Any
 
 from dataflex import __version__
 from dataflex.config import checks, evaluation, legacy
-from dataflex.config.bind import BoundParams, bind_what_fits
+from dataflex.config.bind import DEFAULT, BoundParams, bind_what_fits
 from dataflex.config.gathering import Gathered
 from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
@@ -124,7 +124,7 @@ def prepare_what_fits(
     stage, output_dir = str(run.llamafactory.get("stage", "sft")), _given(run, "output_dir", "trainer_output")
     if entry is None or bound is None or plugins is None:
         spec = None if entry is None else entry.spec
-        problems.add(checks.problems_without_plan(run.llamafactory, stage, spec, run.path.name))
+        problems.add(checks.problems_without_plan(run.llamafactory, stage, spec, run.path.name, run.origin))
         return None
     facts = RunFacts(
         train_type=run.train_type,
@@ -138,6 +138,7 @@ def prepare_what_fits(
         arguments=run.llamafactory,
         source=run.path.name,
         scores_only=scores_only,
+        origins=_origins(run, bound),
     )
     problems.add(checks.problems(facts, count_steps=steps.right))
     if _counts(facts):
@@ -145,6 +146,13 @@ def prepare_what_fits(
             problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
     screen = prepare_screen(facts, bound, plugins, problems)
     return PreparedRun(facts, (Part(entry, bound, screen),), plugins, mixture, timeout)
+
+
+def _origins(run: RunFile, bound: BoundParams) -> dict[str, str]:
+    """Where values came from that are not the run file's."""
+    origins = {key: run.origin(key) for key in (*run.ours, *run.llamafactory)}
+    origins |= {f"component_params.{name}": source for name, source in bound.sources.items() if source != DEFAULT}
+    return {key: origin for key, origin in origins.items() if origin != run.path.name}
 
 
 class _Steps:

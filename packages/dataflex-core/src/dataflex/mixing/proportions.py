@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, shown
 from dataflex.hints import did_you_mean
 
 Proportions = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ def check_proportions(values: Any, names: Sequence[str], source: str) -> Proport
         given = np.array(ordered.detach().tolist() if hasattr(ordered, "detach") else ordered, dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ConfigError(
-            f"{source} is {ordered!r}, not one number per domain ({join_names(names)}): {error}."
+            f"{source} is {shown(ordered)}, not one number per domain ({join_names(names)}): {error}."
         ) from error
     if given.ndim != 1 or len(given) != len(names):
         count = f"{len(given)} values" if given.ndim == 1 else f"an array of shape {list(given.shape)}"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.config.mixture import OnExhausted, Unit
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, shown
 from dataflex.hints import did_you_mean
 from dataflex.mixing import deficit
 from dataflex.mixing.batch_order import permute_global_batches
@@ -293,7 +293,7 @@ def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: S
     given = max_epochs if isinstance(max_epochs, Mapping) else dict.fromkeys(names, max_epochs)
     for name, epochs in given.items():
         if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
-            raise ConfigError(f"mixture_max_epochs of {name!r} is {epochs!r}; it must be a number above 0.")
+            raise ConfigError(f"mixture_max_epochs of {name!r} is {shown(epochs)}; it must be a number above 0.")
         domain = names.index(name)
         caps[domain] = min(math.floor(epochs * int(sizes[domain]) + 1e-9), _ENDLESS)
         if not caps[domain]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataflex.checkpoint_keys.keys import MODELS
+from dataflex.checkpoint_keys.held import MODELS
 from dataflex.config.names import listed
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile, read_run_file

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.checkpoint_keys import models
-from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, group_of
+from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
+from dataflex.checkpoint_keys.held import MODELS
+from dataflex.checkpoint_keys.keys import group_of
 from dataflex.config.names import DATA_SETS, listed
 from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile

@@ -50,7 +50,8 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
     if 0 < args.max_steps != schedule.total:
         raise ConfigError(
             f"max_steps={args.max_steps} differs from the {schedule.total} steps of update_times: -1 over "
-            f"{args.num_train_epochs} epochs (from {facts.source}). Leave max_steps out, or set train_step to it."
+            f"{args.num_train_epochs} epochs (from {facts.origin('max_steps')}). Leave max_steps out, or set "
+            "train_step to it."
         )
     if run.mixture is not None:
         return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
@@ -60,8 +61,8 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
         advice = f"Lower update_step to {fitting} or less" if fitting else "Lower the batch size"
         raise ConfigError(
             f"update_step={facts.steps.update} draws {drawn} samples ({schedule.longest_update} steps of {batch}) but "
-            f"the pool holds {len(pool)} (from {facts.source}). {advice}, add data, or let samples repeat with "
-            "component_params.replacement: true if the component has it."
+            f"the pool holds {len(pool)} (from {facts.origin('update_step')}). {advice}, add data, or let samples "
+            "repeat with component_params.replacement: true if the component has it."
         )
     return schedule
 
@@ -85,7 +86,8 @@ def epoch_samples(facts: RunFacts, pool: Sized, args: Any) -> int:
     )
     if not samples:
         raise ConfigError(
-            f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from {facts.source}). Lower "
+            f"dataloader_drop_last leaves nothing of a pool of {len(pool)} samples (from "
+            f"{facts.origin('dataloader_drop_last')}). Lower "
             "per_device_train_batch_size, or set it to false."
         )
     return samples
@@ -95,7 +97,8 @@ def _epochs(facts: RunFacts, total: int, pool: Sized, args: Any) -> Schedule:
     if total <= facts.steps.warmup:
         raise ConfigError(
             f"the run ends after {total} steps, before the weighter acts at warmup_step={facts.steps.warmup} "
-            f"(from {facts.source}). Lower warmup_step, or train longer: train_step, max_steps or num_train_epochs."
+            f"(from {facts.origin('warmup_step')}). Lower warmup_step, or train longer: train_step, "
+            "max_steps or num_train_epochs."
         )
     return by_epochs(total, epoch_samples(facts, pool, args), global_batch(args))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
+from dataflex.config import checks, too_short
 from dataflex.config.mixture import INITIAL
 from dataflex.config.plan import PreparedRun
 from dataflex.data.origins import Origins
@@ -90,6 +91,11 @@ class Session:
             ConfigError: as :meth:`schedule`, :meth:`open_mixture` and ``resuming.find_checkpoint``.
         """
         schedule = self.schedule(pool, args)
+        facts = self.run.facts
+        early = facts.stage != checks.NO_STAGE and too_short.planned_steps(facts.steps, facts.arguments) is not None
+        if not early and not facts.scores_only and getattr(args, "process_index", 0) == 0:
+            for warning in too_short.warnings(facts.arguments, facts.origin, schedule.total):
+                logger.warning(warning)
         if self.run.mixture is not None:
             if getattr(args, "process_index", 0) == 0:
                 warn_of_other_rows(self, pool)

@@ -38,21 +38,22 @@ def dataflex_check_run(run: RunFacts) -> list[Problem]:
 
 def _problems(run: RunFacts) -> Iterator[Problem]:
     given = str(run.params["reference"])
-    folder = user_path(given)
+    folder, origin = user_path(given), run.origin("component_params.reference")
     if folder.is_dir():
         if not any((folder / name).is_file() for name in MODEL_FILES):
             yield Problem(
-                f"reference: {given} of mixer 'doremi' (from {run.source}) holds no model: there is no "
+                f"reference: {given} of mixer 'doremi' (from {origin}) holds no model: there is no "
                 f"{' and no '.join(MODEL_FILES)} in it.",
                 "Name the output_dir of a finished training run, or one of its checkpoints.",
             )
     elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
         yield Problem(
-            f"reference: {given} of mixer 'doremi' (from {run.source}) does not exist.",
+            f"reference: {given} of mixer 'doremi' (from {origin}) does not exist.",
             "Train the reference first: train_type: static_mix, or `dataflex doremi` for all phases.",
         )
     if run.arguments.get("label_smoothing_factor"):
         yield Problem(
-            f"label_smoothing_factor (from {run.source}) changes the losses that mixer 'doremi' weighs.",
+            f"label_smoothing_factor (from {run.origin('label_smoothing_factor')}) changes the losses that mixer "
+            "'doremi' weighs.",
             "Set it to 0.",
         )

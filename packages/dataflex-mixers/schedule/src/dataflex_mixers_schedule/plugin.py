@@ -38,18 +38,19 @@ def _wrong_names(run: RunFacts) -> Iterator[Problem]:
     listed = given.split(",") if isinstance(given, str) else given
     if not isinstance(listed, list):
         return
+    origin = run.origin("component_params.points")
     domains = [str(name).strip() for name in listed]
     named = next(iter(run.params["points"].values()))  # all points name the same
     for name in named:
         if name not in domains:
             yield Problem(
-                f"points of mixer 'schedule' names the unknown domain {name!r} (from {run.source})."
+                f"points of mixer 'schedule' names the unknown domain {name!r} (from {origin})."
                 + did_you_mean(name, domains),
                 f"The domains are the data sets: {', '.join(domains)}.",
             )
     for name in domains:
         if name not in named:
             yield Problem(
-                f"points of mixer 'schedule' leaves out the domain {name!r} (from {run.source}).",
+                f"points of mixer 'schedule' leaves out the domain {name!r} (from {origin}).",
                 "Name every data set at every step, with 0 for those left out.",
             )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dataflex.components.mix_context import DomainLosses
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, shown
 from dataflex.testing.bench import DOMAINS, STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.mixer_bench import MixerBench, domain_losses
@@ -77,7 +77,7 @@ def objective_weights_are_weights(bench: Bench) -> None:
         raise NotApplicable("it leaves the training loss as it is")
     given = np.asarray(weights)
     if given.shape != (len(DOMAINS),) or not np.isfinite(given).all() or (given < 0).any() or not given.any():
-        raise CheckFailed(f"its objective_weights() are {weights!r} for {len(DOMAINS)} domains")
+        raise CheckFailed(f"its objective_weights() are {shown(weights)} for {len(DOMAINS)} domains")
 
 
 def copes_with_a_single_domain(bench: Bench) -> None:

@@ -27,7 +27,7 @@ from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.origins import Origins
 from dataflex.distributed import rank0_says
-from dataflex.errors import ConfigError, DataFlexError, OneRankError
+from dataflex.errors import ConfigError, DataFlexError, OneRankError, shown
 from dataflex.failures.foreign import foreign, is_foreign
 from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
 from dataflex.failures.rows import find_unreadable
@@ -316,14 +316,14 @@ class Engine:
         then, now = saved.engine, self.state()
         names = ("domains", "seed", "global_batch", "pool_size", "pool_fingerprint", "component")
         changed = [
-            f"{name} was {getattr(then, name)!r} and is now {getattr(now, name)!r}"
+            f"{name} was {shown(getattr(then, name))} and is now {shown(getattr(now, name))}"
             for name in names
             if getattr(then, name) != getattr(now, name)
         ]
         changes = changes or Changes()
         earlier = Schedule(then.warmup, then.update, then.total)
         if not self.schedule.agrees_up_to(earlier, then.step):
-            changed.append(f"its boundaries were {earlier} and are now {self.schedule}")
+            changed.append(f"its boundaries were {earlier}, and are now {self.schedule}")
         if changed:
             changed += [str(change) for change in changes.content if change.name not in _TOLD_BY_THE_ENGINE]
         changed += map(str, changes.refused)
@@ -336,7 +336,7 @@ class Engine:
         self.restored_step = then.step
         self.extended = self.schedule.total > then.total
         if dict(then.versions) != self.versions and self.trainer.is_world_process_zero():
-            logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
+            logger.warning("%s was written by %s; this is %s.", source, *map(_named, (then.versions, self.versions)))
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         self.plan_weights = saved.weights
         try:
@@ -348,3 +348,7 @@ class Engine:
                 f"({type(error).__name__}: {error}). Resume from an earlier checkpoint, or start anew."
             ) from error
         self._log = then.log
+
+
+def _named(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}".strip() for name, version in versions.items()) or "unknown versions"

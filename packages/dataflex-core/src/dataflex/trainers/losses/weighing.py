@@ -14,7 +14,7 @@ from dataflex.components.asking import Asking
 from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.config.plan import Part
-from dataflex.errors import ComponentError, ConfigError
+from dataflex.errors import ComponentError, ConfigError, shown
 from dataflex.math.weighting import HISTOGRAM_EDGES, token_mean_weight
 from dataflex.math.window import StepWindow
 from dataflex.trainers.hooks import loss_not_seen
@@ -299,4 +299,6 @@ def _check(asking: Asking) -> None:
     chunk = asking.attribute("chunk_tokens")
     for name, value in (("window", _window(asking)), ("chunk_tokens", 1 if chunk is None else chunk)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ComponentError(f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}.")
+            raise ComponentError(
+                f"{title}: its attribute {name} must be a whole number of at least 1, not {shown(value)}."
+            )

@@ -15,7 +15,7 @@ from dataflex.components.mix_context import DomainLosses, MixContext, MixtureVie
 from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.data.scoring_loader import ScoringLoader
-from dataflex.errors import ComponentError, ConfigError
+from dataflex.errors import ComponentError, ConfigError, shown
 from dataflex.mixing.proportions import Proportions, check_proportions
 from dataflex.mixing.sampler import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.rng import key_seed
@@ -178,7 +178,7 @@ class MixPlanner(ComponentPlanner):
             ConfigError: when it is of other domains, another unit or other settings.
         """
         changed = [
-            f"{name} was {value!r} and is now {self._settings[name]!r}"
+            f"{name} was {shown(value)} and is now {shown(self._settings[name])}"
             for name, value in state["settings"].items()
             if value != self._settings[name]
         ]

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState, TrainerControl, TrainerState
 
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, shown
 from dataflex.trainers.resume.endings import RunEnd
 
 logger = logging.getLogger("dataflex")
@@ -56,7 +56,9 @@ def report_changes(states: Mapping[str, Any], callbacks: Sequence[TrainerCallbac
         now = callback.state().get("args", {})
         for name, before in saved.get("args", {}).items():
             if name in now and now[name] != before:
-                logger.info("%s.%s was %r and is now %r.", type(callback).__name__, name, before, now[name])
+                logger.info(
+                    "%s.%s was %s and is now %s.", type(callback).__name__, name, shown(before), shown(now[name])
+                )
 
 
 def exported(callbacks: Sequence[TrainerCallback], control: TrainerControl) -> dict[str, Any]:

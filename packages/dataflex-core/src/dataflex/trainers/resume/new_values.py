@@ -23,7 +23,7 @@ from dataflex.checkpoint.state import Saved
 from dataflex.checkpoint_keys.compare import Change, Changes
 from dataflex.checkpoint_keys.keys import BEST_MODEL
 from dataflex.checkpoint_keys.models import weight_files
-from dataflex.errors import ConfigError
+from dataflex.errors import ConfigError, shown
 from dataflex.trainers.host import Host
 from dataflex.trainers.resume.run_keys import missing_paths
 
@@ -56,7 +56,8 @@ def told_of(changes: Changes, saved: Saved, source: Path) -> Iterator[str]:
 
 
 def _line(change: Change, source: Path) -> str:
-    return f"{change.name} was {change.before!r} when {source} was written and is now {change.now!r}{change.remark}."
+    before, now = shown(change.before), shown(change.now)
+    return f"{change.name} was {before} when {source} was written and is now {now}{change.remark}."
 
 
 def refuse_in_advance(trainer: Host, changes: Changes) -> Changes:

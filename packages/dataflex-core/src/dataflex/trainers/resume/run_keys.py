@@ -11,8 +11,11 @@ from typing import Any, Protocol
 
 from dataflex.checkpoint.state import Saved
 from dataflex.checkpoint_keys import models
+from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
-from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, DATA, MEDIA, MODELS, Group, group_of
+from dataflex.checkpoint_keys.groups import Group
+from dataflex.checkpoint_keys.held import DATA, MEDIA, MODELS
+from dataflex.checkpoint_keys.keys import group_of
 from dataflex.config.plan import PreparedRun
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, together
