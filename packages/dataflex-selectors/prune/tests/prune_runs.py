@@ -13,13 +13,13 @@ import torch
 from gloo import joined
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
-from dataflex import dynamic_trainer
 from dataflex.record.plans import result_name
+from dataflex.trainers import dynamic_trainer
 
-STEPS = {"warmup_step": 1, "update_step": 5, "update_times": 4}
+STEPS = {"warmup_step": 1, "update_step": 4, "update_times": 5}
 """21 steps of four rows: past the warm-up 80 rows, of a pool of 16."""
 
-BOUNDARIES = (1, 6, 11, 16)
+BOUNDARIES = (1, 5, 9, 13, 17)
 
 
 def pool(rows: int = 16) -> list[dict[str, list[int]]]:
