@@ -69,7 +69,7 @@ def take_in_turn(
         ends passes its turns on.
     """
     left = [iter(order) for order in [*orders[first:], *orders[:first]]]
-    gone, found = set(taken), []
+    gone, found = set(taken), list[int]()
     while left and len(found) < num_samples:
         for order in list(left):
             if len(found) == num_samples:
