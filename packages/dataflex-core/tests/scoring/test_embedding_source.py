@@ -73,7 +73,10 @@ def test_another_run_records_what_an_index_that_lay_ready_had_cost(tmp_path: Pat
     assert "index_seconds_saved" not in paid
     second = source(tmp_path / "two", embeddings_dir=shared)
     second.begin(tiny_qwen())
+    between = source(tmp_path / "two", embeddings_dir=shared)  # resumed in the warm-up
+    between.load_state_dict(second.state_dict())
     saved = second.at(tiny_qwen(), ALL).metrics
+    assert between.at(tiny_qwen(), ALL).metrics == saved
     assert saved["embedding_seconds"] == 0
     assert saved["index_seconds_saved"] == pytest.approx(paid["embedding_seconds"])
     assert saved["index_cpu_seconds_saved"] > 0
@@ -138,7 +141,7 @@ def test_another_model_is_embedded_with_once(tmp_path: Path, monkeypatch: pytest
     second = subject.at(trained(tiny_qwen()), ALL)
     assert len(loads) == 2  # pool and target, before the model was freed
     assert np.array_equal(first.pool, second.pool)
-    assert set(subject.state_dict()) == {"embedding_paid"}
+    assert set(subject.state_dict()) == {"embedding_paid", "embedding_saved"}
 
 
 @pytest.mark.parametrize(("given", "layers"), [(-1, (-1,)), ((0, 3), (0, 3)), ([4], (4,))])

@@ -131,7 +131,7 @@ def test_too_few_rows_with_an_embedding_are_an_error_that_says_why(tmp_path: Pat
     subject = selector(tmp_path, dataset=rows, span="answer")
     assert sorted(chosen(subject, 4, 5)) == [0, 1, 2, 3, 4]
     with pytest.raises(
-        ComponentError, match="only 5 of 60 candidates at step 8 .* 6 are needed: 55 have no token with"
+        ComponentError, match=r"only 5 of 60 candidates at step 8 .* 6 are needed: 55 have no token with"
     ):
         subject.select(tiny_qwen(), 8, 6)
     empty = [{**row, "labels": [-100] * len(row["labels"])} for row in target(3)]

@@ -12,8 +12,8 @@ from dataflex.scoring.embedding_params import INITIAL, LEGACY, RUN
 TARGET = "dataflex_selectors_near.selector:NearSelector"
 _LEGACY = {**LEGACY, "max_K": "as many neighbours are looked up as are needed"}
 _REFUSED = {
-    "indices_path": "rows are embedded and compared in the run itself, and numbers of a file need not be rows of this pool. "
-    "Leave it out, and set embedding_model to the model the file was made with."
+    "indices_path": "rows are embedded and compared in the run itself, and numbers of a file need not be rows of this "
+    "pool. Leave it out, and set embedding_model to the model the file was made with."
 }
 
 
