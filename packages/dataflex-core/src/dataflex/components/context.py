@@ -44,6 +44,7 @@ class RunContext:
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
+        total_steps: Optimizer steps of the run; ``None`` where that is not known, and where nothing is trained.
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
@@ -66,6 +67,7 @@ class RunContext:
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
+    total_steps: int | None = None
 
     @property
     def rank(self) -> int:

@@ -30,11 +30,15 @@ class Selection:
         rows: Row indices into the pool, in training order; shape ``[num_samples]``.
         metrics: Numbers for the Decision, e.g. ``{"mean_tokens": 212.5}``.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; optional.
+        weights: One for each chosen row, in their order, finite and not negative: the loss of a step is then
+            ``sum w_i S_i / N`` over its rows, with their summed losses ``S_i`` and the step's target tokens ``N``. They
+            are not normalised. ``None`` trains on the stock loss.
     """
 
     rows: Sequence[int] | npt.NDArray[np.int64]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     scores: npt.NDArray[np.float64] | None = None
+    weights: Sequence[float] | npt.NDArray[np.float64] | None = None
 
 
 class Selector(OldSelectorMethods, Stateful):

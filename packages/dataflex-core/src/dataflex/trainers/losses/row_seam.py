@@ -98,6 +98,7 @@ class RowTelling:
     """
 
     sees_steps = True
+    places_B: torch.Tensor | None = None
 
     def __init__(
         self,

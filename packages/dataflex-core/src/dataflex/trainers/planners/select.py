@@ -15,6 +15,7 @@ from dataflex.rng import key_seed, rng_scope
 from dataflex.scoring.quiet import quiet
 from dataflex.spec import Need
 from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.losses.row_seam import RowTelling
 from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.losses.training_labels import TrainingLabels
@@ -52,6 +53,7 @@ class SelectPlanner(ComponentPlanner):
         As of :class:`ComponentPlanner`.
     """
 
+    weighs_places = True
     _begun = False
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -86,7 +88,14 @@ class SelectPlanner(ComponentPlanner):
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
-        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores)
+        weights = self._weights(selection, num_samples)
+        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores, weights=weights)
+
+    def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
+        if selection.weights is None:
+            return None
+        refuse_other_loss(self.host)
+        return valid_weights(selection.weights, num_samples)
 
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""
