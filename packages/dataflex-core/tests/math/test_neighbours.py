@@ -63,6 +63,15 @@ def test_a_row_that_is_not_finite_is_nobodys_neighbour() -> None:
     assert np.isnan(mean_products(unit(2, 4, 9), pool)[2])
 
 
+def test_rows_that_are_not_free_are_passed_over_but_keep_their_product() -> None:
+    queries, pool = unit(3, 5, 1), unit(20, 5, 2)
+    free = np.arange(20) % 3 != 0
+    found = neighbours(queries, pool, 4, among=free, block=7)
+    places = np.flatnonzero(free)
+    assert found.rows.tolist() == places[neighbours(queries, pool[free], 4).rows].tolist()
+    assert np.array_equal(found.best, neighbours(queries, pool, 1).best)
+
+
 def test_more_neighbours_than_rows_are_all_rows() -> None:
     assert neighbours(unit(1, 4), unit(3, 4), 50).rows.shape == (1, 3)
 

@@ -48,6 +48,7 @@ def neighbours(
     pool: Matrix,
     k: int,
     *,
+    among: npt.NDArray[np.bool_] | None = None,
     normalise: bool = False,
     block: int | None = None,
     device: Any = None,
@@ -61,6 +62,7 @@ def neighbours(
         queries: Shape [V, d].
         pool: Shape [N, d].
         k: Neighbours of each query; at most all finite rows are given.
+        among: Which rows may be neighbours, shape [N]; ``None`` for all. ``best`` is of all in any case.
         normalise: Bring the rows to length 1 first, which fp16 rows are to 5e-4 only.
         block: Rows of the pool that are multiplied at one time; ``None`` for what takes 64 MB.
         device: Where to multiply; ``None`` for the CPU.
@@ -84,6 +86,8 @@ def neighbours(
         if len(queries):
             best = (whole_Vb.max(dim=0).values / _STEPS).cpu().double()
             best_N[start : start + len(best)] = torch.where(finite_b.cpu(), best, torch.nan).numpy()
+        if among is not None:
+            finite_b = finite_b & torch.from_numpy(among[start : start + len(finite_b)]).to(finite_b.device)
         # One whole number holds both: the product first and, where it is equal, the lower row.
         keys_Vb = (whole_Vb * _MOST_ROWS + (_MOST_ROWS - 1 - places_b))[:, finite_b]
         keys_Vb = keys_Vb.topk(min(k, keys_Vb.shape[1]), dim=1).values.cpu()

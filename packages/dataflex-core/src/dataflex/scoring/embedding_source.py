@@ -33,6 +33,7 @@ Half = npt.NDArray[np.float16]
 Metrics = dict[str, float | list[float]]
 
 _KEYS, _PAID, _AT_REST = "embedding_keys", "embedding_paid", "embedding_adapters_at_rest"
+_SAVED = "embedding_saved"  # what the next decision is to record
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class EmbeddingSource:
         """Which indexes this run uses and has paid for; nothing where each boundary makes its own."""
         if self._params.embedding_model == RUN:
             return {}
-        state: dict[str, Any] = {_PAID: sorted(self._paid)}
+        state: dict[str, Any] = {_PAID: sorted(self._paid), _SAVED: self._saved.tolist()}
         return state | ({_KEYS: self._keys, _AT_REST: self._at_rest} if self._keys else {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -142,6 +143,7 @@ class EmbeddingSource:
         self._keys = [str(key) for key in state.get(_KEYS, ())]
         self._paid = {str(key) for key in state.get(_PAID, ())}
         self._at_rest = bool(state.get(_AT_REST, False))
+        self._saved = np.asarray(state.get(_SAVED, (0.0, 0.0)), np.float64)
 
     def _make(
         self, model: nn.Module | None, rows: Rows, subtasks: Sequence[Subtask], keys: Any = ()
