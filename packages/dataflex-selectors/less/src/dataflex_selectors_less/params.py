@@ -36,9 +36,7 @@ class LessParams:
 
     component: ClassVar[str] = "less"
 
-    preconditioner: Literal["official", "adam", "sgd"] = param(
-        "official", PRECONDITIONER, aliases=("gradient_type",)
-    )
+    preconditioner: Literal["official", "adam", "sgd"] = param("official", PRECONDITIONER, aliases=("gradient_type",))
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("max", AGGREGATE)
     mode: Literal["top_k", "sample"] = param(
         "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."

@@ -107,9 +107,7 @@ class LessSelector(Selector):
 
     def _subtasks(self) -> list[Subtask]:
         params = self.params
-        found = subtasks_of(
-            self.context.eval_datasets, params.subtask_column, params.targets, params.task_boundaries
-        )
+        found = subtasks_of(self.context.eval_datasets, params.subtask_column, params.targets, params.task_boundaries)
         return self._validation.of(found)
 
     def _voting(self, cosines: Scores, drawn: int) -> Metrics:
@@ -138,8 +136,8 @@ class LessSelector(Selector):
         self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
         del settings["passes"], settings["screen"]  # what is done with the scores, and what named the rows
-        seconds = params.shard_seconds
-        return at_this_step.score(subtasks, rows, steps=steps, key=params.component, settings=settings, shard_seconds=seconds)
+        key, seconds = params.component, params.shard_seconds
+        return at_this_step.score(subtasks, rows, steps=steps, key=key, settings=settings, shard_seconds=seconds)
 
     def _check_memory(self, size: int, subtasks: int) -> None:
         needed, most = 4e-9 * subtasks * size, self.params.direction_memory_gb
