@@ -180,6 +180,10 @@ def score(
     keep: Annotated[
         int | None, typer.Option("--keep", metavar="N", help="Also write the N rows of highest score as a data set.")
     ] = None,
+    draw: Annotated[
+        bool,
+        typer.Option("--draw", help="Draw the rows to keep as the selector's mode: sample does, by the run's seed."),
+    ] = False,
     plugin: PluginValues = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings, errors and results only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show more of what happens.")] = False,
@@ -194,7 +198,7 @@ def score(
     from dataflex.cli.score import ScoreOptions, run_score
 
     set_verbosity(quiet=quiet, verbose=verbose)
-    options = ScoreOptions(component=component, out=out, checkpoint=checkpoint, keep_top=keep_top, keep=keep)
+    options = ScoreOptions(component=component, out=out, checkpoint=checkpoint, keep_top=keep_top, keep=keep, draw=draw)
     run_score(run_file, list(overrides or ()), plugin_values(ctx, plugin), options)
 
 

@@ -15,6 +15,7 @@ from dataflex.config.plan import PreparedRun
 from dataflex.console import configure_logging
 from dataflex.errors import ConfigError
 from dataflex.failures import error_log
+from dataflex.pool_scores.draw import that_draws
 from dataflex.pool_scores.folder import ScoreFolder
 from dataflex.pool_scores.request import WORK, identity, read_request
 from dataflex.pool_scores.table import show_scores
@@ -35,6 +36,7 @@ class ScoreOptions:
         checkpoint: Where weights and optimizer state come from.
         keep_top: Share of the pool to write as a data set.
         keep: Number of rows to write as a data set.
+        draw: Draw them as the selector does, in place of the best.
     """
 
     component: str | None
@@ -42,6 +44,7 @@ class ScoreOptions:
     checkpoint: Path | None
     keep_top: float | None
     keep: int | None
+    draw: bool = False
 
     def arguments(self) -> list[str]:
         """The options as they stand on a command line."""
@@ -52,7 +55,8 @@ class ScoreOptions:
             "--keep-top": self.keep_top,
             "--keep": self.keep,
         }
-        return [text for name, value in named.items() if value is not None for text in (name, str(value))]
+        given = [text for name, value in named.items() if value is not None for text in (name, str(value))]
+        return [*given, *(["--draw"] if self.draw else [])]
 
 
 def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[str], options: ScoreOptions) -> None:
@@ -71,7 +75,9 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     plugins, prepared = examine(request.run, plugin_values, scores_only=True)
     assert prepared is not None  # the request's train type is dynamic_select
     _refuse_silent(prepared)
-    asked, folder = identity(request, prepared), ScoreFolder(options.out)
+    if options.draw:
+        prepared = that_draws(prepared)
+    asked, folder = identity(request, prepared, keep), ScoreFolder(options.out)
     if rank == 0:
         folder.check(asked)
     if folder.complete and keep is None:
@@ -94,9 +100,14 @@ def _keep(options: ScoreOptions) -> Keep | None:
 
     if options.keep is not None and options.keep_top is not None:
         raise ConfigError("--keep and --keep-top were both given. Use one of them.")
+    how = " --draw" if options.draw else ""
     if options.keep is not None:
-        return Keep(f"--keep {options.keep}", rows=options.keep)
-    return None if options.keep_top is None else Keep(f"--keep-top {options.keep_top:g}", share=options.keep_top)
+        return Keep(f"--keep {options.keep}{how}", rows=options.keep, draw=options.draw)
+    if options.keep_top is not None:
+        return Keep(f"--keep-top {options.keep_top:g}{how}", share=options.keep_top, draw=options.draw)
+    if options.draw:
+        raise ConfigError("--draw says how the rows to keep are chosen. Say how many: --keep N or --keep-top SHARE.")
+    return None
 
 
 def _refuse_silent(prepared: PreparedRun) -> None:

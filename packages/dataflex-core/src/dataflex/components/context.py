@@ -15,10 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.passes import GradientScores, NoPasses, Passes, PoolLosses, RowSink, Scored, ScoreFn
+from dataflex.components.screening import Screen, Screened
+from dataflex.errors import ComponentError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+    from dataflex.components.screen_params import ScreenParams
 
 logger = logging.getLogger("dataflex")
 
@@ -48,6 +52,8 @@ class RunContext:
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
+        streams: Names that come before those given to :meth:`rng`, where one run has several components that draw.
+        screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
     """
 
     dataset: Any
@@ -68,6 +74,8 @@ class RunContext:
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     trust_remote_code: bool = False
     total_steps: int | None = None
+    streams: tuple[str | int, ...] = ()
+    screen: Screen | None = field(default=None, repr=False)
 
     @property
     def rank(self) -> int:
@@ -91,7 +99,49 @@ class RunContext:
         """
         from dataflex.rng import stream
 
-        return stream(self.seed, step, *names)
+        return stream(self.seed, step, *self.streams, *names)
+
+    def screened(
+        self,
+        model: nn.Module,
+        candidates: npt.NDArray[np.int64],
+        screen: ScreenParams | None,
+        *,
+        step: int,
+        num_samples: int,
+        facts: Mapping[str, Any],
+    ) -> Screened:
+        """Which of the candidates to score, and among which to choose. All ranks call it with the same arguments.
+
+        Without a screen: all of them. With one: those of its highest scores (ties by row, rows without a score last),
+        and, to compare both scores on, some drawn at random, which may not be chosen unless they survive.
+
+        Args:
+            model: The model that ``select`` was given.
+            candidates: Rows that could be chosen, ascending.
+            screen: The component's parameter of that name.
+            step: The boundary's ``step_id``.
+            num_samples: Rows that will be chosen, none twice.
+            facts: The ``kwargs`` of ``select``, which the screen is asked with.
+
+        Raises:
+            ComponentError: on every rank, when the screen fails on one; and for a context made by hand.
+            ConfigError: when fewer rows survive than are to be chosen.
+
+        Example:
+            >>> found = context.screened(model, rows, self.params.screen, step=step_id, num_samples=n, facts=kwargs)
+            >>> losses = context.losses(model, found.rows).means
+            >>> chosen = found.survivors[top_k(losses[found.survivors], n)]
+            >>> return Selection(chosen, found.metrics(losses), losses)
+        """
+        if screen is None:
+            return Screened(candidates, candidates)
+        if self.screen is None:
+            raise ComponentError(
+                "the parameter screen is set, but this context was made by hand and has no screen to ask. In a test, "
+                "leave it out, or train with dataflex.dynamic_trainer(...)."
+            )
+        return self.screen.look(model, candidates, step=step, num_samples=num_samples, facts=facts)
 
     def score(
         self,

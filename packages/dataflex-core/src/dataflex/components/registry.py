@@ -14,9 +14,11 @@ from dataflex.spec import API, MARK, ComponentSpec, Kind, Need
 Class = TypeVar("Class", bound=type)
 
 
-def register_selector(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
-    """Mark a class as the selector ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
-    return register(Kind.SELECTOR, name, needs, stochastic)
+def register_selector(
+    name: str, *, needs: Iterable[Need] = (), stochastic: bool = False, gives_scores: bool | None = None
+) -> Callable[[Class], Class]:
+    """Mark a class as the selector ``name``; ``needs``, ``stochastic`` and ``gives_scores`` as in a ComponentSpec."""
+    return register(Kind.SELECTOR, name, needs, stochastic, gives_scores)
 
 
 def register_mixer(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
@@ -29,7 +31,13 @@ def register_weighter(name: str, *, needs: Iterable[Need] = (), stochastic: bool
     return register(Kind.WEIGHTER, name, needs, stochastic)
 
 
-def register(kind: Kind, name: str, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+def register(
+    kind: Kind,
+    name: str,
+    needs: Iterable[Need] = (),
+    stochastic: bool = False,
+    gives_scores: bool | None = None,
+) -> Callable[[Class], Class]:
     """Mark a class as a component of any kind; the decorator of each kind is this with its kind."""
 
     def mark(cls: Class) -> Class:
@@ -42,6 +50,7 @@ def register(kind: Kind, name: str, needs: Iterable[Need] = (), stochastic: bool
             summary=doc[0] if doc else "",
             needs=frozenset(needs),
             stochastic=stochastic,
+            gives_scores=gives_scores,
         )
         setattr(cls, MARK, spec)
         return cls

@@ -13,11 +13,13 @@ import numpy.typing as npt
 from dataflex.components.context import RunContext, logger
 from dataflex.components.old_selector import OldSelectorMethods
 from dataflex.components.stateful import Stateful
+from dataflex.errors import ComponentError
 
 if TYPE_CHECKING:
     from torch import nn
 
     from dataflex.components.labels import LabelDirections
+    from dataflex.math.selection_cost import RowCost
 
 __all__ = ["Selection", "Selector", "logger", "random_rows"]
 
@@ -33,12 +35,15 @@ class Selection:
         weights: One for each chosen row, in their order, finite and not negative: the loss of a step is then
             ``sum w_i S_i / N`` over its rows, with their summed losses ``S_i`` and the step's target tokens ``N``. They
             are not normalised. ``None`` trains on the stock loss.
+        target_scores: The same for each target by its name, where a score is made of several; ``dataflex score``
+            writes each as a column ``score_NAME``.
     """
 
     rows: Sequence[int] | npt.NDArray[np.int64]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     scores: npt.NDArray[np.float64] | None = None
     weights: Sequence[float] | npt.NDArray[np.float64] | None = None
+    target_scores: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
 class Selector(OldSelectorMethods, Stateful):
@@ -108,6 +113,13 @@ class Selector(OldSelectorMethods, Stateful):
         """
         raise NotImplementedError(f"{type(self).__name__} must define select()")
 
+    def scoring_cost(self) -> RowCost | None:
+        """What its scores cost, so that a run can tell how many steps the selection takes and what it may take.
+
+        Called on every rank once, before training. ``None`` says nothing, and then nothing is told.
+        """
+        return None
+
     def begin(self, model: nn.Module) -> None:
         """Look at the model as training begins.
 
@@ -164,6 +176,28 @@ _NOTE_ARGUMENTS = ("dataset", "accelerator", "data_collator", "cache_dir")
 
 def _is_native(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     return "context" in kwargs or (len(args) == 2 and isinstance(args[1], RunContext))
+
+
+def valid_scores(answer: Any, pool_size: int) -> npt.NDArray[np.float64]:
+    """Check the scores a selector reports with its rows.
+
+    Args:
+        answer: Any sequence or array of numbers.
+        pool_size: Rows of the pool.
+
+    Returns:
+        The scores, shape ``[pool_size]``.
+
+    Raises:
+        ComponentError: for another shape.
+    """
+    scores = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, np.float64)
+    if scores.shape != (pool_size,):
+        raise ComponentError(
+            f"it returned scores of shape {list(scores.shape)}; there must be one for each of the {pool_size} rows of "
+            "the pool, NaN for a row that was not scored"
+        )
+    return scores
 
 
 def random_rows(

@@ -71,7 +71,7 @@ class BoundParams:
 
     Attributes:
         params: Instance of the spec's params dataclass, or ``None`` for a schema taken from a constructor.
-        values: Every parameter by name.
+        values: Every parameter by name; a parameter that is a dataclass itself as a mapping.
         run_values: Those of :data:`RUN_NAMES` the user set.
         sources: Where each value came from.
     """
@@ -145,7 +145,7 @@ def bind_what_fits(
     declared = entry.load_params()
     if declared is not None:
         params = validate_what_fits(entry, declared, infos, own, sources, problems)
-        values = {} if params is None else {name: getattr(params, name) for name in infos}
+        values = {} if params is None else {name: _plain(getattr(params, name)) for name in infos}
         return None if params is None else BoundParams(params, values, run_values, sources)
     # The run's own cache_dir, seed and output_dir come before a constructor's defaults.
     values = {name: info.default for name, info in infos.items() if not (info.required or name in RUN_NAMES)}
@@ -155,6 +155,10 @@ def bind_what_fits(
     if any(info.required and name not in values and name not in RUN_NAMES for name, info in infos.items()):
         return None
     return BoundParams(None, values, run_values, sources)
+
+
+def _plain(value: Any) -> Any:
+    return dataclasses.asdict(value) if dataclasses.is_dataclass(value) and not isinstance(value, type) else value
 
 
 def _merge(

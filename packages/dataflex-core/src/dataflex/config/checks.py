@@ -66,7 +66,7 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
     yield from _paths(plan.arguments)
     if count_steps:
         yield from _steps(plan)
-    yield from _needs(plan)
+    yield from needs(plan)
 
 
 def problems_without_plan(
@@ -271,7 +271,8 @@ def _spell(steps: Steps) -> str:
     return f"warmup_step={steps.warmup} + update_step={steps.update} x update_times={steps.times}"
 
 
-def _needs(plan: RunFacts) -> Iterator[Problem]:
+def needs(plan: RunFacts) -> Iterator[Problem]:
+    """What a component needs and the run does not offer."""
     yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
     if Need.OPTIMIZER_STATE in plan.component.needs:
         yield from needs_adam(plan)

@@ -14,6 +14,7 @@ from dataflex.config.gathering import Gathered
 from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
+from dataflex.config.screen import FoundScreen, prepare_screen
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.kinds import KINDS, StepKeys, step_keys
 from dataflex.plugins.catalog import Catalog, CatalogEntry
@@ -29,10 +30,12 @@ class Part:
     Attributes:
         entry: The component.
         bound: Its parameters.
+        screen: The selector whose scores decide which rows it scores; ``None`` without one.
     """
 
     entry: CatalogEntry
     bound: BoundParams
+    screen: FoundScreen | None = None
 
     @property
     def facts(self) -> PartFacts:
@@ -140,7 +143,8 @@ def prepare_what_fits(
     if _counts(facts):
         for plugin, result in plugins.call("dataflex_check_run", run=facts, plan=facts):
             problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
-    return PreparedRun(facts, (Part(entry, bound),), plugins, mixture, timeout)
+    screen = prepare_screen(facts, bound, plugins, problems)
+    return PreparedRun(facts, (Part(entry, bound, screen),), plugins, mixture, timeout)
 
 
 class _Steps:

@@ -99,7 +99,7 @@ def _validate_dataclass(
             if name in refused:
                 continue
             place = where(name, own[name], sources[name]) if name in own else all_of_them
-            lines.append(f"{place}: {_said(item)}")
+            lines.append(f"{place}: {_within(item)}{_said(item)}")
         if not lines:
             return None
         raise ConfigError(f"{title}: " + "; ".join(lines)) from error
@@ -152,6 +152,13 @@ def _said(item: ErrorDetails) -> str:
     """What an error of pydantic says; of one that a ``__post_init__`` raised, its own words."""
     raised = item.get("ctx", {}).get("error")
     return str(raised) if isinstance(raised, Exception) and str(raised) else item["msg"]
+
+
+def _within(item: ErrorDetails) -> str:
+    """Which part of a parameter with parts of its own an error is about: ``survivors: ``."""
+    types = {"int", "float", "str", "bool"}
+    parts = [part for part in item["loc"][1:] if isinstance(part, str) and part.isidentifier() and part not in types]
+    return f"{parts[-1]}: " if parts and parts[-1][:1].islower() else ""
 
 
 def _refuse_mistaken(entry: CatalogEntry, name: str, value: Any, taken: Any, source: str) -> None:

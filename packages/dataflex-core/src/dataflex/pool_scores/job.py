@@ -51,7 +51,8 @@ class ScoringJob:
     ) -> None:
         self.request, self.prepared, self.asked, self.folder, self.keep = request, prepared, asked, folder, keep
         self.tracer = Tracer(())
-        self.session = ScoringSession(prepared, look=self._look)
+        draws = keep.count if keep is not None and keep.draw else None
+        self.session = ScoringSession(prepared, look=self._look, draws=draws)
         self._pool: Any = None
         self._fingerprint = ""
 
@@ -101,13 +102,20 @@ class ScoringJob:
                 f"--out {self.folder.path} holds scores of another pool: the data has changed since. Name another "
                 "folder, or delete this one."
             )
-        scores, tokens = read_scores(self.folder.scores)
-        raise Scored(scores, summary["metrics"], summary["seconds"], tokens)
+        there = read_scores(self.folder.scores)
+        raise Scored(
+            there.scores,
+            summary["metrics"],
+            summary["seconds"],
+            there.tokens,
+            targets=there.targets,
+            drawn=there.drawn,
+        )
 
     def _write(self, scored: Scored) -> None:
         result = self._result(scored)
         result.write(self.folder.scores)  # before what may still fail: scoring was the expensive part
-        kept = np.zeros(0, np.int64) if self.keep is None else self.keep.choose(result.scores)
+        kept = np.zeros(0, np.int64) if self.keep is None else self.keep.choose(result.scores, result.drawn)
         write_summary(
             self.folder.summary,
             request=self.asked,
@@ -130,4 +138,4 @@ class ScoringJob:
         else:  # packed rows of a single data set are still its own
             names = self.tracer.names
             domains = np.full(size, 0 if len(names) == 1 else -1, np.int64)
-        return PoolScores(scored.scores, scored.tokens, names, domains)
+        return PoolScores(scored.scores, scored.tokens, names, domains, scored.targets, scored.drawn)

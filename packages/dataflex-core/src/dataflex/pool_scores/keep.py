@@ -34,6 +34,7 @@ class Keep:
         option: As the user wrote it, for messages.
         rows: So many; or
         share: this share of the pool, above 0 and at most 1.
+        draw: Whether the selector draws them; else they are those of highest score.
 
     Raises:
         ConfigError: for a number out of range.
@@ -42,6 +43,7 @@ class Keep:
     option: str
     rows: int | None = None
     share: float | None = None
+    draw: bool = False
 
     def __post_init__(self) -> None:
         if self.rows is not None and self.rows < 1:
@@ -77,18 +79,31 @@ class Keep:
                 f"{self.option} keeps {count} rows, but max_candidates={candidates} scores fewer. Raise "
                 "component_params.max_candidates, or set it to null."
             )
+        screen = params.get("screen")
+        survivors = screen.get("survivors") if isinstance(screen, Mapping) else None
+        if isinstance(survivors, int) and survivors < count:
+            raise ConfigError(
+                f"{self.option} keeps {count} rows, but screen.survivors={survivors} leaves fewer to be scored. Raise "
+                "component_params.screen.survivors, or set component_params.screen to null."
+            )
         if origins is None:
             raise ConfigError(
                 f"{self.option}: the rows' sources are not known, so they cannot be written in their original fields. "
                 "Set packing: false (stage: pt packs by default), and leave tokenized_path out."
             )
 
-    def choose(self, scores: npt.NDArray[np.float64]) -> Rows:
+    def choose(self, scores: npt.NDArray[np.float64], drawn: Rows | None = None) -> Rows:
         """The rows of highest score, in the pool's order; equal scores go by row.
+
+        Args:
+            scores: Of every row.
+            drawn: The rows that the selector drew, which are taken in their place.
 
         Raises:
             ConfigError: when too few rows have a score.
         """
+        if drawn is not None:
+            return np.sort(drawn)
         count, finite = self.count(len(scores)), int(np.isfinite(scores).sum())
         if count > finite:
             raise ConfigError(f"{self.option} keeps {count} rows, but {finite} of {len(scores)} have a score.")

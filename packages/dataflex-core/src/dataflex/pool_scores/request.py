@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dataflex.checkpoint_keys.keys import MODELS
 from dataflex.config.names import listed
@@ -17,6 +17,9 @@ from dataflex.errors import ConfigError
 from dataflex.paths import LISTS_OF_PATHS, user_path
 from dataflex.record.run import hide_secrets
 from dataflex.runs import TrainType
+
+if TYPE_CHECKING:
+    from dataflex.pool_scores.keep import Keep
 
 WORK = "work"
 """Folder that stands in for the run's output directory while scoring, and is deleted afterwards."""
@@ -94,8 +97,11 @@ def read_request(
     return ScoreRequest(RunFile(given.path, ours, theirs, given.overridden, given.written), checkpoint, step)
 
 
-def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:
-    """Everything scores depend on that can be told before anything loads, as JSON values."""
+def identity(request: ScoreRequest, prepared: PreparedRun, keep: Keep | None = None) -> dict[str, Any]:
+    """Everything scores depend on that can be told before anything loads, as JSON values.
+
+    Rows that are drawn are drawn together with the scores, so how many of them belongs to it too.
+    """
     plan = prepared.facts
     arguments = {key: value for key, value in plan.arguments.items() if key != "output_dir"}
     models = (
@@ -114,6 +120,8 @@ def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:
         "step": request.step,
         "files": {str(place): _stamps(user_path(str(place))) for place in places if place},
     }
+    if keep is not None and keep.draw:
+        named["draw"] = {"rows": keep.rows, "share": keep.share}
     return dict(json.loads(json.dumps(named, default=str)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from dataflex.math.score_summary import score_summary
 from dataflex.record import files
 
 SCHEMA = 1
+OF_TARGET = "score_"
+"""What the name of a column begins with that holds the scores for one target."""
+
+DRAWN = "drawn"
 _UNKNOWN = -1
 
 
@@ -28,15 +32,21 @@ class PoolScores:
         tokens: Trained tokens, shape ``[pool]``.
         names: Data sets.
         domains: Data set of each row, an index into ``names``, shape ``[pool]``; -1 where that is not known.
+        targets: Scores for each target, by its name, as ``scores``; empty where a selector has none.
+        drawn: Rows that the selector drew, ascending, as often as it drew each; ``None`` if none were to be drawn.
     """
 
     scores: npt.NDArray[np.float64]
     tokens: npt.NDArray[np.int64]
     names: tuple[str, ...]
     domains: npt.NDArray[np.int64]
+    targets: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    drawn: npt.NDArray[np.int64] | None = None
 
     def write(self, path: Path) -> None:
-        """Write columns ``row``, ``domain``, ``score`` and ``tokens``; whole or not at all."""
+        """Write columns ``row``, ``domain``, ``score`` and ``tokens``, then ``score_NAME`` for each target and, where
+        rows were drawn, ``drawn``: how often each was; whole or not at all.
+        """
         import pyarrow as pa
         from pyarrow import parquet
 
@@ -47,7 +57,10 @@ class PoolScores:
             "domain": domain,
             "score": self.scores,
             "tokens": self.tokens,
+            **{f"{OF_TARGET}{name}": values for name, values in self.targets.items()},
         }
+        if self.drawn is not None:
+            columns[DRAWN] = np.bincount(self.drawn, minlength=len(self.scores))
         temporary = path.with_name(path.name + ".tmp")
         parquet.write_table(pa.table(columns), temporary)
         os.replace(temporary, path)
@@ -71,12 +84,22 @@ class PoolScores:
         }
 
 
-def read_scores(path: Path) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
-    """The scores and the trained tokens that :meth:`PoolScores.write` wrote, each of shape ``[pool]``."""
+def read_scores(path: Path) -> PoolScores:
+    """What :meth:`PoolScores.write` wrote, without the data sets."""
     from pyarrow import parquet
 
-    table = parquet.read_table(path, columns=["score", "tokens"])
-    return np.asarray(table["score"].to_numpy(), np.float64), np.asarray(table["tokens"].to_numpy(), np.int64)
+    table = parquet.read_table(path)
+    names = [name for name in table.column_names if name.startswith(OF_TARGET)]
+    scores = np.asarray(table["score"].to_numpy(), np.float64)
+    drawn = np.repeat(np.arange(len(scores)), table[DRAWN].to_numpy()) if DRAWN in table.column_names else None
+    return PoolScores(
+        scores=scores,
+        tokens=np.asarray(table["tokens"].to_numpy(), np.int64),
+        names=(),
+        domains=np.full(len(scores), _UNKNOWN, np.int64),
+        targets={name.removeprefix(OF_TARGET): np.asarray(table[name].to_numpy(), np.float64) for name in names},
+        drawn=drawn,
+    )
 
 
 def write_summary(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from dataflex.report import curves
 from dataflex.report.heat import every, score_heat, weight_heat
 from dataflex.report.labels import short_labels, short_number
 from dataflex.report.run import Floats, RunData, Series, Whole
@@ -17,10 +18,6 @@ _MOST_LINES = 60
 _FEW_POINTS = 20
 _SMALL_SHARE = 0.3  # below it, an axis up to 100% would show a flat line
 _MOST_OWN = 6
-_OF_PLANS = {
-    *("proportions", "samples", "realised_samples", "realised_tokens", "realised_so_far", "epochs"),
-    *("domain_losses", "domain_tokens"),
-}
 _PARTS = ("training", "scoring", "planning", "checkpoints", "evaluation")
 
 
@@ -58,7 +55,7 @@ def of_run(run: RunData, index: int) -> list[Plot]:
         index: Its place, which makes names of plots unique.
     """
     slug = f"{index + 1}-{_slug(run.name)}"
-    plots = [*_of_domains(run, slug), *_of_scores(run, slug), *_of_weights(run, slug)]
+    plots = [*_of_domains(run, slug), *_of_scores(run, slug), *_of_lists(run, slug), *_of_weights(run, slug)]
     if run.usage is not None:
         counts = run.usage.rows_by_times
         caption = "Rows of the pool by how often they were trained on, the warm-up included."
@@ -96,7 +93,8 @@ def _of_domains(run: RunData, slug: str) -> list[Plot]:
 
 def _own_metrics(run: RunData) -> list[str]:
     """What the mixer itself logs for each domain."""
-    recorded = {name for decision in run.decisions for name in decision.metrics} & _OF_PLANS
+    recorded = {name for decision in run.decisions for name in decision.metrics} & curves.OF_PLANS
+    recorded |= set(curves.listed(run))
     first = f"/{run.domains[0]}" if run.domains else "/"
     found = [name.removesuffix(first) for name in run.series if name.endswith(first)]
     whole = [name for name in found if all(f"{name}/{domain}" in run.series for domain in run.domains)]
@@ -128,6 +126,18 @@ def _of_scores(run: RunData, slug: str) -> list[Plot]:
             lambda axes: _bands(axes, steps, quantiles, chosen),
         ),
     ]
+
+
+def _of_lists(run: RunData, slug: str) -> list[Plot]:
+    plots = []
+    for name in curves.listed(run):
+        steps, values, longest = curves.curves(run, name)
+        shown = values.shape[1]
+        caption = "As the component reports it at each boundary, a curve for each place in the list"
+        caption += f"; the first {shown} of {longest}." if shown < longest else "."
+        labels = [str(place) for place in range(1, shown + 1)]
+        plots.append(Plot(f"list-{_slug(name)}-{slug}", name, caption, _lines(labels, steps, values)))
+    return plots
 
 
 def _of_weights(run: RunData, slug: str) -> list[Plot]:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from dataflex.components.asking import NOTHING, Asking, Progress
 from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
+from dataflex.components.screen import ComponentScreen, Frame, is_of_screen
+from dataflex.config.bind import BoundParams
 from dataflex.config.plan import Part
+from dataflex.config.screen import PARAM, FoundScreen
+from dataflex.gradients.passes import PoolPasses
 from dataflex.kinds import KINDS, Kind, load
+from dataflex.plugins.catalog import CatalogEntry
 
 
 class Parts:
@@ -24,22 +30,52 @@ class Parts:
     def __init__(self, accelerator: Any, seconds: float | None = None, progress: Progress | None = None) -> None:
         self._accelerator, self._seconds, self._progress = accelerator, seconds, progress
         self.opened: dict[Kind, Asking] = {}
+        self.screen: ComponentScreen | None = None
 
-    def open(self, part: Part, context: RunContext) -> Asking:
-        """Construct a component. Called on every rank.
+    def open(self, part: Part, context: RunContext, frame: Frame | None = None) -> Asking:
+        """Construct a component, and its screen before it. Called on every rank.
+
+        Args:
+            part: The component.
+            context: The run.
+            frame: What a screen has to pay for itself in; ``None`` where the pool is only scored.
 
         Raises:
-            ComponentError: on every rank, when its constructor fails on one.
+            ComponentError: on every rank, when a constructor fails on one.
+            ConfigError: when the rows that survive the screen are too few.
         """
-        kind, entry, bound = part.entry.spec.kind, part.entry, part.bound
-        cls, base = entry.load(), load(KINDS[kind].base)
-        title = part.facts.title
+        if part.screen is not None:
+            self.screen = self._open_screen(part, part.screen, context)
+            context = dataclasses.replace(context, screen=self.screen)
+        asking = self._make(part.entry, part.bound, part.facts.title, context)
+        self.opened[part.entry.spec.kind] = asking
+        if self.screen is not None:
+            with asking.agreed("the start", kept=NOTHING.keep):
+                exact = asking.call("scoring_cost")
+            self.screen.settle(frame, exact)
+        return asking
+
+    def _open_screen(self, part: Part, found: FoundScreen, context: RunContext) -> ComponentScreen:
+        spec = found.entry.spec
+        own = dataclasses.replace(
+            context,
+            cache_dir=context.cache_dir / f"screen-{spec.name}",
+            scores_only=True,
+            passes=PoolPasses(),
+            streams=(*context.streams, f"screen/{spec.name}"),
+        )
+        asking = self._make(found.entry, found.bound, found.title, own)
+        settings = getattr(part.bound.params, PARAM)
+        return ComponentScreen(asking, settings, context)
+
+    def _make(self, entry: CatalogEntry, bound: BoundParams, title: str, context: RunContext) -> Asking:
+        cls, base = entry.load(), load(KINDS[entry.spec.kind].base)
         unmade = Asking(None, base, title, accelerator=self._accelerator, seconds=self._seconds)
         with unmade.agreed("the start", kept=NOTHING.keep):
             component = unmade.construct(
                 lambda: build_component(cls, bound.params, bound.values, bound.run_values, context)
             )
-        asking = Asking(
+        return Asking(
             component,
             base,
             title,
@@ -48,8 +84,6 @@ class Parts:
             seconds=self._seconds,
             progress=self._progress,
         )
-        self.opened[kind] = asking
-        return asking
 
     @property
     def component(self) -> Any:
@@ -66,6 +100,8 @@ class Parts:
         for kind, asking in self.opened.items():
             with asking.agreed(where, kept=kept):
                 states[kind] = asking.state_dict()
+                if kind is Kind.SELECTOR and self.screen is not None:
+                    states[kind] |= self.screen.state_dict()
         if len(states) == 1:
             return next(iter(states.values()))
         return {f"{kind}/{name}": value for kind, state in states.items() for name, value in state.items()}
@@ -80,6 +116,11 @@ class Parts:
             mine = f"{kind}/"
             state = {name.removeprefix(mine): value for name, value in saved.items() if name.startswith(mine)}
             state = dict(saved) if len(self.opened) == 1 else state
-            if state:
+            of_screen = {name: value for name, value in state.items() if is_of_screen(name)}
+            if kind is Kind.SELECTOR and self.screen is not None and of_screen:
+                with self.screen.asking.agreed(where, kept=NOTHING.keep):
+                    self.screen.load_state_dict(of_screen)
+            own = {name: value for name, value in state.items() if name not in of_screen}
+            if own:
                 with asking.agreed(where, kept=NOTHING.keep):
-                    asking.load_state_dict(state)
+                    asking.load_state_dict(own)

@@ -41,6 +41,8 @@ class Scored(Exception):
         metrics: Numbers that the component reports with them.
         seconds: Wall-clock seconds inside the component.
         tokens: Trained tokens of every row, shape ``[pool]``.
+        targets: Score of every row for each target, by its name; the same on every rank.
+        drawn: The rows that the component chose, where some were to be drawn.
     """
 
     def __init__(
@@ -49,9 +51,13 @@ class Scored(Exception):
         metrics: Mapping[str, float | list[float]],
         seconds: float,
         tokens: npt.NDArray[np.int64],
+        *,
+        targets: Mapping[str, npt.NDArray[np.float64]] | None = None,
+        drawn: npt.NDArray[np.int64] | None = None,
     ) -> None:
         super().__init__("the pool has been scored")
         self.scores, self.metrics, self.seconds, self.tokens = scores, metrics, seconds, tokens
+        self.targets, self.drawn = targets or {}, drawn
 
 
 @dataclass
@@ -60,9 +66,11 @@ class ScoringSession(Session):
 
     Attributes:
         look: Called with the pool on every rank as soon as it is tokenised, before the model loads; may raise.
+        draws: From the rows of the pool to how many the component is to choose; ``None`` if only scores are wanted.
     """
 
     look: Callable[[Any], None] = field(default=lambda pool: None)
+    draws: Callable[[int], int] | None = None
 
     def check(self, pool: Any, args: Any, *, resumes: bool = True) -> None:
         """Check what can be checked now; there are no stages to fill, and the job has seen to the checkpoint."""
@@ -97,6 +105,7 @@ class ScoringMixin(CheckedLoads):
         self.parts = Parts(self.accelerator, run.timeout)
         asking = self.parts.open(run.parts[0], context)
         self._planner = SelectPlanner(self, self.session, schedule, context, None, asking)
+        self._planner.screen = None if self.parts.screen is None else self.parts.screen.asking
         self._goes_on_from = saved
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
@@ -119,15 +128,24 @@ class ScoringMixin(CheckedLoads):
     def _score(self, ticket: int) -> Any:
         tokens = self._tokens()
         step, began, saved = int(self.state.global_step), time.perf_counter(), self._goes_on_from
+        draws = self.session.draws
+        rows = 1 if draws is None else draws(len(self.train_dataset))
         self._planner.begin()
         stage = 1 if saved is None else self._restore_component(saved)
         with rng_scope(key_seed(self.session.data_seed, "plan", step), devices=True):
-            outcome = self._planner.outcome(stage, step, 1)
+            outcome = self._planner.outcome(stage, step, rows)
         if outcome.scores is None:
             raise ComponentError(
                 f"{self._planner.asking.title} gives no scores: its select() returned rows without Selection.scores."
             )
-        raise Scored(outcome.scores, outcome.metrics, time.perf_counter() - began, tokens)
+        raise Scored(
+            outcome.scores,
+            outcome.metrics,
+            time.perf_counter() - began,
+            tokens,
+            targets=outcome.target_scores,
+            drawn=None if draws is None else outcome.rows,
+        )
 
     def _tokens(self) -> npt.NDArray[np.int64]:
         """Trained tokens of each row. Called on every rank."""

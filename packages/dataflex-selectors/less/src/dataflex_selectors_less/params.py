@@ -1,15 +1,30 @@
-"""Parameters of the selector ``less``. ``gradient_type`` and ``proj_dim`` are names of dataflex 1.x files."""
+"""Parameters of the selectors ``less`` and ``icons``. ``gradient_type``, ``proj_dim``, ``task_boundaries`` and
+``top_percent`` are names of dataflex 1.x files.
+"""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from dataflex import ConfigError, param
+from dataflex.components.screen_params import ScreenParams
 
 LEAST_TEMPERATURE = 1e-6
 """Scores are divided by the temperature: far below this, the quotients leave the numbers there are."""
+
+AGGREGATE = (
+    "How scores of several subtasks (eval sets) become one ranking: the highest, the mean, each subtask's best in "
+    "turn, votes (how many subtasks have the row among their best, as ICONS does), or balanced (always the best of "
+    "the subtask that is worst off, as BIDS does)."
+)
+PRECONDITIONER = (
+    "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
+    "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
+    "sgd: the gradient itself; linear: another method than the paper's, which divides the eval set's direction by "
+    "Adam's denominator once, in place of every candidate's gradient."
+)
 
 
 @dataclass(frozen=True)
@@ -20,19 +35,10 @@ class LessParams:
         ConfigError: for values that do not go together.
     """
 
-    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
-        "official",
-        "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
-        "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
-        "sgd: the gradient itself; linear: another method than the paper's, which divides the eval set's direction by "
-        "Adam's denominator once, in place of every candidate's gradient.",
-        aliases=("gradient_type",),
-    )
-    aggregate: Literal["max", "mean", "round_robin"] = param(
-        "max",
-        "How scores of several subtasks (eval sets) become one ranking: the highest, the mean, or each subtask's best "
-        "in turn.",
-    )
+    component: ClassVar[str] = "less"
+
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param("official", PRECONDITIONER, aliases=("gradient_type",))
+    aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("max", AGGREGATE)
     mode: Literal["top_k", "sample"] = param(
         "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."
     )
@@ -89,8 +95,59 @@ class LessParams:
         at_least=1,
     )
 
+    max_validation: int | None = param(
+        None,
+        "Aim at so many rows of each target, drawn once for the run; null takes all. The validation pass costs two "
+        "training rows for each.",
+        at_least=1,
+    )
+    screen: ScreenParams | None = param(
+        None,
+        "A cheaper selector whose scores say which rows are scored exactly: {name: lexical, params: {}, survivors: "
+        "4000 | auto, worth: null, every: 0, agreement: 64}; null scores all candidates.",
+    )
+    vote_share: float | None = param(
+        None,
+        "Of aggregate: votes, the share of the candidates that each subtask votes for; null: the share that is chosen.",
+        above=0,
+        at_most=1,
+    )
+    top_percent: float | None = param(
+        None, "vote_share in percent, as dataflex 1.x files have it.", above=0, at_most=100
+    )
+    tie_break: Literal["rank", "mean", "random"] = param(
+        "rank",
+        "Of aggregate: votes, who comes first of rows with as many votes: by the mean of their ranks in the subtasks, "
+        "by the mean of their scores, or at random.",
+    )
+    task_boundaries: tuple[int, ...] | None = param(
+        None,
+        "Sizes that cut the one eval set into subtasks, in its order: [50, 30, 20]; null makes it one.",
+        at_least=1,
+    )
+
     def __post_init__(self) -> None:
         if self.targets is not None and not self.targets:
             raise ConfigError("targets names no eval set; null aims at all of them.")
         if self.mode == "sample" and self.aggregate == "round_robin":
             raise ConfigError("aggregate: round_robin takes the best in turn; mode: sample needs max or mean.")
+        if self.mode == "sample" and self.aggregate == "balanced":
+            raise ConfigError("aggregate: balanced takes the best in turn; mode: sample needs max, mean or votes.")
+        if self.task_boundaries is not None and self.subtask_column is not None:
+            raise ConfigError("task_boundaries and subtask_column both cut the eval set into subtasks. Leave one out.")
+        if self.task_boundaries is not None and not self.task_boundaries:
+            raise ConfigError("task_boundaries holds no size; null makes the eval set one subtask.")
+        if self.top_percent is not None:
+            if self.vote_share not in (None, self.top_percent / 100):
+                raise ConfigError("top_percent is vote_share in percent, and they differ. Leave one out.")
+            object.__setattr__(self, "vote_share", self.top_percent / 100)
+
+
+@dataclass(frozen=True)
+class IconsParams(LessParams):
+    """The same with the defaults of ICONS: plain gradients on both sides, and votes."""
+
+    component: ClassVar[str] = "icons"
+
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param("sgd", PRECONDITIONER, aliases=("gradient_type",))
+    aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("votes", AGGREGATE)

@@ -11,9 +11,9 @@ TARGET = "dataflex_selectors_less.selector:LessSelector"
 
 @hookimpl
 def dataflex_components() -> list[ComponentSpec]:
-    """The selector ``less``.
+    """The selector ``less``, and ``icons``, which is the same class with other defaults.
 
-    It needs the optimizer's state too, but not with ``preconditioner: sgd``: see :func:`dataflex_check_run`.
+    They need the optimizer's state too, but not with ``preconditioner: sgd``: see :func:`dataflex_check_run`.
     """
     return [
         ComponentSpec(
@@ -28,7 +28,19 @@ def dataflex_components() -> list[ComponentSpec]:
             gives_scores=True,
             gives_weights=False,
             paper="Xia et al. 2024, arXiv 2402.04333",
-        )
+        ),
+        ComponentSpec(
+            kind=Kind.SELECTOR,
+            name="icons",
+            target=TARGET,
+            params="dataflex_selectors_less.params:IconsParams",
+            api=1,
+            summary="Prefer samples that most of several eval sets count among their best, by gradients.",
+            needs=frozenset({Need.EVAL_SET}),
+            stochastic=True,
+            gives_scores=True,
+            paper="ICONS: arXiv 2501.00654",
+        ),
     ]
 
 

@@ -12,10 +12,13 @@ Metrics = dict[str, float | list[float]]
 """Numbers of a decision, by name."""
 
 
-def report(metrics: Metrics, subtasks: Sequence[Subtask], step: int, accelerator: Any = None) -> None:
+def report(
+    metrics: Metrics, subtasks: Sequence[Subtask], step: int, accelerator: Any = None, component: str = "less"
+) -> None:
     """Log a selection by what its decision records, and warn of rows that have no score or count for nothing."""
     logger.info(
-        "less at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
+        "%s at step %d: scored %d samples against %s in %.1f s (%.1f samples/s).",
+        component,
         step,
         metrics["scored"],
         ", ".join(f"{subtask.name} ({len(subtask.rows)})" for subtask in subtasks),

@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from dataflex import ComponentError, ConfigError, RunContext, Selection, Selector
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
+from dataflex.math.votes import thresholds
 from dataflex.scoring.candidates import check_enough, draw_candidates
+from dataflex.scoring.validation import ValidationRows, names_of
 from dataflex_selectors_less.history import History
 from dataflex_selectors_less.params import LessParams
-from dataflex_selectors_less.ranking import choose, combine
+from dataflex_selectors_less.ranking import choose, combine, vote_share
 from dataflex_selectors_less.reporting import Metrics, report
 from dataflex_selectors_less.subtasks import subtasks_of
 
@@ -47,6 +50,7 @@ class LessSelector(Selector):
     def __init__(self, params: LessParams, context: RunContext) -> None:
         super().__init__(params, context)
         self._history = History()
+        self._validation = ValidationRows(context, params.max_validation)
         self._scorer: CosineScorer | None = None
 
     def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
@@ -62,31 +66,57 @@ class LessSelector(Selector):
         pool_size, limit = len(self.dataset), params.max_candidates
         rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
         check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit, passes=params.passes)
-        subtasks = subtasks_of(context.eval_datasets, params.subtask_column, params.targets)
-        found = self._score(model, rows, subtasks, step_id)
+        drawn = per_pass(num_samples, params.passes)
+        screened = context.screened(model, rows, params.screen, step=step_id, num_samples=drawn, facts=kwargs)
+        subtasks = self._subtasks()
+        found = self._score(model, screened.rows, subtasks, step_id)
         history = self._history
         if params.history:
             history = history.plus(step_id, self._learning_rate(), found.values)
-        cosines = history.mean(rows) if params.history else found.values[rows]
-        drawn = per_pass(num_samples, params.passes)
+        table = found.values
+        if params.history:
+            table = np.full(found.values.shape, np.nan)
+            table[screened.rows] = history.mean(screened.rows)
+        rows, cosines = screened.survivors, table[screened.survivors]
         _check_scored(found, rows, cosines, drawn, step_id)
         chosen = rows[choose(cosines, drawn, params, rng)]
         scores = np.full(pool_size, np.nan)
-        scores[rows] = combine(cosines, params)
-        metrics = self._metrics(found, rows, subtasks, chosen) | {"seconds": time.monotonic() - began}
+        scores[screened.rows] = combine(table[screened.rows], params, drawn)
+        metrics = self._metrics(found, screened.rows, subtasks, chosen)
+        metrics |= screened.metrics(scores) | self._voting(cosines, drawn)
+        metrics["seconds"] = time.monotonic() - began
+        scores[rows] = combine(cosines, params, drawn)  # votes are counted among the rows that may be chosen
         if context.rank == 0:
-            report(metrics, subtasks, step_id, context.accelerator)
+            report(metrics, subtasks, step_id, context.accelerator, params.component)
         self._history = history
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
-        return Selection(plan, metrics, scores)
+        by_target = dict(zip(names_of(subtasks), table.T, strict=True))
+        return Selection(plan, metrics, scores, by_target)
+
+    def scoring_cost(self) -> RowCost:
+        """A forward and a backward pass of each row, and two of each validation row at every boundary."""
+        validation = sum(len(subtask.rows) for subtask in self._subtasks())
+        return RowCost(backward=True, validation=2 * validation)
 
     def state_dict(self) -> dict[str, Any]:
-        """With ``history``, the weighted sums of all scores so far."""
-        return self._history.state_dict()
+        """The rows aimed at under ``max_validation`` and, with ``history``, the weighted sums of all scores so far."""
+        return {**self._history.state_dict(), **self._validation.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore the sums; the ``last_rows`` of a checkpoint of version 0.1 are not needed."""
+        """Restore both; the ``last_rows`` of a checkpoint of version 0.1 are not needed."""
         self._history = History.from_state(state)
+        self._validation.load_state_dict(state)
+
+    def _subtasks(self) -> list[Subtask]:
+        params = self.params
+        found = subtasks_of(self.context.eval_datasets, params.subtask_column, params.targets, params.task_boundaries)
+        return self._validation.of(found)
+
+    def _voting(self, cosines: Scores, drawn: int) -> Metrics:
+        """From which cosine on each subtask votes for a row."""
+        if self.params.aggregate != "votes":
+            return {}
+        return {"vote_thresholds": thresholds(cosines, vote_share(cosines, self.params, drawn)).tolist()}
 
     def _score(self, model: nn.Module, rows: Rows, subtasks: Sequence[Subtask], step: int) -> Cosines:
         from dataflex.gradients.cosines import CosineScorer
@@ -100,7 +130,7 @@ class LessSelector(Selector):
                 parameters=params.parameters,
                 token_budget=params.token_budget,
                 projection=params.proj_dim if params.projection == "sjlt" else None,
-                who="less",
+                who=params.component,
             )
         at_this_step = self._scorer.at(model)
         kind, parameters = params.preconditioner, at_this_step.parameters
@@ -111,9 +141,9 @@ class LessSelector(Selector):
             steps = adam_steps(self.context, parameters, kind)
         self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
-        del settings["passes"]  # of what is done with the scores
-        seconds = params.shard_seconds
-        return at_this_step.score(subtasks, rows, steps=steps, key="less", settings=settings, shard_seconds=seconds)
+        del settings["passes"], settings["screen"]  # what is done with the scores, and what named the rows
+        key, seconds = params.component, params.shard_seconds
+        return at_this_step.score(subtasks, rows, steps=steps, key=key, settings=settings, shard_seconds=seconds)
 
     def _check_memory(self, size: int, subtasks: int) -> None:
         needed, most = 4e-9 * subtasks * size, self.params.direction_memory_gb

@@ -14,6 +14,7 @@ from dataflex.components.context import logger
 from dataflex.math.aggregation import aggregate, round_robin
 from dataflex.math.draws import by_score, with_share
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k
 from dataflex.scoring.candidates import check_enough
 from dataflex.scoring.subtasks import subtasks_of
@@ -65,6 +66,10 @@ class LexicalSelector(Selector):
         metrics = self._metrics(found, scores, rows) | {"seconds": time.monotonic() - began}
         plan = read_again(rows, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, metrics, scores)
+
+    def scoring_cost(self) -> RowCost:
+        """No pass of the model."""
+        return RowCost(forward=0.0)
 
     def _score(self) -> Found:
         """The scores, which are of the tokens alone: those of the first boundary serve the later ones."""

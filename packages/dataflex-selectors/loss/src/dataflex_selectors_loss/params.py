@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dataflex import ConfigError, param
+from dataflex.components.screen_params import ScreenParams
 
 LEAST_TEMPERATURE = 1e-6
 """Log weights are divided by the temperature: far below this, the quotients leave the numbers there are."""
@@ -48,6 +49,11 @@ class LossParams:
         1,
         "How often a stage reads the rows it chooses: so many times fewer are chosen; each pass has its own order.",
         at_least=1,
+    )
+    screen: ScreenParams | None = param(
+        None,
+        "A cheaper selector whose scores say which rows are scored exactly: {name: lexical, params: {}, survivors: "
+        "4000 | auto, worth: null, every: 0, agreement: 64}; null scores all candidates.",
     )
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from dataflex import ComponentError, RunContext, Selection, Selector
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
 from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_loss.params import LossParams
@@ -48,9 +49,12 @@ class LossSelector(Selector):
         drawn = per_pass(num_samples, passes)
         again = ", or set component_params.replacement: true"
         least, times = (1, 1) if replacement else (num_samples, passes)
+        least_rows = 1 if replacement else drawn
         check_enough(len(rows), least, step_id, pool_size=pool_size, limit=limit, passes=times, advice=again)
+        screened = context.screened(model, rows, self.params.screen, step=step_id, num_samples=least_rows, facts=kwargs)
         key = "loss" if context.scores_only else None  # of a pool that is only scored, nothing else survives a kill
-        found = context.losses(model, rows, token_budget=self.params.token_budget, key=key)
+        found = context.losses(model, screened.rows, token_budget=self.params.token_budget, key=key)
+        rows = screened.survivors
         losses = found.means[rows]
         finite = losses[np.isfinite(losses)]
         if not len(finite):
@@ -60,17 +64,22 @@ class LossSelector(Selector):
                 "the model has diverged, raise cutoff_len if the answers were cut off."
             )
         metrics: dict[str, float | list[float]] = {
-            "scored": float(len(rows)),
+            "scored": float(len(screened.rows)),
             "non_finite": float(found.non_finite),
-            "without_targets": float(np.count_nonzero(found.targets[rows] == 0)),
+            "without_targets": float(np.count_nonzero(found.targets[screened.rows] == 0)),
             "score_quantiles": np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist(),
             "seconds": found.seconds,
             "samples_per_second": found.rows_per_second,
             **({} if limit is None else {"max_candidates": float(limit)}),
+            **screened.metrics(found.means),
         }
         chosen = rows[self._choose(losses, drawn, rng)]
         plan = read_again(chosen, num_samples, passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, metrics, found.means)
+
+    def scoring_cost(self) -> RowCost:
+        """A forward pass of each row."""
+        return RowCost()
 
     def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
         # Both choices come ranked; shuffled, every part of the stage sees the same mix.

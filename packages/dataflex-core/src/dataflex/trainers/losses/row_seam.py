@@ -95,6 +95,7 @@ class RowTelling:
         clock: Counts what the selector takes as deciding.
         sees_losses: Whether it is told of losses.
         labels: The run's label source, if it has one.
+        key: Under which a step that was not told is remembered; another one for a second selector, a screen.
     """
 
     sees_steps = True
@@ -110,7 +111,9 @@ class RowTelling:
         *,
         sees_losses: bool,
         labels: LabelSource | None = None,
+        key: str = "untold_rows",
     ) -> None:
+        self._key = key
         self._inner, self._host, self._asking, self._rows_of, self._clock = inner, host, asking, rows_of, clock
         self._sees_losses, self._labels = sees_losses, labels
         self._micro_batch: Rows | None = None  # its rows, while a training step is under way
@@ -235,13 +238,13 @@ class RowTelling:
 
     def state_dict(self) -> dict[str, Any]:
         """What whoever shapes the loss remembers, and the step that was not told."""
-        untold = {} if self._untold is None else {"untold_rows": self._untold.to_json()}
+        untold = {} if self._untold is None else {self._key: self._untold.to_json()}
         return {**self._inner.state_dict(), **untold}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._inner.load_state_dict(state)
-        untold = state.get("untold_rows")
+        untold = state.get(self._key)
         self._untold = None if untold is None else SeenRows.from_json(untold)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.selector import Selection
+from dataflex.components.asking import Asking
+from dataflex.components.selector import Selection, valid_scores
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
 from dataflex.rng import key_seed, rng_scope
@@ -20,28 +21,41 @@ from dataflex.trainers.losses.row_seam import RowTelling
 from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.losses.training_labels import TrainingLabels
 from dataflex.trainers.planners.planner import ComponentPlanner
+from dataflex.trainers.planners.selection_cost import SelectionCost, frame_of
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.slots import Filled, Opening
 
 
 def fill(opening: Opening, part: Part) -> Filled:
     """Let a selector order the rows."""
-    host, recorder = opening.host, opening.recorder
-    asking = opening.parts.open(part, opening.context)
-    planner = SelectPlanner(host, opening.session, opening.schedule, opening.context, recorder, asking)
-    if not asking.defines("on_rows"):
+    context, host, recorder = opening.context, opening.host, opening.recorder
+    frame = frame_of(opening.schedule, context.global_batch, host.model, part.bound.values)
+    asking = opening.parts.open(part, context, frame)
+    planner = SelectPlanner(host, opening.session, opening.schedule, context, recorder, asking)
+    screen = opening.parts.screen
+    planner.cost = SelectionCost(asking, screen, frame, len(host.train_dataset))
+    asked = [(asking, part.entry.spec.needs)]
+    if screen is not None and part.screen is not None:
+        planner.screen = screen.asking
+        asked.insert(0, (screen.asking, part.screen.entry.spec.needs))
+    told = [(each, Need.SAMPLE_LOSSES in needs) for each, needs in asked if each.defines("on_rows")]
+    if not told:
         return Filled(planner)
-    sees_losses = Need.SAMPLE_LOSSES in part.entry.spec.needs
 
     def around(inner: LossShaper) -> LossShaper:
         def rows_of(step: int) -> npt.NDArray[np.int64]:
             rows: npt.NDArray[np.int64] = host.running.rows_of(step)
             return rows
 
-        labels = None
-        if asking.defines("directions"):
-            labels = TrainingLabels(host, asking, recorder.clock, opening.context.seed)
-        return RowTelling(inner, host, asking, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels)
+        for each, sees_losses in told:
+            key = "untold_rows" if each is asking else "untold_rows_of_screen"
+            labels = None
+            if each.defines("directions"):
+                labels = TrainingLabels(host, each, recorder.clock, opening.context.seed)
+            inner = RowTelling(
+                inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels, key=key
+            )
+        return inner
 
     return Filled(planner, around=around)
 
@@ -51,8 +65,14 @@ class SelectPlanner(ComponentPlanner):
 
     Args:
         As of :class:`ComponentPlanner`.
+
+    Attributes:
+        cost: Tells at the first boundary what the selection costs; ``None`` where nothing is trained.
+        screen: The selector's screen, if it has one.
     """
 
+    cost: SelectionCost | None = None
+    screen: Asking | None = None
     weighs_places = True
     _begun = False
 
@@ -67,18 +87,20 @@ class SelectPlanner(ComponentPlanner):
         return super().plan(stage, step, num_samples)
 
     def begin(self) -> None:
-        """Show the selector the model as training begins, once. Called on every rank.
+        """Show the selector, and its screen before it, the model as training begins, once. Called on every rank.
 
         Raises:
             ComponentError: on every rank, when it fails on one.
         """
-        if self._begun or not self.asking.defines("begin"):
+        asked = [each for each in (self.screen, self.asking) if each is not None and each.defines("begin")]
+        if self._begun or not asked:
             return
         self._begun, model = True, self.model()
-        clock = contextlib.nullcontext() if self._recorder is None else self._recorder.clock.spending(DECISIONS)
-        own_draws = rng_scope(key_seed(self.context.seed, "begin"), devices=True)
-        with clock, self.asking.agreed("the start"), own_draws, quiet(model):
-            self.asking.call("begin", model=model)
+        for each in asked:
+            clock = contextlib.nullcontext() if self._recorder is None else self._recorder.clock.spending(DECISIONS)
+            own_draws = rng_scope(key_seed(self.context.seed, "begin"), devices=True)
+            with clock, each.agreed("the start"), own_draws, quiet(model):
+                each.call("begin", model=model)
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
@@ -89,7 +111,13 @@ class SelectPlanner(ComponentPlanner):
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
         weights = self._weights(selection, num_samples)
-        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores, weights=weights)
+        metrics = {**counts, **selection.metrics}
+        if stage == 1 and self.cost is not None:
+            metrics |= self.cost.metrics(selection.metrics, log=self.host.is_world_process_zero())
+        by_target = {str(name): valid_scores(each, pool_size) for name, each in selection.target_scores.items()}
+        return Outcome(
+            rows=rows, result=rows, metrics=metrics, scores=scores, weights=weights, target_scores=by_target
+        )
 
     def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
         if selection.weights is None:
@@ -110,28 +138,6 @@ class SelectPlanner(ComponentPlanner):
         return self.ask(
             "select", model=self.model(), step_id=step, num_samples=num_samples, **self.runtime_arguments(stage)
         )
-
-
-def valid_scores(answer: Any, pool_size: int) -> npt.NDArray[np.float64]:
-    """Check the scores a selector reports with its rows.
-
-    Args:
-        answer: Any sequence or array of numbers.
-        pool_size: Rows of the pool.
-
-    Returns:
-        The scores, shape ``[pool_size]``.
-
-    Raises:
-        ComponentError: for another shape.
-    """
-    scores = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, np.float64)
-    if scores.shape != (pool_size,):
-        raise ComponentError(
-            f"it returned scores of shape {list(scores.shape)}; there must be one for each of the {pool_size} rows of "
-            "the pool, NaN for a row that was not scored"
-        )
-    return scores
 
 
 def valid_rows(answer: Any, num_samples: int, pool_size: int) -> npt.NDArray[np.int64]:
