@@ -37,7 +37,9 @@ class LessParams:
 
     component: ClassVar[str] = "less"
 
-    preconditioner: Literal["official", "adam", "sgd", "linear"] = param("official", PRECONDITIONER, aliases=("gradient_type",))
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
+        "official", PRECONDITIONER, aliases=("gradient_type",)
+    )
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("max", AGGREGATE)
     mode: Literal["top_k", "sample"] = param(
         "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."
@@ -149,5 +151,7 @@ class IconsParams(LessParams):
 
     component: ClassVar[str] = "icons"
 
-    preconditioner: Literal["official", "adam", "sgd", "linear"] = param("sgd", PRECONDITIONER, aliases=("gradient_type",))
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
+        "sgd", PRECONDITIONER, aliases=("gradient_type",)
+    )
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("votes", AGGREGATE)

@@ -115,9 +115,7 @@ class SelectPlanner(ComponentPlanner):
         if stage == 1 and self.cost is not None:
             metrics |= self.cost.metrics(selection.metrics, log=self.host.is_world_process_zero())
         by_target = {str(name): valid_scores(each, pool_size) for name, each in selection.target_scores.items()}
-        return Outcome(
-            rows=rows, result=rows, metrics=metrics, scores=scores, weights=weights, target_scores=by_target
-        )
+        return Outcome(rows=rows, result=rows, metrics=metrics, scores=scores, weights=weights, target_scores=by_target)
 
     def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
         if selection.weights is None:
