@@ -91,7 +91,7 @@ class LessSelector(Selector):
         self._history = history
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         by_target = dict(zip(names_of(subtasks), table.T, strict=True))
-        return Selection(plan, metrics, scores, by_target)
+        return Selection(plan, metrics, scores, target_scores=by_target)
 
     def scoring_cost(self) -> RowCost:
         """A forward and a backward pass of each row, and two of each validation row at every boundary."""
