@@ -37,8 +37,8 @@ def test_a_run_chooses_by_the_labels_of_its_own_steps(tmp_path: Path) -> None:
     assert np.abs(labels.values).max() <= 1  # mean cosines
     first, second = decisions(tmp_path)
     assert first["metrics"]["labels"] == 40 and second["metrics"]["labels"] == 52
-    assert first["metrics"]["influence"] == pytest.approx(labels.values[:40].mean())
-    assert second["metrics"]["influence"] == pytest.approx(labels.values[40:52].mean())
+    assert first["metrics"]["stage_influence"] == pytest.approx(labels.values[:40].mean())
+    assert second["metrics"]["stage_influence"] == pytest.approx(labels.values[40:52].mean())
     chosen = plans(tmp_path)
     share = np.mean([row < 24 for name, rows in chosen.items() if name != "plan-0.npy" for row in rows])
     assert share > 0.5  # a third of the pool is in the target's words

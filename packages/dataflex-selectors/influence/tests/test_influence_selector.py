@@ -158,7 +158,7 @@ def test_the_state_comes_back_through_a_checkpoint() -> None:
     assert mine is not None and theirs is not None and mine.vectors.keys() == theirs.vectors.keys()
     assert all(torch.equal(mine.vectors[name], theirs.vectors[name]) for name in mine.vectors)
     np.testing.assert_array_equal(select(first).rows, select(again).rows)
-    assert select(first).metrics.get("influence") == select(again).metrics.get("influence")
+    assert select(first).metrics.get("stage_influence") == select(again).metrics.get("stage_influence")
 
 
 def exact_direction(of: Any, rows: Any) -> dict[str, torch.Tensor]:

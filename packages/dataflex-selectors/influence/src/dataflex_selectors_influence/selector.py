@@ -130,7 +130,7 @@ class InfluenceSelector(Selector):
         if not self._since or not self._since[1][0]:
             return {}
         means = [total / self._since[1][0] for total in self._since[0]]
-        return {"influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
+        return {"stage_influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
 
     def _at_random(self, count: int, step: int) -> Rows:
         if self.context.scores_only:
