@@ -17,7 +17,7 @@ def test_mean_labels_are_a_column_and_a_curve_of_the_runs_that_recorded_them(tmp
     for step, value in ((41, 0.1), (42, 0.4)):
         entry = {"loss": 2.0, "dataflex/influence": value}
         RunRecord(labelled).append(Logged(step=step, values=entry, seconds={}, histogram={}))
-    runs = [read_run(labelled), read_run(other)]
+    runs = [read_run(labelled, "labelled"), read_run(other, "other")]
     heads, rows = tables.comparison(runs)
     assert [row[heads.index("influence")] for row in rows] == ["0.25", ""]
     (plot,) = [each for each in plots.overlays(runs) if each.name == "influence"]
@@ -27,6 +27,6 @@ def test_mean_labels_are_a_column_and_a_curve_of_the_runs_that_recorded_them(tmp
 
 
 def test_a_run_without_labels_has_neither(tmp_path: Path) -> None:
-    run = read_run(write_run(tmp_path / "run"))
+    run = read_run(write_run(tmp_path / "run"), "run")
     assert "influence" not in tables.comparison([run])[0]
     assert not [each for each in plots.overlays([run]) if each.name == "influence"]
