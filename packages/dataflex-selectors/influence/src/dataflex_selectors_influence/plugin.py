@@ -68,7 +68,7 @@ def _compiled(run: RunFacts) -> Iterator[Problem]:
     for key in ("torch_compile", "use_unsloth"):
         if run.arguments.get(key) and not run.scores_only:
             yield Problem(
-                f"{key} (from {run.source}) computes layers otherwise than by their own forward, so influence would not "
-                "see the gradients of their rows.",
+                f"{key} (from {run.source}) computes layers otherwise than by their own forward, so influence would "
+                "not see the gradients of their rows.",
                 f"Unset {key}.",
             )
