@@ -17,7 +17,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Protocol
 
@@ -69,6 +69,37 @@ def gather_scores(
     for their_rows, their_scores in all_gather((rows, scores), accelerator):
         pool[their_rows] = their_scores
     return pool
+
+
+def gather_rows(
+    rows: npt.NDArray[np.int64],
+    values: npt.NDArray[Any],
+    accelerator: Any,
+    take: Callable[[npt.NDArray[np.int64], npt.NDArray[Any]], None],
+    *,
+    piece_bytes: int = 2**26,
+) -> None:
+    """Bring every rank's rows to rank 0, piece by piece, so that no rank ever holds more than a piece of others' rows.
+
+    Args:
+        rows: Which rows this rank has, shape [n]; n may differ between ranks and be 0.
+        values: What it has of them, shape [n, d].
+        accelerator: The run's accelerator, or ``None`` on one process.
+        take: Called on rank 0 with the rows and values of each piece, its own included.
+        piece_bytes: Bytes that cross at one time, over all ranks.
+    """
+    world = _world_size(accelerator)
+    if world == 1:
+        if len(rows):
+            take(rows, values)
+        return
+    size = max(1, piece_bytes // world // max(1, values.shape[1] * values.itemsize))
+    rounds = max(all_gather(-(-len(rows) // size), accelerator))
+    for start in range(0, rounds * size, size):
+        piece = rows[start : start + size], values[start : start + size]
+        for those, theirs in all_gather(piece, accelerator):
+            if accelerator.is_main_process and len(those):
+                take(those, theirs)
 
 
 def rank0_decides(array: npt.NDArray[Any], accelerator: Any) -> npt.NDArray[Any]:

@@ -99,6 +99,7 @@ def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
     assert {run["name"]: run["steps"] for run in summary["runs"]} == {
         "random": 6,
         "loss": 6,
+        "lexical": 6,
         "less": 6,
         "random@4": 24,
     }
@@ -114,7 +115,7 @@ def test_every_run_of_the_demo_trained_and_was_measured(quick_demo):
 def test_it_ends_with_the_page_of_a_study_and_a_report_of_each_run(quick_demo):
     page = (quick_demo / "report.html").read_text()
     assert "<title>DataFlex study: demo</title>" in page
-    for run in ("random", "loss", "less", "random@4"):
+    for run in ("random", "loss", "lexical", "less", "random@4"):
         assert f'href="runs/{run}/{QUICK.seed}/report.html"' in page
     assert "Scores of the pool over time" in (quick_demo / f"runs/loss/{QUICK.seed}/report.html").read_text()
 
@@ -127,7 +128,7 @@ def test_it_can_be_gone_on_with_as_a_study(quick_demo):
     from dataflex.study.file import read_study_file
 
     found = dry_run(read_study_file(quick_demo / "demo.yaml", [f"seeds=[{QUICK.seed},4]"]), tools_with([]))
-    assert [row["state"] for row in found.rows] == ["done"] * 4 + ["to train"] * 4 and found.left == 4
+    assert [row["state"] for row in found.rows] == ["done"] * 5 + ["to train"] * 5 and found.left == 5
 
 
 def test_the_shares_shown_are_those_of_the_rows_that_were_chosen(quick_demo):

@@ -28,7 +28,7 @@ def schedule_of(run, settings):
 
 def test_the_arms_have_the_recipes_110_steps_and_the_long_run_four_times_as_many_in_stages_of_the_same_length(tmp_path):
     runs = runs_of(FULL, tmp_path)
-    assert [*runs] == ["random", "loss", "less", f"random@{LONG}"]
+    assert [*runs] == ["random", "loss", "lexical", "less", f"random@{LONG}"]
     for name, run in runs.items():
         schedule = schedule_of(run, FULL)
         total = 440 if "@" in name else 110
@@ -51,6 +51,7 @@ def test_files_survive_yaml_and_a_blank_in_the_folder(tmp_path):
     assert loss.llamafactory["use_cpu"] is True and loss.llamafactory["eval_dataset"] == "docstrings,others"
     assert loss.llamafactory["output_dir"] == str(folder / "runs" / "loss" / "42")
     assert loss.ours["component_params"] == {"mode": "top"}
+    assert runs["lexical"].ours["component_params"] == {"targets": ["validation"]}
     assert less.llamafactory["eval_dataset"] == "docstrings,others,validation"
     assert less.ours["component_params"]["targets"] == ["validation"]
 

@@ -40,6 +40,7 @@ def test_the_least_file_has_defaults_for_all_else(study):
     assert (found.baseline, [*found.arms], found.seeds, found.lengths) == ("random", ["random", "loss"], [42], [1])
     assert (found.lower, found.cost, found.prepare, found.evaluate) == (True, Cost.STEPS, [], [])
     assert found.arms["loss"].keys == {"component_name": "loss"} and found.arms["random"].keys == {}
+    assert found.counts_index and found.resolved["shared_index"] == "counted"
 
 
 def test_every_key_is_read(study):
@@ -50,6 +51,7 @@ def test_every_key_is_read(study):
         direction="higher",
         baseline_lengths=[4, 0.5],
         cost="cpu_seconds",
+        shared_index="free",
         prepare="python make.py --seed {seed} 'two words'",
         evaluate=["score", "{output_dir}"],
     )
@@ -57,7 +59,7 @@ def test_every_key_is_read(study):
     assert (str(found.out), found.baseline, found.seeds, found.lower) == ("here", "loss", [1, 2], False)
     assert found.lengths == [0.5, 1, 4] and found.cost is Cost.CPU_SECONDS
     assert found.prepare == ["python", "make.py", "--seed", "{seed}", "two words"]
-    assert found.evaluate == ["score", "{output_dir}"]
+    assert found.evaluate == ["score", "{output_dir}"] and not found.counts_index
     assert json.loads(json.dumps(found.resolved))["baseline_lengths"] == [0.5, 1, 4]
 
 

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError
 from dataflex.record.run import Ending, Logged, RunInfo, RunRecord
 from dataflex.study.reading import costs, curve, has_finished, phases_of, read_trained
@@ -92,6 +93,32 @@ def test_a_run_of_an_older_core_has_its_evaluations_taken_off_by_their_own_times
     run = read_trained(dynamic(tmp_path / "run", spent=old))
     assert run.seconds.training == pytest.approx(100.0) and run.cpu is None
     assert costs(run)[0]["cpu_seconds"] is None
+
+
+def deciding_at(folder, step, **metrics):
+    known = {"stage": 1, "kind": "selector", "component": "rds", "dist": "d", "version": "1", "params": {}, "seed": 1}
+    DecisionLog(folder).append(Decision(step=step, seconds=1.0, metrics=metrics, **known))
+
+
+def test_an_index_that_lay_ready_costs_what_making_it_had_cost(tmp_path):
+    folder = dynamic(tmp_path / "run")
+    deciding_at(folder, 40, index_seconds_saved=20.0, index_cpu_seconds_saved=50.0)
+    deciding_at(folder, 60, index_seconds_saved=10.0, index_cpu_seconds_saved=25.0, seconds=3.0)
+    run = read_trained(folder)
+    assert run.seconds.deciding == 41.4214  # as it was spent
+    whole, deciding = costs(run)
+    assert whole["seconds"] == pytest.approx(171.4214) and deciding["seconds"] == pytest.approx(71.4214)
+    assert whole["steps"] == pytest.approx(171.4214) and deciding["steps"] == pytest.approx(71.4214)
+    assert whole["cpu_seconds"] == pytest.approx(282.8428 + 75) and deciding["cpu_seconds"] == pytest.approx(157.8428)
+    free, free_deciding = costs(run, counts_index=False)
+    assert free["seconds"] == pytest.approx(141.4214) and free_deciding["cpu_seconds"] == pytest.approx(82.8428)
+    (point,) = curve(folder, "eval_a_loss")  # at step 50: half the time, and the first index
+    (unpaid,) = curve(folder, "eval_a_loss", counts_index=False)
+    assert point.cost["seconds"] - unpaid.cost["seconds"] == 20.0
+    assert point.cost["cpu_seconds"] - unpaid.cost["cpu_seconds"] == 50.0
+    assert point.cost["steps"] > unpaid.cost["steps"]
+    phase = read_trained(dynamic(tmp_path / "last", spent=seconds(100.0, 0.0, 0.0, 0.0)))
+    assert costs(phase, [run])[1]["seconds"] == pytest.approx(100 + 71.4214)
 
 
 def test_phases_before_the_last_one_are_deciding_complete_ones_too(tmp_path):

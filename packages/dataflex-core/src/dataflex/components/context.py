@@ -48,8 +48,10 @@ class RunContext:
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
+        total_steps: Optimizer steps of the run; ``None`` where that is not known, and where nothing is trained.
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
+        trust_remote_code: Whether the run file lets code of a model's folder run.
         streams: Names that come before those given to :meth:`rng`, where one run has several components that draw.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
     """
@@ -70,6 +72,8 @@ class RunContext:
     scores_only: bool = False
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
+    trust_remote_code: bool = False
+    total_steps: int | None = None
     streams: tuple[str | int, ...] = ()
     screen: Screen | None = field(default=None, repr=False)
 

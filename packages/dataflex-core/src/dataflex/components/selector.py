@@ -18,6 +18,7 @@ from dataflex.errors import ComponentError
 if TYPE_CHECKING:
     from torch import nn
 
+    from dataflex.components.labels import LabelDirections
     from dataflex.math.selection_cost import RowCost
 
 __all__ = ["Selection", "Selector", "logger", "random_rows"]
@@ -31,6 +32,9 @@ class Selection:
         rows: Row indices into the pool, in training order; shape ``[num_samples]``.
         metrics: Numbers for the Decision, e.g. ``{"mean_tokens": 212.5}``.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; optional.
+        weights: One for each chosen row, in their order, finite and not negative: the loss of a step is then
+            ``sum w_i S_i / N`` over its rows, with their summed losses ``S_i`` and the step's target tokens ``N``. They
+            are not normalised. ``None`` trains on the stock loss.
         target_scores: The same for each target by its name, where a score is made of several; ``dataflex score``
             writes each as a column ``score_NAME``.
     """
@@ -38,6 +42,7 @@ class Selection:
     rows: Sequence[int] | npt.NDArray[np.int64]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     scores: npt.NDArray[np.float64] | None = None
+    weights: Sequence[float] | npt.NDArray[np.float64] | None = None
     target_scores: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
 
 
@@ -144,8 +149,25 @@ class Selector(OldSelectorMethods, Stateful):
             rows: The rows of all ranks, in the order of the plan; shape ``[G]``.
             losses: Their mean token losses before the step's update, NaN for a row without a target; shape ``[G]``.
                 ``None`` unless the component declares ``Need.SAMPLE_LOSSES``.
-            labels: One number a row, made in the step's own backward; ``None`` unless the run has a source of labels.
+            labels: Inner products made in the step's own backward, fp64, NaN for a row without a gradient; shape
+                ``[G, S]``, a column for each of :meth:`directions`. ``None`` in a step without directions.
         """
+
+    def directions(self, model: nn.Module, step_id: int) -> LabelDirections | None:
+        """What the rows of the coming step are to be compared with; :meth:`on_rows` is then given their labels.
+
+        Asked on every rank before the first forward of each step, if the class defines it and :meth:`on_rows`. Return
+        the same object while nothing has changed: taking up another costs a copy. It may be made here, with a pass over
+        an eval set; the model must be left as it was.
+
+        Args:
+            model: The model, unwrapped, as the last step left it.
+            step_id: Optimizer steps done so far.
+
+        Returns:
+            The directions, equal on every rank; ``None`` for no labels in this step.
+        """
+        return None
 
 
 _NOTE_SEED = 42  # of dataflex 1.x

@@ -58,6 +58,7 @@ class ScoringLoader:
         uneven_first: Yield this rank's most uneven batches right after the first one: :meth:`alone` has the rows of
             these to look at.
         same_length: Put only rows of one length into a batch, so that none is padded to the length of another.
+        most_tokens: Count a row as no longer than this; whoever runs the batch cuts it.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ScoringLoader:
         skipped: npt.ArrayLike = (),
         uneven_first: bool = False,
         same_length: bool = False,
+        most_tokens: int | None = None,
     ) -> None:
         if token_budget is None:
             token_budget = default_token_budget(device)
@@ -83,6 +85,8 @@ class ScoringLoader:
         chosen = np.asarray(rows, dtype=np.int64)
         multiple = int(getattr(collator, "pad_to_multiple_of", None) or 1)
         lengths = row_lengths(dataset, chosen)
+        if most_tokens is not None:
+            lengths = np.minimum(lengths, most_tokens)
         padded = -(-lengths // multiple) * multiple
         if getattr(collator, "neat_packing", False):
             max_batch = 1  # LlamaFactory's collator takes packed rows one at a time

@@ -55,6 +55,7 @@ BASELINE = DemoRun(name="random", component="random")
 RUNS = (
     BASELINE,
     DemoRun(name="loss", component="loss", params={"mode": "top"}),
+    DemoRun(name="lexical", component="lexical", params={"targets": [VALIDATION]}, aims_at=VALIDATION),
     DemoRun(
         name="less",
         component="less",

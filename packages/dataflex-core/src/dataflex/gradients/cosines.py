@@ -27,6 +27,7 @@ from dataflex.data.fingerprint import contents
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Scope
+from dataflex.gradients.linear_adam import LinearAdam, LinearScoreSink
 from dataflex.gradients.measuring import Measuring
 from dataflex.gradients.preconditioning import AdamSteps
 from dataflex.gradients.sink import GradientSink
@@ -67,7 +68,7 @@ class Cosines(GradientScores):
     Attributes:
         validation: What the pass over the subtasks found out.
         validation_seconds: Until the candidate pass that counts began.
-        preconditioned: Whether candidates were compared by Adam's steps.
+        preconditioned: Whether candidates were compared by Adam's steps, taken as linear or not.
     """
 
     validation: Validation
@@ -146,7 +147,7 @@ class Comparison:
         subtasks: Sequence[Subtask],
         rows: npt.ArrayLike,
         *,
-        steps: AdamSteps | None = None,
+        steps: AdamSteps | LinearAdam | None = None,
         key: Any = None,
         settings: Mapping[str, Any] | None = None,
         shard_seconds: float = SHARD_SECONDS,
@@ -156,7 +157,8 @@ class Comparison:
         Args:
             subtasks: What to compare with.
             rows: Rows of the pool, the same on every rank.
-            steps: Compare by the steps that Adam would take for the rows; ``None`` by their gradients.
+            steps: Compare by the steps that Adam would take for the rows; ``None`` by their gradients. Taken as
+                linear, they are inner products with a row's gradient of length 1, and no cosines.
             key: As of ``context.score``: names the component's pass, and what is kept under it is replaced.
             settings: JSON values on which the cosines depend beside weights, rows, subtasks and steps.
             shard_seconds: How often finished cosines are written; 0 never.
@@ -175,8 +177,10 @@ class Comparison:
             with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
                 while True:
                     progress.done, progress.total = 0, total
-                    facts = self.directions(subtasks, progress)
-                    validated, scores = time.monotonic(), ScoreSink(facts.directions)
+                    linear = steps if isinstance(steps, LinearAdam) else None
+                    facts = self.directions(subtasks, progress, linear)
+                    validated = time.monotonic()
+                    scores = ScoreSink(facts.directions) if linear is None else LinearScoreSink(facts.directions)
                     store = open_store(
                         context,
                         measuring.model,
@@ -214,15 +218,37 @@ class Comparison:
             preconditioned=steps is not None,
         )
 
-    def directions(self, subtasks: Sequence[Subtask], progress: ScoringProgress) -> Validation:
+    def aim(self, subtasks: Sequence[Subtask], linear: LinearAdam | None = None) -> Validation:
+        """The validation pass alone, for who compares rows otherwise. All ranks call it.
+
+        Raises:
+            ComponentError: on every rank, when one fails, a subtask has no usable sample, or the model is trained with
+                another loss.
+        """
+        total = sum(len(subtask.rows) for subtask in subtasks)
+        with rng_scope(devices=True):
+            self._measuring.check_objective(np.arange(len(self._context.dataset)))
+            with ScoringProgress(total, enabled=self._context.rank == 0, share=self._context.world_size) as progress:
+                found = self.directions(subtasks, progress, linear)
+        self._measuring.note_what_is_left_out()
+        return found
+
+    def directions(
+        self, subtasks: Sequence[Subtask], progress: ScoringProgress, linear: LinearAdam | None = None
+    ) -> Validation:
         """The validation pass. Each batch runs twice: lengths first, so that no gradient has to be kept.
+
+        Args:
+            subtasks: Of what.
+            progress: Told of every batch.
+            linear: Makes each direction ``u`` its ``P u``.
 
         Raises:
             ComponentError: on every rank, when one fails or a subtask has no usable sample.
         """
         accelerator, device = self._context.accelerator, self._measuring.device
         with together("scoring", accelerator):
-            result, counts_S3 = self._local_directions(subtasks, device, progress)
+            result, counts_S3 = self._local_directions(subtasks, device, progress, linear)
         counts_S3 = np.sum(all_gather(counts_S3, accelerator), axis=0)
         pointing_S, flat_S, lost_S = counts_S3.T
         for subtask, count in zip(subtasks, pointing_S, strict=True):
@@ -236,10 +262,16 @@ class Comparison:
             if accelerator is not None and accelerator.num_processes > 1:
                 vectors_Sn.copy_(accelerator.reduce(vectors_Sn, reduction="sum"))
             vectors_Sn /= torch.as_tensor(pointing_S + flat_S, device=device).unsqueeze(1)
+        if linear is not None and self._projection is None:
+            linear.apply_(result)
         return Validation(result, int(lost_S.sum()), int(flat_S.sum()))
 
     def _local_directions(
-        self, subtasks: Sequence[Subtask], device: torch.device, progress: ScoringProgress
+        self,
+        subtasks: Sequence[Subtask],
+        device: torch.device,
+        progress: ScoringProgress,
+        linear: LinearAdam | None,
     ) -> tuple[Directions, npt.NDArray[np.int64]]:
         """Sums of unit gradients, and by subtask how many samples point somewhere, are flat and are lost."""
         engine, before = self._measuring.engine, progress.done
@@ -251,6 +283,8 @@ class Comparison:
             for index, subtask in enumerate(subtasks):
                 norms, adding = NormSink(), DirectionSink(result, index)
                 norm_sink, adding_sink = self._projected(norms), self._projected(adding)
+                if linear is not None and self._projection is not None:  # P counts before, and only once, elsewhere
+                    adding_sink = linear.before(adding_sink)
                 loader = self._measuring.loader(subtask.dataset, subtask.rows, subtask.rows[:0])
                 for rows, batch in loader:
                     if not len(rows):
@@ -284,5 +318,5 @@ class Comparison:
     def _projected(self, sink: GradientSink) -> GradientSink:
         return sink if self._projection is None else ProjectingSink(sink, self._projection)
 
-    def _stepped(self, sink: GradientSink, steps: AdamSteps | None) -> GradientSink:
-        return sink if steps is None else steps.before(sink)
+    def _stepped(self, sink: GradientSink, steps: AdamSteps | LinearAdam | None) -> GradientSink:
+        return steps.before(sink) if isinstance(steps, AdamSteps) else sink

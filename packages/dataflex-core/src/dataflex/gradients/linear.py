@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from dataflex.gradients.sink import GradientSink
+from dataflex.gradients.sink import FactorSink, GradientSink
 
 CPU_PIECE_BYTES, ACCELERATOR_PIECE_BYTES = 8 * 2**20, 256 * 2**20
 """Most fp32 bytes of gradients handed out at once.
@@ -113,21 +113,30 @@ class Recorder:
         x_BTi, gy_BTo = x.flatten(1, -2), gy.flatten(1, -2)
         weight, bias = (f"{layer}.{own}" if layer else own for own in ("weight", "bias"))
         if weight in self.names:
-            size = x_BTi.shape[-1] * gy_BTo.shape[-1]
-            for piece in _pieces(self.samples, size, gy.device):
-                gy_CoT = gy_BTo[piece].float().transpose(1, 2)
-                grads_Coi = torch.bmm(gy_CoT, x_BTi[piece].float())
-                self._hand_out(weight, piece, grads_Coi.flatten(1))
+            tokens, inputs, outputs = x_BTi.shape[1], x_BTi.shape[-1], gy_BTo.shape[-1]
+            if isinstance(self._sink, FactorSink) and self._sink.wants_factors(weight, tokens, inputs, outputs):
+                for piece in pieces(self.samples, tokens * max(inputs, outputs, tokens), gy.device):
+                    gy_CTo = gy_BTo[piece].float() / self.scale
+                    self._sink.take_factors(weight, piece, x_BTi[piece].float(), gy_CTo)
+            else:
+                self._hand_out_products(weight, x_BTi, gy_BTo)
         if bias in self.names:
-            for piece in _pieces(self.samples, gy_BTo.shape[-1], gy.device):
+            for piece in pieces(self.samples, gy_BTo.shape[-1], gy.device):
                 self._hand_out(bias, piece, gy_BTo[piece].float().sum(dim=1))
+
+    def _hand_out_products(self, weight: str, x_BTi: torch.Tensor, gy_BTo: torch.Tensor) -> None:
+        for piece in pieces(self.samples, x_BTi.shape[-1] * gy_BTo.shape[-1], gy_BTo.device):
+            gy_CoT = gy_BTo[piece].float().transpose(1, 2)
+            grads_Coi = torch.bmm(gy_CoT, x_BTi[piece].float())
+            self._hand_out(weight, piece, grads_Coi.flatten(1))
 
     def _hand_out(self, name: str, piece: slice, grads_Cn: torch.Tensor) -> None:
         assert self._sink is not None
         self._sink.take(name, piece, grads_Cn if self.scale == 1.0 else grads_Cn.div_(self.scale))
 
 
-def _pieces(samples: int, size: int, device: torch.device) -> Iterator[slice]:
+def pieces(samples: int, size: int, device: torch.device) -> Iterator[slice]:
+    """Cut samples into pieces of which each has so few numbers, ``size`` a sample, as are handled at once."""
     most = CPU_PIECE_BYTES if device.type == "cpu" else ACCELERATOR_PIECE_BYTES
     step = max(1, most // (4 * size))
     for start in range(0, samples, step):

@@ -117,6 +117,20 @@ def adam_steps(
     Raises:
         ComponentError: when the run has no optimizer, or one without Adam's moments.
     """
+    moments = run_moments(context, parameters)
+    return None if moments is None else AdamSteps(moments, kind)
+
+
+def run_moments(context: RunContext, parameters: Mapping[str, nn.Parameter]) -> dict[str, AdamMoments] | None:
+    """Moments of the run's optimizer; ``None`` where a pool is only scored and no optimizer has stepped.
+
+    Args:
+        context: The run.
+        parameters: Whose moments; all ranks must ask for the same ones in the same order.
+
+    Raises:
+        ComponentError: when the run has no optimizer, or one without Adam's moments.
+    """
     optimizer = context.optimizer()
     if optimizer is None:
         raise ComponentError("the run has no optimizer yet. Without one, set component_params.preconditioner: sgd.")
@@ -127,4 +141,4 @@ def adam_steps(
                 "preconditioner: sgd. For LESS's Adam steps, score a checkpoint that holds its optimizer.pt."
             )
         return None
-    return AdamSteps(adam_moments(optimizer, parameters), kind)
+    return adam_moments(optimizer, parameters)

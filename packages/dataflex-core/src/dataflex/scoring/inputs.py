@@ -15,7 +15,7 @@ from torch import nn
 from dataflex.errors import ComponentError
 from dataflex.math.losses import IGNORE_INDEX
 
-_BY_POSITION = (
+TOKENWISE = (
     "input_ids",
     "attention_mask",
     "labels",
@@ -24,6 +24,7 @@ _BY_POSITION = (
     "mm_token_type_ids",
     "cross_attention_mask",
 )
+"""Names of tensors with one entry a position."""
 
 
 def batch_labels(batch: Mapping[str, Any]) -> torch.Tensor:
@@ -85,7 +86,7 @@ def trimmed(batch: Mapping[str, Any]) -> dict[str, Any]:
     kept, width = slice(int(used[0]), int(used[-1]) + 1), mask.shape[1]
     cut: dict[str, Any] = {}
     for name, value in batch.items():
-        if name in _BY_POSITION and isinstance(value, torch.Tensor) and value.ndim >= 2:
+        if name in TOKENWISE and isinstance(value, torch.Tensor) and value.ndim >= 2:
             axis = value.ndim - 1 if name == "position_ids" else 1  # [planes, B, T] in Qwen2-VL
             if value.shape[axis] == width:
                 cut[name] = value[..., kept] if axis == value.ndim - 1 else value[:, kept]

@@ -21,6 +21,8 @@ from dataflex.study.study_run import Cost
 
 _ARM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DIRECTIONS = ("lower", "higher")
+COUNTED, _FREE = "counted", "free"
+"""What an index costs that a run found ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,7 @@ class StudyFile:
         lower: Whether lower values of it are better.
         lengths: Multiples of T at which the baseline is trained, rising; 1 is always among them.
         cost: The unit of cost.
+        counts_index: Whether an index that a run found ready costs it what making it had cost.
         prepare: Command to run once a seed before its runs; empty for none.
         evaluate: Command whose last JSON object joins a run's numbers; empty for none.
         resolved: The keys as they are recorded.
@@ -70,6 +73,7 @@ class StudyFile:
     lower: bool
     lengths: Sequence[float]
     cost: Cost
+    counts_index: bool
     prepare: Sequence[str]
     evaluate: Sequence[str]
     resolved: Mapping[str, Any]
@@ -142,6 +146,7 @@ class _Reader:
         metric = self._text("metric", "")
         direction = self._one_of("direction", _DIRECTIONS, _DIRECTIONS[0])
         cost = self._one_of("cost", [unit.value for unit in Cost], Cost.STEPS.value)
+        shared_index = self._one_of("shared_index", (COUNTED, _FREE), COUNTED)
         prepare, evaluate = self._command("prepare"), self._command("evaluate")
         self.problems.refuse()
         resolved = {
@@ -155,6 +160,7 @@ class _Reader:
             "direction": direction,
             "baseline_lengths": lengths,
             "cost": cost,
+            "shared_index": shared_index,
             "prepare": prepare or None,
             "evaluate": evaluate or None,
         }
@@ -169,6 +175,7 @@ class _Reader:
             lower=direction == "lower",
             lengths=lengths,
             cost=Cost(cost),
+            counts_index=shared_index == COUNTED,
             prepare=prepare,
             evaluate=evaluate,
             resolved=resolved,

@@ -69,6 +69,12 @@ KEYS = (
         help="What training and deciding are counted in.",
     ),
     FileKey(
+        name="shared_index",
+        type="counted | free",
+        default="counted",
+        help="What embeddings cost that a run found ready: what they cost the run that made them, or nothing.",
+    ),
+    FileKey(
         name="prepare",
         type="str | list of str",
         default="none",

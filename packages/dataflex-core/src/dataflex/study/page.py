@@ -17,6 +17,7 @@ from dataflex.report.labels import visible
 from dataflex.report.page import write_report
 from dataflex.report.style import Plot
 from dataflex.study import plots, tables
+from dataflex.study.file import COUNTED
 from dataflex.study.reading import Point, curve
 from dataflex.study.record import NAME, StudyRecord, read_record
 from dataflex.study.study_run import Cost, Status, StudyRun
@@ -94,7 +95,8 @@ def _figures(record: StudyRecord, folder: Path) -> list[Plot]:
     for run in record.runs:
         if run.status is Status.DONE and run.length in (None, 1):
             try:
-                points = curve(folder / run.output_dir, study["metric"])
+                counted = study.get("shared_index", COUNTED) == COUNTED
+                points = curve(folder / run.output_dir, study["metric"], counts_index=counted)
             except DataFlexError:
                 continue
             curves.setdefault(run.arm, []).append((run.name, points))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from dataflex.decisions import DecisionLog
 from dataflex.errors import ConfigError
 from dataflex.record.run import Logged, RunInfo, RunRecord
 from dataflex.report.run import is_number
@@ -16,6 +17,19 @@ from dataflex.study.study_run import Cost
 
 RESULTS, _ALL, _STATE = "eval_results.json", "all_results.json", "trainer_state.json"
 _CLOSING = "train_runtime"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was not spent because it had been made before: embeddings that lay ready.
+
+    Attributes:
+        seconds: What making them had taken.
+        cpu: Likewise in CPU seconds, over all ranks.
+    """
+
+    seconds: float = 0.0
+    cpu: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,7 @@ class Trained:
         seconds: Where the seconds went.
         cpu: Where the CPU seconds went; ``None`` for a run that recorded none, such as a static one.
         evaluation: Seconds of the evaluation at the end.
+        index: What indexes had cost that the run found ready, of which its own time tells nothing.
     """
 
     metrics: Mapping[str, float | None]
@@ -57,6 +72,7 @@ class Trained:
     seconds: Spent
     cpu: Spent | None = None
     evaluation: float = 0.0
+    index: Saved = Saved()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,10 +121,13 @@ def read_trained(folder: Path) -> Trained:
         raise ConfigError(f"{folder} has no entry of {_CLOSING} in dataflex/log.jsonl: it is not a run that has ended.")
     cpu = _spent(closing.seconds, "cpu_") if "cpu_elapsed" in closing.seconds else None
     spent = _spent(_with_evaluations(closing, RunRecord(folder).log()), "")
-    return Trained(metrics=numbers, steps=info.ending.steps, seconds=spent, cpu=cpu, evaluation=end)
+    steps, saved = info.ending.steps, _saved(folder)
+    return Trained(metrics=numbers, steps=steps, seconds=spent, cpu=cpu, evaluation=end, index=saved)
 
 
-def costs(run: Trained, before: Sequence[Trained] = ()) -> tuple[dict[str, float | None], dict[str, float | None]]:
+def costs(
+    run: Trained, before: Sequence[Trained] = (), *, counts_index: bool = True
+) -> tuple[dict[str, float | None], dict[str, float | None]]:
     """What a run cost in each unit: training and deciding; and the part of it that deciding took.
 
     In steps, deciding counts as the optimizer steps that would have taken as long, so that a busy machine hardly
@@ -117,8 +136,11 @@ def costs(run: Trained, before: Sequence[Trained] = ()) -> tuple[dict[str, float
     Args:
         run: The run, or the last phase of a command.
         before: Its phases before that: all they took was deciding.
+        counts_index: Whether an index that lay ready counts as deciding what it had cost.
     """
-    seconds = run.seconds.deciding + sum(each.seconds.training + each.seconds.deciding for each in before)
+    saved = [each.index for each in (run, *before) if counts_index]
+    seconds = run.seconds.deciding + sum(each.seconds for each in saved)
+    seconds += sum(each.seconds.training + each.seconds.deciding for each in before)
     whole: dict[str, float | None] = {
         Cost.STEPS: _in_steps(run, seconds, run.steps),
         Cost.SECONDS: run.seconds.training + seconds,
@@ -131,7 +153,8 @@ def costs(run: Trained, before: Sequence[Trained] = ()) -> tuple[dict[str, float
     }
     earlier = [each.cpu for each in before]
     if run.cpu is not None and None not in earlier:
-        cpu = run.cpu.deciding + sum(each.training + each.deciding for each in earlier if each is not None)
+        cpu = sum(each.cpu for each in saved) + run.cpu.deciding
+        cpu += sum(each.training + each.deciding for each in earlier if each is not None)
         whole[Cost.CPU_SECONDS], parts[Cost.CPU_SECONDS] = run.cpu.training + cpu, cpu
     return {str(unit): value for unit, value in whole.items()}, {str(unit): value for unit, value in parts.items()}
 
@@ -150,8 +173,14 @@ def phases_of(folder: Path) -> list[Path]:
     return [phase for _, phase in sorted(found, key=lambda each: each[0])]
 
 
-def curve(folder: Path, metric: str) -> list[Point]:
-    """A metric on the way, where evaluations while training measured it."""
+def curve(folder: Path, metric: str, *, counts_index: bool = True) -> list[Point]:
+    """A metric on the way, where evaluations while training measured it.
+
+    Args:
+        folder: The run's output directory.
+        metric: Its name.
+        counts_index: As of :func:`costs`.
+    """
     entries = list(RunRecord(folder).log()) or _states_log(folder)
     found: dict[int, Point] = {}
     for entry in entries:
@@ -159,19 +188,29 @@ def curve(folder: Path, metric: str) -> list[Point]:
             break
         value = entry.values.get(metric)
         if is_number(value) and _finite(value) is not None:
-            found[entry.step] = Point(step=entry.step, value=float(value), cost=_cost_there(entry))
+            saved = _saved(folder, before=entry.step) if counts_index else Saved()
+            found[entry.step] = Point(step=entry.step, value=float(value), cost=_cost_there(entry, saved))
     return [found[step] for step in sorted(found)]
 
 
-def _cost_there(entry: Logged) -> dict[str, float]:
+def _saved(folder: Path, before: float = math.inf) -> Saved:
+    """What indexes had cost that the boundaries before a step found ready."""
+    metrics = [decision.metrics for decision in DecisionLog(folder) if decision.step < before]
+    found = ([each.get(name) for each in metrics] for name in ("index_seconds_saved", "index_cpu_seconds_saved"))
+    seconds, cpu = (sum(float(value) for value in values if is_number(value)) for values in found)
+    return Saved(seconds=seconds, cpu=cpu)
+
+
+def _cost_there(entry: Logged, saved: Saved) -> dict[str, float]:
     if "evaluation" not in entry.seconds:  # of an older core: it is not known apart
         return {Cost.STEPS.value: float(entry.step)}
     spent, cpu = _spent(entry.seconds, ""), _spent(entry.seconds, "cpu_")
-    steps = entry.step * (1 + spent.deciding / spent.training) if spent.training > 0 else float(entry.step)
+    deciding = spent.deciding + saved.seconds
+    steps = entry.step * (1 + deciding / spent.training) if spent.training > 0 else float(entry.step)
     return {
         Cost.STEPS.value: steps,
-        Cost.SECONDS.value: spent.training + spent.deciding,
-        Cost.CPU_SECONDS.value: cpu.training + cpu.deciding,
+        Cost.SECONDS.value: spent.training + deciding,
+        Cost.CPU_SECONDS.value: cpu.training + cpu.deciding + saved.cpu,
     }
 
 

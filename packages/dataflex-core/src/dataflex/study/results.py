@@ -73,7 +73,7 @@ def entry(run: PlannedRun, note: RunNote | None, study: StudyFile) -> StudyRun:
     except ConfigError as error:
         return StudyRun(**known, status=Status.FAILED, error=str(error))
     metrics = {**last.metrics, **note.numbers}
-    cost, deciding = costs(last, before)
+    cost, deciding = costs(last, before, counts_index=study.counts_index)
     return StudyRun(
         **known,
         steps=last.steps,

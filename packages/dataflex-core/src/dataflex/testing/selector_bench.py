@@ -9,6 +9,7 @@ import numpy as np
 from dataflex.components.selector import Selection
 from dataflex.scoring.quiet import quiet
 from dataflex.testing.bench import Bench
+from dataflex.trainers.losses.place_weights import valid_weights
 from dataflex.trainers.planners.select import valid_rows
 
 SAMPLES = 6
@@ -40,3 +41,5 @@ class SelectorBench(Bench):
         """Count, type and range, as the Select Trainer checks them."""
         rows = answer.rows if isinstance(answer, Selection) else answer
         valid_rows(rows, num_samples, len(self.rows()) if pool_size is None else pool_size)
+        if isinstance(answer, Selection) and answer.weights is not None:
+            valid_weights(answer.weights, num_samples)

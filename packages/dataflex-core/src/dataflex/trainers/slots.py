@@ -14,6 +14,7 @@ from dataflex.kinds import KINDS, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import epoch_samples
+from dataflex.trainers.losses.place_weights import PlaceWeights
 from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.parts import Parts
 from dataflex.trainers.planners.planner import Planner
@@ -80,13 +81,19 @@ def fill_slots(opening: Opening) -> Slots:
     order: Planner | None = None
     loss: LossShaper | None = None
     around: list[Callable[[LossShaper], LossShaper]] = []
+    weighed = declared = False
     for part in opening.session.run.parts:
         filled: Filled = load(KINDS[part.entry.spec.kind].slot)(opening, part)
         if (order and filled.order) or (loss and filled.loss):
             raise ConfigError(f"{part.facts.title} and a part before it cannot act in one run.")
         order, loss = order or filled.order, loss or filled.loss
         around += [] if filled.around is None else [filled.around]
+        gives_weights = part.entry.spec.gives_weights
+        if getattr(filled.order, "weighs_places", False) and gives_weights is not False:
+            weighed, declared = True, bool(gives_weights)
     shaper: LossShaper = loss or PlainLoss()
+    if weighed:
+        shaper = PlaceWeights(shaper, opening.host, declared=declared)
     for put_around in around:
         shaper = put_around(shaper)
     return Slots(order or _stock_order(opening), shaper)

@@ -22,7 +22,8 @@ AGGREGATE = (
 PRECONDITIONER = (
     "What a candidate's gradient becomes: official: the paper's released code's Adam step; adam: the step the "
     "run's optimizer would take (its betas, bias correction, eps outside the root, learning rates of its groups); "
-    "sgd: the gradient itself."
+    "sgd: the gradient itself; linear: another method than the paper's, which divides the eval set's direction by "
+    "Adam's denominator once, in place of every candidate's gradient."
 )
 
 
@@ -36,7 +37,9 @@ class LessParams:
 
     component: ClassVar[str] = "less"
 
-    preconditioner: Literal["official", "adam", "sgd"] = param("official", PRECONDITIONER, aliases=("gradient_type",))
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
+        "official", PRECONDITIONER, aliases=("gradient_type",)
+    )
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("max", AGGREGATE)
     mode: Literal["top_k", "sample"] = param(
         "top_k", "top_k: the highest scores, in random order; sample: draw at random, high scores more often."
@@ -148,5 +151,7 @@ class IconsParams(LessParams):
 
     component: ClassVar[str] = "icons"
 
-    preconditioner: Literal["official", "adam", "sgd"] = param("sgd", PRECONDITIONER, aliases=("gradient_type",))
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
+        "sgd", PRECONDITIONER, aliases=("gradient_type",)
+    )
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("votes", AGGREGATE)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from dataflex.components.passes import Subtask
     from dataflex.gradients.cosines import Cosines, CosineScorer
+    from dataflex.gradients.linear_adam import LinearAdam
+    from dataflex.gradients.preconditioning import AdamSteps
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -89,7 +91,7 @@ class LessSelector(Selector):
         self._history = history
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         by_target = dict(zip(names_of(subtasks), table.T, strict=True))
-        return Selection(plan, metrics, scores, by_target)
+        return Selection(plan, metrics, scores, target_scores=by_target)
 
     def scoring_cost(self) -> RowCost:
         """A forward and a backward pass of each row, and two of each validation row at every boundary."""
@@ -118,6 +120,7 @@ class LessSelector(Selector):
 
     def _score(self, model: nn.Module, rows: Rows, subtasks: Sequence[Subtask], step: int) -> Cosines:
         from dataflex.gradients.cosines import CosineScorer
+        from dataflex.gradients.linear_adam import linear_adam
         from dataflex.gradients.preconditioning import adam_steps
 
         params = self.params
@@ -130,9 +133,12 @@ class LessSelector(Selector):
                 who=params.component,
             )
         at_this_step = self._scorer.at(model)
-        kind, steps = params.preconditioner, None
-        if kind != "sgd":
-            steps = adam_steps(self.context, at_this_step.parameters, kind)
+        kind, parameters = params.preconditioner, at_this_step.parameters
+        steps: AdamSteps | LinearAdam | None = None
+        if kind == "linear":
+            steps = linear_adam(self.context, parameters)
+        elif kind != "sgd":
+            steps = adam_steps(self.context, parameters, kind)
         self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
         del settings["passes"], settings["screen"]  # what is done with the scores, and what named the rows

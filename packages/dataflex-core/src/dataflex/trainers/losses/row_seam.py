@@ -8,7 +8,8 @@
 It stands around whoever shapes the loss, so that a weighter may act in the same run. Without losses and labels nothing
 is exchanged but the verdict whether ``on_rows`` went well: every rank knows the plan.
 
-Shapes: B rows of a micro-batch, A micro-batches of a step on one rank, R ranks, C columns, G rows of a step.
+Shapes: B rows of a micro-batch, A micro-batches of a step on one rank, R ranks, C columns, G rows of a step, S labels
+of a row.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy.typing as npt
 import torch
 
 from dataflex.components.asking import Asking
+from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.trainers.clock import DECISIONS, Clock
 from dataflex.trainers.hooks import loss_not_seen
@@ -34,6 +36,9 @@ from dataflex.trainers.losses.shaper import Batches, LossShaper, Rows
 
 Numbers = npt.NDArray[np.float64]
 
+INFLUENCE = "influence"
+"""What the mean label of a step is called in the Trainer's log."""
+
 
 class LabelSource(Protocol):
     """Makes a number of each row in the training step itself, such as an inner product of its gradient."""
@@ -41,8 +46,11 @@ class LabelSource(Protocol):
     def watching(self, model: Any, inputs: Mapping[str, Any]) -> AbstractContextManager[None]:
         """Stand around the training step of one micro-batch, backward included."""
 
-    def take(self) -> torch.Tensor:
-        """The numbers of the micro-batch that has ended, in the order of its rows; shape [B]."""
+    def take(self) -> torch.Tensor | None:
+        """The numbers of the micro-batch that has ended, in the order of its rows; shape [B] or, several each, [B, S].
+
+        ``None`` where none were made, on every rank and for all micro-batches of a step.
+        """
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,7 @@ class SeenRows:
         rows: Rows of all ranks in the order of the plan, shape ``[G]``.
         losses: Their mean token losses before the step's update, NaN for a row without a target; ``None`` if nobody
             asked.
-        labels: What the run's label source made of them; ``None`` without one.
+        labels: What the run's label source made of them, shape ``[G]`` or ``[G, S]``; ``None`` if it made none.
     """
 
     step: int
@@ -91,6 +99,7 @@ class RowTelling:
     """
 
     sees_steps = True
+    places_B: torch.Tensor | None = None
 
     def __init__(
         self,
@@ -110,7 +119,9 @@ class RowTelling:
         self._micro_batch: Rows | None = None  # its rows, while a training step is under way
         self._losses_B: torch.Tensor | None = None  # of that micro-batch
         self._parts_CB: list[torch.Tensor] = []
+        self._labels_of_a_row: tuple[int, ...] = ()  # () for one each, (S,) for several
         self._untold: SeenRows | None = None
+        self._influence: float | None = None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Begin the step for whoever shapes the loss."""
@@ -133,14 +144,27 @@ class RowTelling:
                 loss = self._inner.training_step(stock, model, inputs, lambda: rows_B)
         finally:
             self._micro_batch = None
-        columns = [] if self._labels is None else [self._labels.take()]
+        columns = self._labels_of(rows_B)
         if self._sees_losses:
             if self._losses_B is None:
                 raise loss_not_seen(self._host)
             columns = [self._losses_B, *columns]
-        device = self._host.accelerator.device
-        self._parts_CB.append(torch.stack([column.to(device, sum_dtype(device)) for column in columns]))
+        if columns:
+            device = self._host.accelerator.device
+            self._parts_CB.append(torch.stack([column.to(device, sum_dtype(device)) for column in columns]))
         return loss
+
+    def _labels_of(self, rows_B: Rows) -> list[torch.Tensor]:
+        """The columns of the micro-batch's labels."""
+        labels = None if self._labels is None else self._labels.take()
+        if labels is None:
+            return []
+        if len(labels) != len(rows_B):
+            raise ComponentError(
+                f"the collator made {len(labels)} rows of {len(rows_B)} samples; their gradients cannot be told apart."
+            )
+        self._labels_of_a_row = labels.shape[1:]
+        return [labels] if labels.ndim == 1 else list(labels.T)
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The loss as it is made anyway; in a training step the outputs behind it are looked at."""
@@ -162,6 +186,7 @@ class RowTelling:
         """Tell the selector, after whoever shapes the loss."""
         with self._clock.spending(DECISIONS):
             seen = self._untold = self._seen(step)  # so that it is told at the resume, if the next line fails
+        self._influence = _mean(seen.labels)
         self._inner.step_end(step)
         with self._clock.spending(DECISIONS):
             self._tell(seen)
@@ -181,7 +206,8 @@ class RowTelling:
             raise RuntimeError(f"the losses of {columns_CG.shape[1]} rows were seen in a step of {len(rows_G)}")
         columns = [np.ascontiguousarray(column) for column in columns_CG]
         losses = columns.pop(0) if self._sees_losses else None
-        return SeenRows(step, rows_G, losses, columns[0] if columns else None)
+        labels = np.stack(columns, axis=1).reshape(len(rows_G), *self._labels_of_a_row) if columns else None
+        return SeenRows(step, rows_G, losses, labels)
 
     def _tell(self, seen: SeenRows) -> None:
         def untold() -> None:
@@ -202,8 +228,9 @@ class RowTelling:
         self._inner.finish(step)
 
     def log_values(self) -> Mapping[str, float]:
-        """Those of whoever shapes the loss."""
-        return self._inner.log_values()
+        """Those of whoever shapes the loss, and the mean label of the latest step."""
+        own = {} if self._influence is None else {INFLUENCE: self._influence}
+        return {**self._inner.log_values(), **own}
 
     def log_histogram(self) -> Mapping[str, Sequence[float]]:
         """That of whoever shapes the loss."""
@@ -219,3 +246,10 @@ class RowTelling:
         self._inner.load_state_dict(state)
         untold = state.get(self._key)
         self._untold = None if untold is None else SeenRows.from_json(untold)
+
+
+def _mean(labels: Numbers | None) -> float | None:
+    """The mean of a step's labels; ``None`` where no row has one."""
+    if labels is None or not np.isfinite(labels).any():
+        return None
+    return float(labels[np.isfinite(labels)].mean())

@@ -125,7 +125,7 @@ class Weighing(PlainLoss):
 
     def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
         """The Trainer's own, whose loss is weighted."""
-        with self._seam.micro_batch(rows()):
+        with self._seam.micro_batch(rows(), self.places_B):
             loss = stock()
         if not self._seam.saw_loss:
             raise loss_not_seen(self._host)

@@ -28,7 +28,7 @@ import torch
 from dataflex.components.asking import Asking
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.errors import ComponentError
-from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
+from dataflex.math.losses import CHUNK_TOKENS, IGNORE_INDEX, SampleLosses, output_logits, token_losses
 from dataflex.math.segments import segment_ids, unit_losses
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.divergence import ADVICE
@@ -80,6 +80,7 @@ class WeightSeam:
         whole = native and sees_whole_steps(asking)
         self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
         self._watching = self._probed = self.saw_loss = False
+        self._places_B: torch.Tensor | None = None
         self._watches_warmup = native and bool(asking.attribute("watches_warmup"))
         self._units_said: set[bool] = set()
         self._parts_3U: list[torch.Tensor] = []
@@ -103,13 +104,13 @@ class WeightSeam:
             self._ahead.begin(batches)
 
     @contextlib.contextmanager
-    def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
-        """Weigh the loss computed in this block."""
-        self._watching, self.saw_loss = True, False
+    def micro_batch(self, rows_B: npt.NDArray[np.int64], places_B: torch.Tensor | None = None) -> Iterator[None]:
+        """Weigh the loss computed in this block; ``places_B`` are the plan's weights of its rows, if it has any."""
+        self._watching, self.saw_loss, self._places_B = True, False, places_B
         try:
             yield
         finally:
-            self._watching = False
+            self._watching, self._places_B = False, None
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the stock ``compute_loss`` with the weighted loss in place, past the warm-up."""
@@ -187,22 +188,40 @@ class WeightSeam:
         target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
         if self._ahead is not None and self._ahead.due:
             self._weigh_step([(units, inputs)], model)
+        places_U = self._places_of_units(_require_labels(labels_BT), inputs, units)
         if not len(units.sums_B):
             loss = units.sums_B.sum()  # 0, but in the graph, so that backward finds it
         elif self._native:
-            loss = self._weigh(units, target_tokens, model, inputs)
+            loss = self._weigh(units, places_U, target_tokens, model, inputs)
         else:
-            loss = self._reduce(units, model, inputs) * tokens / target_tokens
+            loss = self._reduce(units, places_U, model, inputs) * tokens / target_tokens
         return with_router_loss(loss, outputs, model, self._trainer.accelerator)
 
+    def _places_of_units(
+        self, labels_BT: torch.Tensor, inputs: Mapping[str, Any], units: SampleLosses
+    ) -> torch.Tensor | float:
+        """The plan's weight of the row that each unit is in; 1 in a stage without weights."""
+        if self._places_B is None:
+            return 1.0
+        mask_BT = (labels_BT[:, 1:] != IGNORE_INDEX).to(units.sums_B.device)
+        places_BT = torch.where(mask_BT, self._places_B.to(units.sums_B)[:, None], 0)
+        every = unit_losses(places_BT, mask_BT, segment_ids(inputs))
+        return every.means[every.counts_B > 0]
+
     def _weigh(
-        self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
+        self,
+        units: SampleLosses,
+        places_U: torch.Tensor | float,
+        target_tokens: torch.Tensor | int,
+        model: Any,
+        inputs: Mapping[str, Any],
     ) -> torch.Tensor:
         weights_U = self._ask(units, model, inputs) if self._ahead is None else self._ahead.take()
         self._parts_3U.append(torch.stack([units.means.detach(), units.counts_B, weights_U]))
+        sums_U = units.sums_B * places_U  # after the weighter's own have been normalised
         if not self.acts:
-            return weighted_loss(units.sums_B, torch.ones_like(weights_U), 1.0, target_tokens)
-        return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
+            return weighted_loss(sums_U, torch.ones_like(weights_U), 1.0, target_tokens)
+        return weighted_loss(sums_U, weights_U, self.normaliser, target_tokens)
 
     def _ask(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         """Weights of a micro-batch that has samples."""
@@ -230,8 +249,10 @@ class WeightSeam:
         with self._asking.alone(f"step {losses.step}"):
             self._asking.call("on_losses", losses=losses)
 
-    def _reduce(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
-        losses_U, step = units.means, int(self._trainer.state.global_step)
+    def _reduce(
+        self, units: SampleLosses, places_U: torch.Tensor | float, model: Any, inputs: Mapping[str, Any]
+    ) -> torch.Tensor:
+        losses_U, step = units.means * places_U, int(self._trainer.state.global_step)
         with self._asking.alone(f"step {step}"):
             mean = self._asking.call(
                 "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)

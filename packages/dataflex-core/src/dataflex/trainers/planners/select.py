@@ -16,8 +16,10 @@ from dataflex.rng import key_seed, rng_scope
 from dataflex.scoring.quiet import quiet
 from dataflex.spec import Need
 from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.losses.row_seam import RowTelling
 from dataflex.trainers.losses.shaper import LossShaper
+from dataflex.trainers.losses.training_labels import TrainingLabels
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.planners.selection_cost import SelectionCost, frame_of
 from dataflex.trainers.recording.outcome import Outcome
@@ -47,7 +49,12 @@ def fill(opening: Opening, part: Part) -> Filled:
 
         for each, sees_losses in told:
             key = "untold_rows" if each is asking else "untold_rows_of_screen"
-            inner = RowTelling(inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses, key=key)
+            labels = None
+            if each.defines("directions"):
+                labels = TrainingLabels(host, each, recorder.clock, opening.context.seed)
+            inner = RowTelling(
+                inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels, key=key
+            )
         return inner
 
     return Filled(planner, around=around)
@@ -66,6 +73,7 @@ class SelectPlanner(ComponentPlanner):
 
     cost: SelectionCost | None = None
     screen: Asking | None = None
+    weighs_places = True
     _begun = False
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -102,11 +110,18 @@ class SelectPlanner(ComponentPlanner):
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
+        weights = self._weights(selection, num_samples)
         metrics = {**counts, **selection.metrics}
         if stage == 1 and self.cost is not None:
             metrics |= self.cost.metrics(selection.metrics, log=self.host.is_world_process_zero())
         by_target = {str(name): valid_scores(each, pool_size) for name, each in selection.target_scores.items()}
-        return Outcome(rows=rows, result=rows, metrics=metrics, scores=scores, target_scores=by_target)
+        return Outcome(rows=rows, result=rows, metrics=metrics, scores=scores, weights=weights, target_scores=by_target)
+
+    def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
+        if selection.weights is None:
+            return None
+        refuse_other_loss(self.host)
+        return valid_weights(selection.weights, num_samples)
 
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""

@@ -1,0 +1,1 @@
+"""The selector ``influence``: LESS whose labels training makes itself."""
