@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
 import importlib.util
 import inspect
 import re
@@ -72,11 +74,14 @@ def test_every_command_and_option_that_help_shows_is_in_the_reference() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_every_component_package_is_in_the_reference_with_every_parameter(package: Path) -> None:
-    kind = package.parent.name.removeprefix("dataflex-").removesuffix("s")
-    section = page("components.md").partition(f"## {kind} `{package.name}`\n")[2].partition("\n## ")[0]
-    (params,) = package.glob("src/*/params.py")
-    declared = re.findall(r"^    (\w+): .*= param\(", params.read_text(encoding="utf-8"), re.MULTILINE)
-    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == declared != []
+    (plugin,) = package.glob("src/*/plugin.py")
+    specs = importlib.import_module(f"{plugin.parent.name}.plugin").dataflex_components()
+    assert package.name in [spec.name.replace("_", "-") for spec in specs]
+    for spec in specs:
+        section = page("components.md").partition(f"## {spec.kind} `{spec.name}`\n")[2].partition("\n## ")[0]
+        module, _, name = spec.params.partition(":")
+        declared = [field.name for field in dataclasses.fields(getattr(importlib.import_module(module), name))]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == declared != []
 
 
 def test_every_public_name_is_in_the_reference() -> None:

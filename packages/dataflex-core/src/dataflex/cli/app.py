@@ -14,6 +14,7 @@ import typer
 
 from dataflex import __version__
 from dataflex.cli import passthrough, study_command
+from dataflex.cli.cache import CacheAction
 from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.cli.parameters import JsonOption, KindOption, PluginValues, path_argument, path_option, plugin_values
 from dataflex.console import (
@@ -308,6 +309,24 @@ def new_component(
     from dataflex.cli.scaffold import new_component as write
 
     write(kind, name, out)
+
+
+@app.command()
+def cache(
+    action: Annotated[CacheAction, typer.Argument(metavar="list|clear", help="What to do.")],
+    folder: Annotated[Path, path_argument(metavar="DIR", help="An embeddings_dir, or a run's output directory.")],
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Only what a killed run has left.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List or delete the embeddings that runs have kept in a folder, and what making them took.
+
+    `dataflex cache list embeddings`
+
+    What a run makes at this moment stays.
+    """
+    from dataflex.cli.cache import run_cache
+
+    run_cache(action, folder, unfinished, as_json)
 
 
 @app.command()

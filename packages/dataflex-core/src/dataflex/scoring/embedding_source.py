@@ -23,7 +23,7 @@ from dataflex.errors import ComponentError
 from dataflex.paths import user_path
 from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
-from dataflex.scoring.index_store import PREFIX
+from dataflex.scoring.index_cache import PREFIX
 from dataflex.scoring.subtasks import subtasks_of
 
 logger = logging.getLogger("dataflex")

@@ -31,11 +31,11 @@ import numpy.typing as npt
 
 from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
+from dataflex.scoring.index_cache import PREFIX
 from dataflex.scoring.writer_lock import WriterLock
 
 logger = logging.getLogger("dataflex")
 
-PREFIX = "embeddings-"
 _ASK_AGAIN = 1.0  # seconds between two looks at another writer's lock
 
 Rows = npt.NDArray[np.int64]
