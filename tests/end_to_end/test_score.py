@@ -104,7 +104,8 @@ def test_scores_are_those_of_the_runs_own_boundary_at_the_checkpoint(
     assert np.abs(boundary_scores[2] - boundary_scores[5]).max() > 1e-4  # and no other's
 
     table = parquet.read_table(out / "scores.parquet")
-    assert table.column_names == ["row", "domain", "score", "tokens"]
+    of_targets = {"less": ["score_eval"]}.get(component, [])
+    assert table.column_names == ["row", "domain", "score", "tokens", *of_targets]
     assert table["domain"].to_pylist() == ["tiny"] * POOL + ["other"] * 24
     summary = json.loads((out / "summary.json").read_text())
     (recorded, _) = map(json.loads, (workshop.out / "run" / "decisions.jsonl").read_text().splitlines())

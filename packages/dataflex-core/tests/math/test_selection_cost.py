@@ -55,7 +55,7 @@ def test_the_exact_score_has_a_choice_from_twice_the_chosen_rows_on() -> None:
         enough_survivors(479, 720, 3, auto=True)
     with pytest.raises(ConfigError, match=r"comes to 481 rows, .* from 1440 on\. Set component_params\.passes: 3\."):
         enough_survivors(481, 720, 1, auto=True)
-    with pytest.raises(ConfigError, match="comes to 0 rows, .* No number of passes would do"):
+    with pytest.raises(ConfigError, match=r"comes to 0 rows, .* No number of passes would do"):
         enough_survivors(-4, 720, 3, auto=True)
 
 
@@ -68,8 +68,8 @@ def test_too_few_survivors_are_refused_and_few_are_warned_of() -> None:
 
 
 def test_with_one_pass_a_choice_costs_more_than_the_run_past_its_warm_up() -> None:
-    """With passes 1, M must be 2k for a choice, and k rows of all stages are T - w steps: C > T - w. So LESS can pay only
-    where a step is worth more than 2 - w/T random ones.
+    """With passes 1, M must be 2k for a choice, and k rows of all stages are T - w steps: C > T - w. So LESS can pay
+    only where a step is worth more than 2 - w/T random ones.
     """
     steps, warmup = 110, 20
     for boundaries in (1, 3, 9):

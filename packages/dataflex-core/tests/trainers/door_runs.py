@@ -78,6 +78,8 @@ class Sample(Counts, Selector):
     def warmup(self, num_samples, replacement=False):
         fails(self, "warmup")
         return super().warmup(num_samples, replacement)
+    def scoring_cost(self):
+        fails(self, "scoring_cost")
     def select(self, model, step_id, num_samples):
         fails(self, "select")
         return np.arange(num_samples) % len(self.dataset)

@@ -114,6 +114,7 @@ def test_several_targets_are_combined_as_asked() -> None:
     assert set(best) <= set(chosen["round_robin"].rows)
     assert sum(row < 24 for row in chosen["round_robin"].rows) == 6
     assert len(chosen["max"].metrics["subtask_shares"]) == 2
+    np.testing.assert_allclose(chosen["max"].target_scores["two"], tables[:, 1])
 
 
 def test_a_share_of_the_stage_is_drawn_from_the_rows_not_chosen() -> None:
@@ -157,7 +158,7 @@ def test_the_state_comes_back_through_a_checkpoint() -> None:
     assert mine is not None and theirs is not None and mine.vectors.keys() == theirs.vectors.keys()
     assert all(torch.equal(mine.vectors[name], theirs.vectors[name]) for name in mine.vectors)
     np.testing.assert_array_equal(select(first).rows, select(again).rows)
-    assert select(first).metrics.get("influence") == select(again).metrics.get("influence")
+    assert select(first).metrics.get("stage_influence") == select(again).metrics.get("stage_influence")
 
 
 def exact_direction(of: Any, rows: Any) -> dict[str, torch.Tensor]:
@@ -178,7 +179,7 @@ def test_the_direction_is_the_mean_unit_gradient_of_rows_drawn_once() -> None:
     of, (_, targets) = model(), pool_and_targets()
     chooser = selector(params={"max_validation": 4})
     chooser.begin(of)
-    drawn = chooser._aim._drawn["one"]
+    drawn = chooser._aim._validation.state_dict()["validation/one"].tolist()
     assert len(set(drawn)) == 4
     found, expected = chooser.directions(of, 0), exact_direction(of, [targets["one"][row] for row in drawn])
     assert found is not None and found.vectors.keys() == expected.keys()
@@ -187,7 +188,7 @@ def test_the_direction_is_the_mean_unit_gradient_of_rows_drawn_once() -> None:
     assert chooser.directions(of, 7) is found  # made once
     again = selector(params={"max_validation": 4}, seed=9)
     again.begin(of)
-    assert again._aim._drawn["one"] != drawn
+    assert again._aim._validation.state_dict()["validation/one"].tolist() != drawn
 
 
 def test_the_denominator_is_that_of_the_moment_the_direction_is_made() -> None:

@@ -66,9 +66,7 @@ def test_the_share_that_votes_can_be_set() -> None:
 
 
 def test_ties_at_random_are_broken_by_the_draw() -> None:
-    found = {
-        frozenset(chosen(SCORES, 2, seed=seed, aggregate="votes", tie_break="random")) for seed in range(40)
-    }
+    found = {frozenset(chosen(SCORES, 2, seed=seed, aggregate="votes", tie_break="random")) for seed in range(40)}
     assert found == {frozenset({1, other}) for other in (0, 2, 3, 5)}
     assert set(chosen(SCORES, 2, aggregate="votes", tie_break="mean")) == {1, 2}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -114,7 +113,8 @@ def trainer(folder: Path, screen: dict[str, Any] | None, *, params: dict[str, An
     }  # fmt: skip
     args = TrainingArguments(str(folder / "out"), **{**fixed, **more})
     cls = dynamic_trainer(Trainer, config, plugins=[folder / "screens.py"])
-    return cls(model=without_dropout(tiny_qwen()), args=args, train_dataset=Dataset.from_list(pool()), data_collator=Pad())
+    rows = Dataset.from_list(pool())
+    return cls(model=without_dropout(tiny_qwen()), args=args, train_dataset=rows, data_collator=Pad())
 
 
 def without_dropout(model: nn.Module) -> nn.Module:

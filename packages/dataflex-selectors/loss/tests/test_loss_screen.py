@@ -1,4 +1,4 @@
-"""Screening: which rows are scored exactly, what is recorded, and that kill, resume and a second rank change nothing."""
+"""Screening: which rows are scored exactly, what is recorded, and that neither a kill nor a rank more changes that."""
 
 from __future__ import annotations
 
@@ -153,8 +153,8 @@ def test_auto_survives_as_many_as_the_run_can_pay_for(tmp_path: Path, caplog: py
     screen = {"name": "longest", "survivors": "auto", "worth": 14.0, "agreement": 0}
     with caplog.at_level(logging.INFO, "dataflex"):
         trainer(tmp_path, screen).train()
-    # 11 steps of 2 rows, worth 13 more: 286 training rows are 858 forward passes. The screen does not say what it costs,
-    # so a pass over 120 rows is taken off: 738, a third at each of 3 boundaries.
+    # 11 steps of 2 rows, worth 13 more: 286 training rows are 858 forward passes. The screen does not say what it
+    # costs, so a pass over 120 rows is taken off: 738, a third at each of 3 boundaries.
     first = decisions(tmp_path)[0]
     assert first["screen_survivors"] == ROWS  # 246 is more than there are
     screen = {"name": "longest", "survivors": "auto", "worth": 4.0, "agreement": 6}
@@ -169,7 +169,7 @@ def test_auto_survives_as_many_as_the_run_can_pay_for(tmp_path: Path, caplog: py
 def test_auto_without_a_choice_is_refused_before_the_first_step(tmp_path: Path) -> None:
     made = trainer(tmp_path, {"name": "longest", "survivors": "auto", "worth": 2.6, "agreement": 0})
     # (11 x 2 x 1.6 x 3 - 120) / 3 = -4.8
-    with pytest.raises(ConfigError, match="screen longest of selector loss: screen.survivors: auto comes to 0 rows"):
+    with pytest.raises(ConfigError, match=r"screen longest of selector loss: screen.survivors: auto comes to 0 rows"):
         made.train()
     assert made.state.global_step == 0
 
@@ -195,9 +195,7 @@ def test_few_survivors_are_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFi
         ),
     ],
 )
-def test_what_is_wrong_with_a_screen_is_said_under_its_title(
-    tmp_path: Path, screen: dict[str, Any], said: str
-) -> None:
+def test_what_is_wrong_with_a_screen_is_said_under_its_title(tmp_path: Path, screen: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=f"screen {screen['name']} of selector loss: .*{said}"):
         trainer(tmp_path, screen)
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from dataflex.errors import ConfigError
 
-AUTO = "auto"
+AUTO: Literal["auto"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ScreenParams:
     def __post_init__(self) -> None:
         if not self.name:
             raise ConfigError("screen.name is empty. Name a selector that gives scores, such as lexical.")
-        if self.survivors != AUTO and self.survivors < 1:
+        if isinstance(self.survivors, int) and self.survivors < 1:
             raise ConfigError(f"screen.survivors is {self.survivors}; at least one row has to be left.")
         if self.worth is not None and not 1 < self.worth < math.inf:
             raise ConfigError(

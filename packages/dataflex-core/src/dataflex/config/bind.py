@@ -283,4 +283,10 @@ def _hints(thing: Any) -> Mapping[str, Any]:
 
 
 def _spell(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+    if isinstance(annotation, type):
+        return annotation.__name__
+    text = str(annotation).replace("typing.", "")
+    for part in typing.get_args(annotation):
+        if dataclasses.is_dataclass(part) and isinstance(part, type):
+            text = text.replace(f"{part.__module__}.{part.__qualname__}", part.__name__)
+    return text

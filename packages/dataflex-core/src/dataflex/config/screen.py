@@ -76,8 +76,8 @@ def _found(
         spec = entry.spec
         if spec.gives_scores is not True:
             raise ConfigError(
-                f"selector {spec.name!r} of {entry.dist} does not say that it gives scores, which a screen has to give. "
-                "Name one that does, such as lexical or loss."
+                f"selector {spec.name!r} of {entry.dist} does not say that it gives scores (gives_scores), which a "
+                "screen has to. Name one that does, such as lexical or loss."
             )
         values: Sequence[tuple[str, Mapping[str, Any]]] = [(source, dict(settings.get("params") or {}))]
         bound = bind_what_fits(entry, values, {}, problems)
@@ -128,8 +128,8 @@ def _too_few(facts: RunFacts, settings: Mapping[str, Any], source: str) -> list[
         return []
     return [
         Problem(
-            f"survivors: {survivors} (from {source}) cannot fill a stage, which chooses at least {needed} rows: {steps} "
-            f"steps of {facts.samples_per_step}, read {facts.params.get('passes') or 1} times.",
+            f"survivors: {survivors} (from {source}) cannot fill a stage, which chooses at least {needed} rows: "
+            f"{steps} steps of {facts.samples_per_step}, read {facts.params.get('passes') or 1} times.",
             f"Raise survivors to {2 * needed} or more"
             + (", or raise component_params.passes." if "passes" in facts.params else "."),
         )

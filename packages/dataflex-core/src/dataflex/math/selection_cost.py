@@ -5,8 +5,8 @@ adapters. A selection of n boundaries that score M rows each, after R passes of 
 
     C = (R N phi + n (M + A) e + n v) / ((1 + beta) b)  steps of b rows
 
-with phi the cost of a row of the screen and e of a row scored exactly, A the rows on which both are compared, and v what
-a boundary costs beside its rows, such as LESS's two passes over V validation rows. For LESS, e = 1 + beta and
+with phi the cost of a row of the screen and e of a row scored exactly, A the rows on which both are compared, and v
+what a boundary costs beside its rows, such as LESS's two passes over V validation rows. For LESS, e = 1 + beta and
 v = 2 V (1 + beta). It pays if C < T (rho - 1), where T steps on the chosen rows do what rho T on random ones do.
 """
 

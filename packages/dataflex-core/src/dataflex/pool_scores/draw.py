@@ -26,8 +26,8 @@ def that_draws(prepared: PreparedRun) -> PreparedRun:
         changes[MODE] = SAMPLE
     elif not spec.stochastic:
         raise ConfigError(
-            f"--draw: selector {spec.name!r} has no mode: sample and draws nothing. Leave --draw out to keep the rows of "
-            "highest score."
+            f"--draw: selector {spec.name!r} has no mode: sample and draws nothing. Leave --draw out to keep the rows "
+            "of highest score."
         )
     if "passes" in kinds:
         changes["passes"] = 1

@@ -39,8 +39,8 @@ def curves(run: RunData, name: str) -> tuple[Floats, Floats, int]:
     """A list metric over the run.
 
     Returns:
-        Steps, shape ``[n]``; values, shape ``[n, curves]``, NaN where a list was shorter or held no number; and how long
-        the longest list was.
+        Steps, shape ``[n]``; values, shape ``[n, curves]``, NaN where a list was shorter or held no number; and how
+        long the longest list was.
     """
     found = [(each.step, each.metrics[name]) for each in run.decisions if _numbers(each.metrics.get(name))]
     longest = max(len(values) for _, values in found)

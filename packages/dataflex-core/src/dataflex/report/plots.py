@@ -40,6 +40,11 @@ def overlays(runs: Sequence[RunData]) -> list[Plot]:
     if overlap:
         caption = "Share of a stage's distinct rows that the stage before held too."
         plots.append(_shares("overlap", "Overlap with the selection before", caption, overlap))
+    influence = [(run.name, run.series["influence"]) for run in runs if "influence" in run.series]
+    if influence:
+        caption = "Mean label of the rows of a step: how far their gradients point where the eval set's do."
+        draw = _named([name for name, _ in influence], [line for _, line in influence])
+        plots.append(Plot("influence", "Influence of what was trained on", caption, draw))
     covered = [(run.name, run.usage.coverage) for run in runs if run.usage is not None]
     if covered:
         caption = "Share of the pool's rows that were trained on at least once."

@@ -29,6 +29,7 @@ def _facts(run: RunData) -> dict[str, str]:
         "last eval loss": ", ".join(f"{_short(name)}{value:.4g}" for name, value in sorted(evals.items())),
         "mean overlap": f"{overlap.values.mean():.1%}" if overlap is not None else "",
         "pool used": f"{run.usage.coverage.last:.1%}" if run.usage is not None else "",
+        "influence": f"{run.series['influence'].values.mean():.3g}" if "influence" in run.series else "",
         "effective samples": f"{run.series['weight_ess'].values.mean():.1%}" if "weight_ess" in run.series else "",
         "training": duration(run.seconds.get("training", 0.0)),
         "scoring": duration(run.seconds.get("scoring", 0.0)),

@@ -71,7 +71,9 @@ class ValidationRows:
 
 
 def names_of(subtasks: Sequence[Subtask]) -> list[str]:
-    """Names of targets, each once: of two with one name (values of a column in two eval sets), the second is numbered."""
+    """Names of targets, each once: of two with one name, such as a value of a column in two eval sets, the second is
+    numbered.
+    """
     names: list[str] = []
     for subtask in subtasks:
         name, number = subtask.name, 1

@@ -1,1 +1,1 @@
-"""The selector ``influence`` of DataFlex."""
+"""The selector ``influence``: LESS whose labels training makes itself."""

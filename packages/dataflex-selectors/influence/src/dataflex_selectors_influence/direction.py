@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from dataflex import ComponentError, RunContext
 from dataflex.components.labels import LabelDirections
 from dataflex.components.passes import Subtask
 from dataflex.scoring.subtasks import subtasks_of
+from dataflex.scoring.validation import ValidationRows
 from dataflex_selectors_influence.params import InfluenceParams
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class Aim:
         self._params, self._context = params, context
         self._scorer: CosineScorer | None = None
         self._made_at = -1
-        self._drawn: dict[str, list[int]] = {}
+        self._validation = ValidationRows(context, params.max_validation)
         self.directions: LabelDirections | None = None
         self.number = 0
 
@@ -64,15 +62,8 @@ class Aim:
 
     def targets(self) -> list[Subtask]:
         """The eval sets that are aimed at, each with the rows that were drawn of it."""
-        most, found = self._params.max_validation, []
-        for target in subtasks_of(self._context.eval_datasets, None, self._params.targets, who="influence"):
-            size = len(target.rows)
-            if target.name not in self._drawn:
-                rng = self._context.rng(0, "validation", target.name)
-                chosen = np.arange(size) if most is None or most >= size else rng.choice(size, most, replace=False)
-                self._drawn[target.name] = sorted(chosen.tolist())
-            found.append(replace(target, rows=target.rows[np.asarray(self._drawn[target.name], np.int64)]))
-        return found
+        found = subtasks_of(self._context.eval_datasets, None, self._params.targets, who="influence")
+        return self._validation.of(found)
 
     def _make(self, model: nn.Module, step: int) -> None:
         from dataflex.gradients.cosines import CosineScorer
@@ -112,7 +103,7 @@ class Aim:
         """Tensors by parameter, and what they were made of."""
         vectors = {} if self.directions is None else self.directions.vectors
         return {
-            "validation": self._drawn,
+            **self._validation.state_dict(),
             "direction_number": self.number,
             "direction_step": self._made_at,
             **{f"{_VECTORS}{name}": value for name, value in vectors.items()},
@@ -127,6 +118,6 @@ class Aim:
             for name, value in state.items()
             if name.startswith(_VECTORS)
         }
-        self._drawn = {str(name): [int(row) for row in rows] for name, rows in state["validation"].items()}
+        self._validation.load_state_dict(state)
         self.number, self._made_at = int(state["direction_number"]), int(state["direction_step"])
         self.directions = LabelDirections(vectors, self._params.exact_gradients) if vectors else None

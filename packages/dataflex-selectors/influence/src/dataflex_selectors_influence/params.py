@@ -48,8 +48,8 @@ class InfluenceParams(EmbeddingParams):
     )
     exact_gradients: bool = param(
         False,
-        "Under full fine-tuning, keep the stock product for every weight's gradient (about 1.35 of a step) instead of "
-        "the sum of the rows' own, which differs in rounding. Adapters keep it anyway.",
+        "Under full fine-tuning, keep the stock product for every weight's gradient instead of the sum of the "
+        "rows' own, which is cheaper and differs in rounding. Adapters keep it anyway.",
     )
     aggregate: Literal["max", "mean", "round_robin"] = param(
         "max",

@@ -15,8 +15,10 @@ from dataflex.distributed import all_gather, together
 from dataflex.math.aggregation import aggregate, round_robin
 from dataflex.math.draws import by_score, with_share
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k
 from dataflex.scoring.candidates import check_enough
+from dataflex.scoring.validation import names_of
 from dataflex_selectors_influence.direction import Aim
 from dataflex_selectors_influence.features import features_of
 from dataflex_selectors_influence.labels import Labels
@@ -87,7 +89,7 @@ class InfluenceSelector(Selector):
         check_enough(size, num_samples, step_id, pool_size=size, limit=None, passes=params.passes)
         metrics: Metrics = {"labels": float(len(self._labels)), **self._mean_labels()}
         if len(self._labels) < LEAST_LABELS:
-            rows, scores = self._at_random(drawn, step_id), None
+            rows, scores, by_target = self._at_random(drawn, step_id), None, {}
             metrics["at_random"] = 1.0
         else:
             self._features.open(model)
@@ -97,11 +99,19 @@ class InfluenceSelector(Selector):
             rows = self._choose(scores_NS, by_score(drawn, params.share), context.rng(step_id))
             rows = with_share(rows, np.arange(size), drawn, context.rng(step_id, "share"))
             scores = aggregate(scores_NS, params.aggregate)
+            by_target = dict(zip(names_of(self._aim.targets()), scores_NS.T, strict=True))
             metrics |= self._metrics(ridge, scores_NS, rows)
         metrics["seconds"] = time.monotonic() - began
         plan = read_again(rows, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         self._since = []
-        return Selection(plan, metrics, scores)
+        return Selection(plan, metrics, scores, target_scores=by_target)
+
+    def scoring_cost(self) -> RowCost:
+        """No pass over a row of the pool but for embeddings, which say themselves what they cost; labels are training's
+        own. The rows of the targets are passed over twice, once or at each refresh; here at each boundary.
+        """
+        validation = sum(len(target.rows) for target in self._aim.targets())
+        return RowCost(forward=0.0, validation=2 * validation)
 
     def state_dict(self) -> dict[str, Any]:
         """Direction, labels with their rows and directions, and which embeddings are used."""
@@ -120,7 +130,7 @@ class InfluenceSelector(Selector):
         if not self._since or not self._since[1][0]:
             return {}
         means = [total / self._since[1][0] for total in self._since[0]]
-        return {"influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
+        return {"stage_influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
 
     def _at_random(self, count: int, step: int) -> Rows:
         if self.context.scores_only:

@@ -151,5 +151,7 @@ class IconsParams(LessParams):
 
     component: ClassVar[str] = "icons"
 
-    preconditioner: Literal["official", "adam", "sgd"] = param("sgd", PRECONDITIONER, aliases=("gradient_type",))
+    preconditioner: Literal["official", "adam", "sgd", "linear"] = param(
+        "sgd", PRECONDITIONER, aliases=("gradient_type",)
+    )
     aggregate: Literal["max", "mean", "round_robin", "votes", "balanced"] = param("votes", AGGREGATE)

@@ -91,7 +91,7 @@ class LessSelector(Selector):
         self._history = history
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         by_target = dict(zip(names_of(subtasks), table.T, strict=True))
-        return Selection(plan, metrics, scores, by_target)
+        return Selection(plan, metrics, scores, target_scores=by_target)
 
     def scoring_cost(self) -> RowCost:
         """A forward and a backward pass of each row, and two of each validation row at every boundary."""
@@ -109,9 +109,7 @@ class LessSelector(Selector):
 
     def _subtasks(self) -> list[Subtask]:
         params = self.params
-        found = subtasks_of(
-            self.context.eval_datasets, params.subtask_column, params.targets, params.task_boundaries
-        )
+        found = subtasks_of(self.context.eval_datasets, params.subtask_column, params.targets, params.task_boundaries)
         return self._validation.of(found)
 
     def _voting(self, cosines: Scores, drawn: int) -> Metrics:
@@ -144,8 +142,8 @@ class LessSelector(Selector):
         self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
         del settings["passes"], settings["screen"]  # what is done with the scores, and what named the rows
-        seconds = params.shard_seconds
-        return at_this_step.score(subtasks, rows, steps=steps, key=params.component, settings=settings, shard_seconds=seconds)
+        key, seconds = params.component, params.shard_seconds
+        return at_this_step.score(subtasks, rows, steps=steps, key=key, settings=settings, shard_seconds=seconds)
 
     def _check_memory(self, size: int, subtasks: int) -> None:
         needed, most = 4e-9 * subtasks * size, self.params.direction_memory_gb

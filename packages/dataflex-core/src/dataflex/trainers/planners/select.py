@@ -71,9 +71,9 @@ class SelectPlanner(ComponentPlanner):
         screen: The selector's screen, if it has one.
     """
 
-    weighs_places = True
     cost: SelectionCost | None = None
     screen: Asking | None = None
+    weighs_places = True
     _begun = False
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
@@ -110,14 +110,12 @@ class SelectPlanner(ComponentPlanner):
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
+        weights = self._weights(selection, num_samples)
         metrics = {**counts, **selection.metrics}
         if stage == 1 and self.cost is not None:
             metrics |= self.cost.metrics(selection.metrics, log=self.host.is_world_process_zero())
         by_target = {str(name): valid_scores(each, pool_size) for name, each in selection.target_scores.items()}
-        weights = self._weights(selection, num_samples)
-        return Outcome(
-            rows=rows, result=rows, metrics=metrics, scores=scores, target_scores=by_target, weights=weights
-        )
+        return Outcome(rows=rows, result=rows, metrics=metrics, scores=scores, weights=weights, target_scores=by_target)
 
     def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
         if selection.weights is None:
