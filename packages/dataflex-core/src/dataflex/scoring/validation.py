@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dataflex.components.context import RunContext
 from dataflex.components.passes import Subtask
 from dataflex.errors import ComponentError
+from dataflex.rng import stream
 
 STATE = "validation/"
 """What the names of the rows begin with in a component's state; the target's name follows."""
@@ -66,7 +67,7 @@ class ValidationRows:
     def _drawn(self, name: str, size: int) -> npt.NDArray[np.int64]:
         if self._limit is None or self._limit >= size:
             return np.arange(size, dtype=np.int64)
-        rng = self._context.rng(0, "validation", name)
+        rng = stream(self._context.seed, 0, "validation", name)  # a screen aims at the rows that its selector aims at
         return np.sort(rng.choice(size, size=self._limit, replace=False, shuffle=False)).astype(np.int64)
 
 
