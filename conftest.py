@@ -72,7 +72,7 @@ _WARM = ("PYTHONPATH", "DATAFLEX_WARM_SOCKET", "DATAFLEX_WARM_PYTHON", "DATAFLEX
 @pytest.fixture(scope="session", autouse=True)
 def _warm_starts() -> Iterator[None]:
     """Start ``dataflex`` by forking a process that has LlamaFactory loaded: see tests/support/warm_server.py."""
-    if os.environ.get("DATAFLEX_TEST_STARTS") == "cold" or not hasattr(os, "fork"):
+    if os.environ.get("DATAFLEX_TEST_STARTS") != "warm" or not hasattr(os, "fork"):
         yield
         return
     path, support = Path(tempfile.mkdtemp(prefix="dataflex-")) / "warm", _ROOT / "tests" / "support"
