@@ -5,8 +5,13 @@ docs/reliability.md. Those that ``tests/long_forms.txt`` names are marked ``long
 from __future__ import annotations
 
 import json
+import os
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +64,29 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     path, found = session.config.getoption("--faults"), session.config.stash.get(_FAULTS, [])
     if path is not None:
         path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+_WARM = ("PYTHONPATH", "DATAFLEX_WARM_SOCKET", "DATAFLEX_WARM_PYTHON", "DATAFLEX_WARM_PATH")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _warm_starts() -> Iterator[None]:
+    """Start ``dataflex`` by forking a process that has LlamaFactory loaded: see tests/support/warm_server.py."""
+    if os.environ.get("DATAFLEX_TEST_STARTS") != "warm" or not hasattr(os, "fork"):
+        yield
+        return
+    path, support = Path(tempfile.mkdtemp(prefix="dataflex-")) / "warm", _ROOT / "tests" / "support"
+    before = {name: os.environ.get(name) for name in _WARM}
+    python_path = os.pathsep.join(filter(None, [str(support / "warm"), before["PYTHONPATH"]]))
+    os.environ.update(zip(_WARM, (python_path, str(path), sys.executable, python_path), strict=True))
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", "DATAFLEX_WARM_SOCKET": ""}
+    command = [sys.executable, str(support / "warm_server.py"), str(path)]
+    # Pipes, as a fork has streams made for these: of what is written there, nobody has to seek.
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environ, stdin=pipe, stdout=pipe, stderr=pipe) as server:
+        yield
+        server.communicate()  # the end of its input is its end
+    shutil.rmtree(path.parent, ignore_errors=True)
+    for name, value in before.items():
+        os.environ.pop(name, None)
+        os.environ |= {} if value is None else {name: value}

@@ -34,6 +34,13 @@ def test_contributing_lists_every_session() -> None:
     assert sorted(listed) == sorted(_sessions())
 
 
+def test_every_module_that_tests_share_is_explained() -> None:
+    explained = re.findall(
+        r"^\| `(\w+)` \|", _text("tests", "README.md").partition("## What tests share")[2], re.MULTILINE
+    )
+    assert sorted(explained) == sorted(path.stem for path in (ROOT / "tests" / "support").glob("*.py"))
+
+
 def test_every_list_of_component_packages_holds_those_that_there_are() -> None:
     text = _text("pyproject.toml")
     modules: list[str] = TOOLS["component_modules"]()

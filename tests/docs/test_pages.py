@@ -9,13 +9,13 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.checkpoint_keys.groups import Effect
 from dataflex.checkpoint_keys.keys import GROUPS
@@ -135,8 +135,8 @@ def test_the_example_of_a_score_gives_the_highest_loss_of_a_target() -> None:
     class Halves(torch.nn.Module):
         """After token 0 both tokens are as likely; after token 1, token 0 has probability e / (1 + e) = .731."""
 
-        def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> SimpleNamespace:
-            return SimpleNamespace(logits=torch.stack([input_ids.float(), torch.zeros(input_ids.shape)], dim=-1))
+        def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> CausalLMOutput:
+            return CausalLMOutput(logits=torch.stack([input_ids.float(), torch.zeros(input_ids.shape)], dim=-1))
 
     pool = [
         {"input_ids": [0, 1, 0], "attention_mask": [1, 1, 1], "labels": [-100, 1, 0]},

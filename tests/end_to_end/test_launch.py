@@ -13,6 +13,12 @@ from dataflex.decisions import DecisionLog
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def _from_nothing(monkeypatch):
+    """The start of processes is the point here: none is a fork of the warm server's."""
+    monkeypatch.setenv("DATAFLEX_WARM_SOCKET", "")
+
+
 def test_two_ranks_train_the_notes_class_from_a_path_with_a_blank(workshop):
     folder = workshop.out / "with a blank"
     folder.mkdir()

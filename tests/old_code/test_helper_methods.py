@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.components.asking import Asking
 from dataflex.train.selector.base_selector import Selector
@@ -94,10 +95,10 @@ class Model(nn.Module):
         super().__init__()
         self.table = nn.Embedding(4, 4)
 
-    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> CausalLMOutput:
         logits = self.table(input_ids)
         loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
-        return SimpleNamespace(loss=loss, logits=logits)
+        return CausalLMOutput(loss=loss, logits=logits)
 
 
 def trainer(model: Model) -> Any:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from doubles import OneRank
 from torch import nn
 from torch.nn import functional
 from torch.nn.utils import prune
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.gradients.check import LIMITS, Sketch, difference, precision
@@ -68,9 +69,9 @@ def test_what_rounding_does_to_a_gradient_of_nearly_nothing_does_not_count() -> 
 
 def test_the_limit_is_that_of_the_coarsest_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Linear(2, 2)
-    assert precision(model, None) == "fp32" == precision(model, SimpleNamespace(mixed_precision="no"))
-    assert precision(model, SimpleNamespace(mixed_precision="fp16")) == "fp16"
-    assert precision(model, SimpleNamespace(mixed_precision="bf16")) == "bf16"
+    assert precision(model, None) == "fp32" == precision(model, OneRank(mixed_precision="no"))
+    assert precision(model, OneRank(mixed_precision="fp16")) == "fp16"
+    assert precision(model, OneRank(mixed_precision="bf16")) == "bf16"
     assert precision(nn.Linear(2, 2, dtype=torch.bfloat16), None) == "bf16"
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")  # TF32
     assert precision(model, None) == "fp16"
@@ -86,11 +87,11 @@ class Coupled(nn.Module):
         self.layer, self.head = nn.Linear(6, 8), nn.Linear(8, VOCABULARY, bias=False)
         self.couples = couples
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
         hidden = self.layer(self.embed(input_ids).cumsum(dim=1))
         if self.couples(input_ids):
             hidden = hidden + 0.01 * hidden.mean(dim=0)
-        return SimpleNamespace(logits=self.head(torch.tanh(hidden)))
+        return CausalLMOutput(logits=self.head(torch.tanh(hidden)))
 
 
 class Keep:
@@ -181,9 +182,9 @@ def test_batches_that_are_right_stay_batches_and_nothing_is_left_behind() -> Non
 class UsedTwice(Coupled):
     """The head's weight is used outside its forward too."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
         logits = super().forward(input_ids).logits
-        return SimpleNamespace(logits=logits + (self.head.weight**2).sum(dim=1))
+        return CausalLMOutput(logits=logits + (self.head.weight**2).sum(dim=1))
 
 
 def test_a_weight_that_is_used_outside_its_layer_is_found_out() -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from doubles import DeepSpeedEngine, OneRank, ScaledOptimizer, WrappedEngine, in_numbers
 from torch import nn
 from torch.nn import functional
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.errors import ComponentError
 from dataflex.gradients import linear
@@ -33,10 +33,10 @@ class Small(nn.Module):
         if tied:
             self.head.weight = self.embed.weight
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
         hidden = self.embed(input_ids).cumsum(dim=1)
         hidden = self.second(torch.tanh(self.norm(self.first(hidden))))
-        return SimpleNamespace(logits=self.head(hidden))
+        return CausalLMOutput(logits=self.head(hidden))
 
 
 class Keep:
@@ -139,10 +139,10 @@ def test_a_batch_without_any_target_runs_nothing(batch: dict[str, torch.Tensor])
 
 def test_a_body_that_meets_an_inseparable_batch_is_run_again_from_its_beginning(batch: dict[str, torch.Tensor]) -> None:
     class Flattening(Small):
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
             hidden = self.embed(input_ids)
             flat = self.first(hidden.flatten(0, 1)).view(*hidden.shape[:-1], -1)
-            return SimpleNamespace(logits=self.head(self.second(torch.tanh(flat))))
+            return CausalLMOutput(logits=self.head(self.second(torch.tanh(flat))))
 
     torch.manual_seed(0)
     model, sink = Flattening(), Keep()
@@ -165,7 +165,7 @@ def test_a_body_that_meets_an_inseparable_batch_is_run_again_from_its_beginning(
 def test_half_precision_gradients_are_handed_over_in_fp32_and_close(batch: dict[str, torch.Tensor]) -> None:
     torch.manual_seed(0)
     model, sink = Small(), Keep()
-    accelerator = SimpleNamespace(autocast=lambda: torch.autocast("cpu", torch.bfloat16), scaler=None, num_processes=1)
+    accelerator = OneRank(autocast=in_numbers(torch.bfloat16))
     batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
     for name, grads in expected(model, batch, ["first.weight", "head.weight"]).items():
         error = (sink.grads[name] - grads).norm() / grads.norm()
@@ -189,10 +189,8 @@ def test_hooks_of_gradients_are_silent_and_back_afterwards_in_order(batch: dict[
 
 def test_a_loss_that_deepspeed_would_scale_is_scaled_here_and_gradients_are_not(batch: dict[str, torch.Tensor]) -> None:
     model, sink, scales = Small(), Keep(), []
-    deepspeed = SimpleNamespace(engine=SimpleNamespace(optimizer=SimpleNamespace(loss_scale=2.0**20)))
-    accelerator = SimpleNamespace(
-        autocast=contextlib.nullcontext, scaler=None, deepspeed_engine_wrapped=deepspeed, num_processes=1
-    )
+    deepspeed = WrappedEngine(DeepSpeedEngine(ScaledOptimizer(2.0**20)))
+    accelerator = OneRank(deepspeed_engine_wrapped=deepspeed)
     model.head.register_full_backward_pre_hook(lambda _, grads: scales.append(float(grads[0].abs().sum())))
     batched(GradientEngine(model, cover(model, Scope.LINEAR), accelerator), batch, sink)
     deepspeed.engine.optimizer.loss_scale = 1.0

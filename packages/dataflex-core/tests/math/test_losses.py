@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import Qwen2Config, Qwen2ForCausalLM
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, sample_losses, token_losses
@@ -104,7 +105,7 @@ def test_outputs_without_logits_name_the_switch_that_brings_them_back(outputs: A
 
 
 def test_logits_that_do_not_line_up_with_the_labels_are_refused() -> None:
-    outputs = SimpleNamespace(logits=torch.zeros(1, 7, 5))
+    outputs = CausalLMOutput(logits=torch.zeros(1, 7, 5))
     with pytest.raises(ComponentError, match=r"logits for 7 positions.*3 labels"):
         output_logits(outputs, torch.zeros(1, 3, dtype=torch.long), tiny_model())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from gloo import joined
 from torch import nn
 from torch.nn import functional
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.components.context import RunContext
 from dataflex.components.passes import Subtask
@@ -35,15 +35,15 @@ class TwoTokens(nn.Module):
         self.layer = nn.Linear(2, 2, bias=False)
         nn.init.eye_(self.layer.weight)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.layer(functional.one_hot(input_ids, 2).float()))
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.layer(functional.one_hot(input_ids, 2).float()))
 
 
 class OneForAll(TwoTokens):
     """What a row gets depends on how many rows are beside it."""
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> SimpleNamespace:
-        return SimpleNamespace(logits=super().forward(input_ids).logits * len(input_ids))
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> CausalLMOutput:
+        return CausalLMOutput(logits=super().forward(input_ids).logits * len(input_ids))
 
 
 def row(*tokens: int) -> Row:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles import OneRank, in_numbers
 from gloo import run_on_two_ranks
 from passes_cases import COSINES, LOSSES, POOL, SQUARES, TwoTokens, context, passes_on_a_rank, row, tokens_and_sum
 from torch import nn
@@ -62,11 +63,7 @@ def test_the_function_sees_a_model_in_evaluation_mode_without_gradient_and_the_m
 
 
 def test_the_function_runs_under_the_runs_autocast() -> None:
-    from types import SimpleNamespace
-
-    accelerator = SimpleNamespace(
-        autocast=lambda: torch.autocast("cpu", torch.bfloat16), process_index=0, num_processes=1, device="cpu"
-    )
+    accelerator = OneRank(autocast=in_numbers(torch.bfloat16))
     seen = []
 
     def look(model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:

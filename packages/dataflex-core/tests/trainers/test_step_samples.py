@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import torch
+from doubles import OneRank, SecondRank
 
 from dataflex.math.losses import SampleLosses
 from dataflex.trainers.losses.step_samples import AheadOfStep, samples_of_all_ranks
@@ -29,7 +28,7 @@ class Stretching(torch.nn.Module):
 
 def test_buffers_numbers_and_random_state_are_as_they_were() -> None:
     model = Stretching().train()
-    accelerator = SimpleNamespace(unwrap_model=lambda wrapped: wrapped, num_processes=1)
+    accelerator = OneRank()
     losses = lambda model, outputs, inputs: SampleLosses(outputs.sum(dim=1), inputs["labels"])  # noqa: E731
     ahead = AheadOfStep(accelerator, losses)
     batches = [{"values": torch.randn(rows, 2), "labels": torch.ones(rows)} for rows in (2, 4)]
@@ -50,9 +49,4 @@ def test_buffers_numbers_and_random_state_are_as_they_were() -> None:
 def test_samples_of_ranks_with_unequal_numbers_are_joined_without_padding() -> None:
     table = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     other = torch.tensor([[9.0, 0.0], [5.0, -1.0]])  # one sample and padding
-    accelerator = SimpleNamespace(
-        num_processes=2,
-        pad_across_processes=lambda part, dim, pad_index: part,
-        gather=lambda part: torch.cat([part, other]),
-    )
-    assert samples_of_all_ranks(table, accelerator).tolist() == [[1, 2, 9], [3, 4, 5]]
+    assert samples_of_all_ranks(table, SecondRank(other)).tolist() == [[1, 2, 9], [3, 4, 5]]

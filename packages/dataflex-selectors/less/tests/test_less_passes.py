@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from less_cases import (
 )
 from torch import nn
 from torch.nn import functional
+from transformers.modeling_outputs import CausalLMOutput
 from unusual_cases import in_half_precision, on_a_quantised_base, select
 
 from dataflex.data.scoring_loader import ScoringLoader
@@ -278,11 +278,11 @@ class Saturating(nn.Module):
         self.layer = nn.Linear(2, 2, bias=False)
         nn.init.eye_(self.layer.weight)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> SimpleNamespace:
+    def forward(self, input_ids: torch.Tensor, attention_mask: Any = None) -> CausalLMOutput:
         hidden = functional.one_hot(input_ids.clamp(max=1), 2).float()
         flat = input_ids[:, 1].eq(9).view(-1, 1, 1)
         logits = self.layer(hidden) * (~flat)
-        return SimpleNamespace(logits=functional.pad(logits, (0, 8)))
+        return CausalLMOutput(logits=functional.pad(logits, (0, 8)))
 
 
 def test_an_eval_row_with_a_zero_gradient_counts_as_cosine_0(caplog: pytest.LogCaptureFixture) -> None:

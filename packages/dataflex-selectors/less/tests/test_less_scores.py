@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from doubles import OneRank, Scaler
 from less_cases import (
     Pad,
     pool_and_goals,
@@ -226,16 +227,8 @@ def test_half_precision_moves_scores_little(trained: Any) -> None:
 
 
 def test_a_loss_scale_divides_out(trained: Any) -> None:
-    from types import SimpleNamespace
-
     model, optimizer = trained
     rows, goals = pool_and_goals()
-    accelerator = SimpleNamespace(
-        autocast=lambda: torch.autocast("cpu", enabled=False),
-        scaler=SimpleNamespace(get_scale=lambda: 65536.0),
-        process_index=0,
-        num_processes=1,
-        device=torch.device("cpu"),
-    )
+    accelerator = OneRank(scaler=Scaler(65536.0))
     found = scores(rows, goals, optimizer, model=model, accelerator=accelerator)
     np.testing.assert_allclose(found, scores(rows, goals, optimizer, model=model), atol=1e-5, rtol=0)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import logging
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from doubles import OneRank, Scheduler, Spread
 from less_cases import pool_and_goals, rows_of, selector, tiny_qwen, train_step, warmed_up, with_lora
 from torch import nn
 
@@ -185,8 +184,7 @@ def test_there_is_nothing_to_remember_without_history_and_rows_that_version_0_1_
 def test_history_adds_up_scores_by_learning_rate_and_survives_a_resume(trained: Any) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals()
-    rate = {"now": 1.0}
-    scheduler = SimpleNamespace(get_last_lr=lambda: [rate["now"]])
+    scheduler = Scheduler(1.0)
 
     def fresh() -> LessSelector:
         return selector(rows, goals, optimizer, history=True, scheduler=scheduler, aggregate="mean")
@@ -198,7 +196,7 @@ def test_history_adds_up_scores_by_learning_rate_and_survives_a_resume(trained: 
         value.data *= -1
     try:
         now = selector(rows, goals, optimizer, aggregate="mean").select(model, 9, 5).scores
-        rate["now"] = 3.0
+        scheduler.rate = 3.0
         resumed = fresh()
         resumed.load_state_dict(less.state_dict())
         for one in (less, resumed, less):  # asking again at the same boundary counts it once
@@ -332,14 +330,8 @@ def test_there_has_to_be_something_to_aim_at(goals: Any, message: str) -> None:
         subtasks_of(goals, None)
 
 
-def _accelerator(kind: str) -> SimpleNamespace:
-    return SimpleNamespace(
-        distributed_type=SimpleNamespace(value=kind),
-        process_index=0,
-        num_processes=1,
-        device="cpu",
-        autocast=contextlib.nullcontext,
-    )
+def _accelerator(kind: str) -> OneRank:
+    return OneRank(distributed_type=Spread(kind))
 
 
 @pytest.mark.parametrize(("kind", "named"), [("FSDP", "FSDP"), ("DEEPSPEED", "ZeRO-3")])

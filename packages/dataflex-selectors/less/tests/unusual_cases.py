@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from doubles import OneRank, Scaler, in_numbers
 from less_cases import VOCABULARY, pool_and_goals, reference_cosines, selector, tiny_qwen, warmed_up, with_lora
 from torch import nn
 from torch.nn import functional
@@ -72,13 +72,8 @@ def reference_of_batches(model: nn.Module, optimizer: Any, pool: Sequence[Any], 
 
 def in_half_precision(numbers: str, loss_scale: float | None = None) -> Any:
     kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[numbers]
-    return SimpleNamespace(
-        mixed_precision=numbers,
-        autocast=lambda: torch.autocast("cpu", kind),
-        scaler=SimpleNamespace(get_scale=lambda: loss_scale) if loss_scale else None,
-        process_index=0,
-        num_processes=1,
-        device=torch.device("cpu"),
+    return OneRank(
+        mixed_precision=numbers, autocast=in_numbers(kind), scaler=Scaler(loss_scale) if loss_scale else None
     )
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
 from gloo import joined
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.testing import make_context
 from dataflex_selectors_loss.params import LossParams
@@ -87,8 +87,8 @@ class Bigram(nn.Module):
         super().__init__()
         self.table = nn.Parameter(torch.tensor(probabilities).log())
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> SimpleNamespace:
-        return SimpleNamespace(logits=self.table[input_ids])
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.table[input_ids])
 
 
 def two_token_pool(losses: Sequence[int]) -> tuple[list[Row], Bigram]:

@@ -4,7 +4,6 @@ import copy
 import logging
 import random
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from loss_cases import (
     two_token_pool,
 )
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.errors import ComponentError
 
@@ -147,7 +147,7 @@ class Recording(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, attention_mask: Any = None, use_cache: bool = True, **rest: Any) -> Any:
         self.calls.append({"use_cache": use_cache, "grad": torch.is_grad_enabled(), **rest})
-        return SimpleNamespace(logits=torch.zeros(*input_ids.shape, 200))
+        return CausalLMOutput(logits=torch.zeros(*input_ids.shape, 200))
 
 
 def test_the_model_gets_no_labels_no_cache_and_no_gradient() -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,6 +43,21 @@ class MicroBatch:
     losses_B: torch.Tensor
     tokens_B: torch.Tensor
     inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    """A ``TrainerState``, as far as a weighter in the style of the note reads it."""
+
+    global_step: int
+
+
+@dataclass(frozen=True)
+class _Midway:
+    """A Trainer in the middle of a run, likewise."""
+
+    state: _Progress
+    accelerator: Any
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,7 @@ class WeighterBench(Bench):
         if not door.defines("get_weighted_loss"):
             raise NotApplicable("its training_step does everything itself")
         losses_B = batch.losses_B.clone().requires_grad_()
-        trainer = SimpleNamespace(state=SimpleNamespace(global_step=step), accelerator=self.accelerator)
+        trainer = _Midway(_Progress(step), self.accelerator)
         loss = door.call(
             "get_weighted_loss", losses=losses_B, ctx=trainer, model=self.trainee.model, inputs=dict(batch.inputs)
         )
