@@ -111,6 +111,22 @@ def test_stages_of_pairs_and_merged_eval_sets_are_refused() -> None:
     assert "names c" in message
 
 
+@pytest.mark.parametrize("key", ["torch_compile", "use_unsloth"])
+def test_layers_that_are_computed_otherwise_are_refused(key: str) -> None:
+    (message,) = messages(plan(arguments={key: True}))
+    assert f"{key} (from run.yaml)" in message
+    assert messages(plan(arguments={key: False})) == messages(plan(arguments={key: True}, scores=True)) == []
+
+
+def test_runs_of_other_components_are_left_alone() -> None:
+    other = dataclasses.replace(SPEC, target="mine.selector:Mine")
+    assert messages(dataclasses.replace(plan(stage="dpo", warmup=0), component=other)) == []
+
+
+def test_every_parameter_has_a_help_text() -> None:
+    assert all(field.metadata["help"] for field in dataclasses.fields(InfluenceParams))
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -136,7 +136,7 @@ class TrainingRecorder:
         self._lengths_B.append(lengths[0] if len(lengths) == 1 else torch.cat(lengths))
         return total
 
-    def _own(self, layer: str, parameter: nn.Parameter | None, directions: Directions) -> nn.Parameter | None:
+    def _own(self, layer: str, parameter: torch.Tensor | None, directions: Directions) -> torch.Tensor | None:
         """The parameter, if its gradient is made here."""
         return parameter if self._summed and layer in directions else None
 

@@ -111,13 +111,7 @@ class Aim:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take back what :meth:`state_dict` gave."""
-        import torch
-
-        vectors = {
-            name.removeprefix(_VECTORS): torch.as_tensor(value)
-            for name, value in state.items()
-            if name.startswith(_VECTORS)
-        }
+        vectors = {name.removeprefix(_VECTORS): value for name, value in state.items() if name.startswith(_VECTORS)}
         self._validation.load_state_dict(state)
         self.number, self._made_at = int(state["direction_number"]), int(state["direction_step"])
         self.directions = LabelDirections(vectors, self._params.exact_gradients) if vectors else None

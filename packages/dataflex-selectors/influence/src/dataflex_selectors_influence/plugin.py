@@ -38,7 +38,7 @@ def dataflex_check_run(run: RunFacts) -> list[Problem]:
     if run.component.kind is not Kind.SELECTOR or run.component.target != TARGET:
         return []
     found = [*needs_single_answers(run), *names_targets(run, "influence"), *needs_whole_parameters(run)]
-    return [*found, *(needs_adam(run) if _linear(run) else _warm_up(run)), *_refreshed(run)]
+    return [*found, *(needs_adam(run) if _linear(run) else _warm_up(run)), *_refreshed(run), *_compiled(run)]
 
 
 def _linear(run: RunFacts) -> bool:
@@ -62,3 +62,13 @@ def _refreshed(run: RunFacts) -> Iterator[Problem]:
             f"before the first boundary at warmup_step: {run.steps.warmup} (from {run.source}).",
             "Set refresh below warmup_step.",
         )
+
+
+def _compiled(run: RunFacts) -> Iterator[Problem]:
+    for key in ("torch_compile", "use_unsloth"):
+        if run.arguments.get(key) and not run.scores_only:
+            yield Problem(
+                f"{key} (from {run.source}) computes layers otherwise than by their own forward, so influence would "
+                "not see the gradients of their rows.",
+                f"Unset {key}.",
+            )
