@@ -74,8 +74,6 @@ class RunContext:
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     total_steps: int | None = None
     trust_remote_code: bool = False
-    trust_remote_code: bool = False
-    total_steps: int | None = None
     streams: tuple[str | int, ...] = ()
     screen: Screen | None = field(default=None, repr=False)
 
