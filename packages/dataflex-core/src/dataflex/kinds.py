@@ -87,7 +87,7 @@ class KindRecord:
     checks: str
     template: str
     library: str
-    turn: int
+    turn: int = 0
     keeps: bool = False
     mixes: bool = False
     weighs: bool = False

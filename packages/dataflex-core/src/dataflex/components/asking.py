@@ -196,15 +196,12 @@ class Asking:
         def kept() -> str:
             if before is None:
                 return self.progress.last_whole()
-            self._held = before
-            untold()
-            try:
+            with self.holding(before):
+                untold()
                 return self.progress.keep()
-            finally:
-                self._held = None
 
         with self.agreed(f"step {step}", kept):
-            before = self._copy()
+            before = self.copy_state()
             self.call("on_step", stats=stats)
 
     def state_dict(self) -> dict[str, Any]:
@@ -230,7 +227,16 @@ class Asking:
         default = getattr(self._base, method, None) or getattr(Stateful, method)
         return functools.partial(default, self.component)
 
-    def _copy(self) -> dict[str, Any] | None:
+    @contextlib.contextmanager
+    def holding(self, state: dict[str, Any]) -> Iterator[None]:
+        """Give out an earlier state in place of the present one: for a checkpoint of before a call."""
+        self._held = state
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def copy_state(self) -> dict[str, Any] | None:
         """A copy of the state; ``None`` once one was too large."""
         if not self._copies:
             return None

@@ -54,6 +54,8 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
         )
     if run.mixture is not None:
         return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
+    if facts.every > 1 or facts.keep != "stage":
+        return schedule  # a selection that is used up begins anew
     drawn = schedule.longest_update * batch
     if drawn > len(pool) and not facts.params.get("replacement", False):
         fitting = len(pool) // batch

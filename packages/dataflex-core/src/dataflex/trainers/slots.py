@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dataflex.components.context import RunContext
-from dataflex.errors import ConfigError
 from dataflex.kinds import KINDS, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
@@ -72,16 +71,14 @@ def fill_slots(opening: Opening) -> Slots:
     """Open the parts of a run, each in its slot. Called on every rank.
 
     Raises:
-        ComponentError, ConfigError: when a component cannot be constructed, does not fit the run, or two want one slot.
+        ComponentError, ConfigError: when a component cannot be constructed or does not fit the run.
     """
-    order: Planner | None = None
-    loss: LossShaper | None = None
-    for part in opening.session.run.parts:
-        filled: Filled = load(KINDS[part.entry.spec.kind].slot)(opening, part)
-        if (order and filled.order) or (loss and filled.loss):
-            raise ConfigError(f"{part.facts.title} and a part before it cannot act in one run.")
-        order, loss = order or filled.order, loss or filled.loss
-    return Slots(order or _stock_order(opening), loss or PlainLoss())
+    from dataflex.trainers.composing import composes, fill_together
+
+    parts = opening.session.run.parts
+    filled: Filled
+    filled = fill_together(opening) if composes(parts) else load(KINDS[parts[0].kind].slot)(opening, parts[0])
+    return Slots(filled.order or _stock_order(opening), filled.loss or PlainLoss())
 
 
 def _stock_order(opening: Opening) -> StockPlanner:

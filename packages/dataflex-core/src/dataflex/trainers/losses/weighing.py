@@ -35,8 +35,8 @@ LEAST_OF_DOMAIN = 32
 """Samples that a domain must have shown before its weights are divided by a mean of their own."""
 
 
-def fill(opening: Opening, part: Part) -> Filled:
-    """Let a weighter shape the loss.
+def fill(opening: Opening, part: Part, domains: WeighedDomains | None = None) -> Filled:
+    """Let a weighter shape the loss; ``domains`` are those of a run with a mixer.
 
     Raises:
         ConfigError: when the Trainer has a loss function of its own.
@@ -52,7 +52,7 @@ def fill(opening: Opening, part: Part) -> Filled:
     if not asking.defines("weights") and asking.defines("training_step"):
         return Filled(loss=OwnStep(host, asking, warmup=warmup))
     total, global_batch = opening.schedule.total, opening.context.global_batch
-    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch))
+    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch, domains=domains))
 
 
 @dataclass(frozen=True)
@@ -134,23 +134,28 @@ class Weighing(PlainLoss):
 
     def step_end(self, step: int) -> None:
         """Move the window on: the next step's normaliser, and whatever the component keeps."""
+        self.note_step(step)
+        self.resumed()
+
+    def note_step(self, step: int) -> None:
+        """Take up the step that has ended; the weighter has yet to be told of it."""
         taken = self.seam.take()
         if taken is None:
             return
         if step > self._warmup:
             self._count(taken)
         if self._native:
-            self._tell(taken.stats)
+            self._untold = taken.stats
 
     def _tell(self, stats: WeightedStep) -> None:
         def untold() -> None:
             self._untold = stats
 
-        self._asking.step_ended(stats.step, stats, untold)
         self._untold = None
+        self._asking.step_ended(stats.step, stats, untold)
 
     def resumed(self) -> None:
-        """Tell the weighter of the step whose ``on_step`` failed."""
+        """Tell the weighter of the step that it has not been told of."""
         if self._untold is not None:
             self._tell(self._untold)
 

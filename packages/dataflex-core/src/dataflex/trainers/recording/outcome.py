@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.runs import PartFacts
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -27,3 +29,18 @@ class Outcome:
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     decided: bool = True
     scores: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """One of the decisions of a boundary.
+
+    Attributes:
+        part: The component that took it.
+        outcome: What came of it; its ``rows`` are no plan.
+        seconds: Spent inside the component.
+    """
+
+    part: PartFacts
+    outcome: Outcome
+    seconds: float
