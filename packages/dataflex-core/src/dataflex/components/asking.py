@@ -134,12 +134,15 @@ class Asking:
             return make()
 
     @contextlib.contextmanager
-    def agreed(self, where: str, kept: Callable[[], str] | None = None) -> Iterator[None]:
+    def agreed(
+        self, where: str, kept: Callable[[], str] | None = None, speaker: Callable[[], Asking] | None = None
+    ) -> Iterator[None]:
         """Make a call on every rank; the block may also check the answer.
 
         Args:
             where: Of the run, such as ``"step 7"``.
             kept: What the sentence ends with; keeps the progress by default. Called on every rank.
+            speaker: Who was called last, where the block calls several instances of a component.
 
         Raises:
             ComponentError: on every rank, when the block fails on one.
@@ -151,7 +154,7 @@ class Asking:
         except AnotherRankFailed as error:
             cause = error
         except Exception as error:
-            failure, cause = self._failure(error, where), error
+            failure, cause = (self if speaker is None else speaker())._failure(error, where), error
         failure = first_failure(failure, self._accelerator, last=True)
         if isinstance(cause, ConfigError) and self._method in _OPENING:  # it refuses the run
             raise cause
@@ -189,7 +192,11 @@ class Asking:
         Raises:
             ComponentError: on every rank, when the call fails on one.
         """
-        if not self.defines("on_step"):
+        self.tell("on_step", step, {"stats": stats}, untold)
+
+    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
+        """As :meth:`step_ended`, for a method of any name and its arguments; one that is not defined is not called."""
+        if not self.defines(method):
             return
         before: dict[str, Any] | None = None
 
@@ -202,7 +209,7 @@ class Asking:
 
         with self.agreed(f"step {step}", kept):
             before = self.copy_state()
-            self.call("on_step", stats=stats)
+            self.call(method, **told)
 
     def state_dict(self) -> dict[str, Any]:
         """What the component must remember; from before a call that has just failed."""
@@ -226,6 +233,10 @@ class Asking:
             raise ComponentError(f"it has no {method}(); inherit from dataflex.{self._base.__name__}")
         default = getattr(self._base, method, None) or getattr(Stateful, method)
         return functools.partial(default, self.component)
+
+    def hold(self, state: dict[str, Any]) -> None:
+        """Give out an earlier state from now on: of a component that a failed call of another takes back."""
+        self._held = state
 
     @contextlib.contextmanager
     def holding(self, state: dict[str, Any]) -> Iterator[None]:

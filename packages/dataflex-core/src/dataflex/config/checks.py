@@ -291,9 +291,10 @@ def _needs_of(
         yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
-    if record.weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
+    weighs = record.weighs or spec.gives_weights is True
+    if weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
         yield from _loss_seam(title, arguments, stage, source)
-    if record.weighs:
+    if weighs:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")

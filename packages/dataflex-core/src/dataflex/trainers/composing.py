@@ -20,7 +20,7 @@ from dataflex.trainers.planners import select as selecting
 from dataflex.trainers.planners.compose import ComposedPlanner
 from dataflex.trainers.planners.mix import MixPlanner
 from dataflex.trainers.planners.planner import Planner
-from dataflex.trainers.slots import Filled, Opening
+from dataflex.trainers.slots import Around, Filled, Opening
 
 
 def composes(parts: Sequence[Part]) -> bool:
@@ -46,6 +46,7 @@ def fill_together(opening: Opening) -> Filled:
     loss: LossShaper | None = None
     weighs: LossShaper | None = None
     composed: ComposedPlanner | None = None
+    around: Around | None = None
     if mixer is not None:
         filled = mixing.fill(opening, mixer)
         assert isinstance(filled.order, MixPlanner)
@@ -53,20 +54,19 @@ def fill_together(opening: Opening) -> Filled:
         loss = filled.loss
     if selector is not None and (mix is not None or plans_ahead(selector)):
         order = composed = ComposedPlanner(opening, selector, mix)
+        around = selecting.telling(opening, selector, composed.told)
     elif selector is not None:
-        order = selecting.fill(opening, selector).order
+        filled = selecting.fill(opening, selector)
+        order, around = filled.order, filled.around
     if weighter is not None:
         domains = None if mix is None else WeighedDomains(tuple(mix.domains), mix.sampler.domain_of)
         weighs = weighing.fill(opening, weighter, domains).loss
     if order is not None and composed is None:
         order = ByKind(order, Kind.MIXER if mixer is not None else Kind.SELECTOR)
     if weighs is not None and not isinstance(weighs, Weighing):  # it does the training step itself
-        if composed is not None:
-            composed.weights_act = False
-        return Filled(order, weighs)
-    row_weights = None if composed is None else composed.row_weights
+        return Filled(order, weighs, around)
     seen = loss if isinstance(loss, DomainLoss) else None
-    return Filled(order, JointLoss(opening.host, domains=seen, weighing=weighs, row_weights=row_weights))
+    return Filled(order, JointLoss(opening.host, domains=seen, weighing=weighs), around)
 
 
 class ByKind:
@@ -80,6 +80,12 @@ class ByKind:
     def __init__(self, inner: Planner, kind: Kind) -> None:
         self._inner, self._kind = inner, kind.value
         self.domains, self.epoch_samples = inner.domains, inner.epoch_samples
+        self.weighs_places = inner.weighs_places
+
+    @property
+    def weights(self) -> npt.NDArray[np.float64] | None:
+        """As the planner."""
+        return self._inner.weights
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """As the planner."""

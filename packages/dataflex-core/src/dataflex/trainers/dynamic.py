@@ -287,6 +287,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             data_seed=session.data_seed,
             global_batch=global_batch,
             data_keys=session.data_keys(),
+            total_steps=schedule.total,
         )
         progress = RunProgress(self, session.run.facts)
         self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)

@@ -5,19 +5,24 @@ The table of kinds names the function that makes what a part puts into them; wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataflex.components.context import RunContext
-from dataflex.kinds import KINDS, load
+from dataflex.kinds import KINDS, Kind, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import epoch_samples
+from dataflex.trainers.losses.place_weights import PlaceWeights
 from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.parts import Parts
 from dataflex.trainers.planners.planner import Planner
 from dataflex.trainers.planners.stock import StockPlanner
 from dataflex.trainers.recording.recorder import Recorder
 from dataflex.trainers.session import Session
+
+Around = Callable[[LossShaper], LossShaper]
+"""Puts something around whoever shapes the loss."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +53,12 @@ class Filled:
     Attributes:
         order: Who orders the rows.
         loss: Who shapes the loss.
+        around: Stands around whoever shapes the loss, another part included.
     """
 
     order: Planner | None = None
     loss: LossShaper | None = None
+    around: Around | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,13 @@ def fill_slots(opening: Opening) -> Slots:
     parts = opening.session.run.parts
     filled: Filled
     filled = fill_together(opening) if composes(parts) else load(KINDS[parts[0].kind].slot)(opening, parts[0])
-    return Slots(filled.order or _stock_order(opening), filled.loss or PlainLoss())
+    shaper: LossShaper = filled.loss or PlainLoss()
+    gives_weights = next((part.entry.spec.gives_weights for part in parts if part.kind is Kind.SELECTOR), False)
+    if filled.order is not None and filled.order.weighs_places and gives_weights is not False:
+        shaper = PlaceWeights(shaper, opening.host, declared=bool(gives_weights))
+    if filled.around is not None:
+        shaper = filled.around(shaper)
+    return Slots(filled.order or _stock_order(opening), shaper)
 
 
 def _stock_order(opening: Opening) -> StockPlanner:

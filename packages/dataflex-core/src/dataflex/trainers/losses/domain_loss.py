@@ -69,7 +69,7 @@ class DomainLoss(PlainLoss):
 
     def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
         """The Trainer's own, whose loss is looked at."""
-        with self._loss.micro_batch(rows()):
+        with self._loss.micro_batch(rows(), self.places_B):
             loss = stock()
         if not self._loss.saw_loss:
             raise loss_not_seen(self._host)

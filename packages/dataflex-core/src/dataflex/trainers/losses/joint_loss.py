@@ -9,20 +9,19 @@ from dataflex.trainers.hooks import loss_not_seen
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.domain_loss import DomainLoss
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
-from dataflex.trainers.losses.step_loss import RowWeights, StepLoss
+from dataflex.trainers.losses.step_loss import StepLoss
 from dataflex.trainers.losses.weighing import Weighing
 
 _MIXER, _WEIGHTER = "mixer_steps", "weighter"
 
 
 class JointLoss(PlainLoss):
-    """Shows the mixer the losses of its domains and trains on them weighted by domain, chosen row and sample.
+    """Shows the mixer the losses of its domains and trains on them weighted by domain, place in the plan and sample.
 
     Args:
         host: The Trainer.
         domains: Of a mixer that asked for losses.
         weighing: Of a weighter.
-        row_weights: Of a selector.
     """
 
     def __init__(
@@ -31,7 +30,6 @@ class JointLoss(PlainLoss):
         *,
         domains: DomainLoss | None = None,
         weighing: Weighing | None = None,
-        row_weights: RowWeights | None = None,
     ) -> None:
         self._host, self._domains, self._weighing = host, domains, weighing
         self.sees_steps = domains is not None or weighing is not None
@@ -40,7 +38,6 @@ class JointLoss(PlainLoss):
             tally=None if domains is None else domains.shown,
             objective=None if domains is None else domains.objective,
             weighing=None if weighing is None else weighing.seam,
-            row_weights=row_weights,
         )
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
@@ -49,7 +46,7 @@ class JointLoss(PlainLoss):
 
     def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
         """The Trainer's own, whose loss is looked at or weighted."""
-        with self._loss.micro_batch(rows()):
+        with self._loss.micro_batch(rows(), self.places_B):
             loss = stock()
         if not self._loss.saw_loss:
             raise loss_not_seen(self._host)

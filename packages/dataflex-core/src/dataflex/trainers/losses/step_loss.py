@@ -21,8 +21,6 @@ import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
@@ -35,9 +33,6 @@ from dataflex.trainers.losses.router_loss import with_router_loss
 from dataflex.trainers.losses.shaper import Batches, Rows
 from dataflex.trainers.losses.weight_seam import WeightSeam
 
-RowWeights = Callable[[Rows], "npt.NDArray[np.float64] | None"]
-"""Gives the weight of each of some rows; ``None`` where all are 1."""
-
 
 class StepLoss:
     """Looks at the loss of training micro-batches, or puts a weighted one in its place.
@@ -47,7 +42,6 @@ class StepLoss:
         tally: Shown the losses of every micro-batch, unweighted.
         objective: Weighs the domains.
         weighing: Weighs the samples.
-        row_weights: Weighs the rows that were chosen.
 
     Attributes:
         saw_loss: Whether the loss of the latest micro-batch came by.
@@ -60,11 +54,11 @@ class StepLoss:
         tally: LossSeam | None = None,
         objective: ObjectiveSeam | None = None,
         weighing: WeightSeam | None = None,
-        row_weights: RowWeights | None = None,
     ) -> None:
         self._trainer, self._tally, self._objective = trainer, tally, objective
-        self._weighing, self._row_weights = weighing, row_weights
+        self._weighing = weighing
         self._rows_B: Rows | None = None
+        self._places_B: torch.Tensor | None = None
         self.saw_loss = False
         if weighing is not None:
             weighing.token_losses = self._token_losses
@@ -82,25 +76,29 @@ class StepLoss:
         return self._rows_B is not None
 
     @contextlib.contextmanager
-    def micro_batch(self, rows_B: Rows) -> Iterator[None]:
-        """Act on the loss computed in this block: that of the pool's rows ``rows_B``."""
-        self._rows_B, self.saw_loss = rows_B, False
+    def micro_batch(self, rows_B: Rows, places_B: torch.Tensor | None = None) -> Iterator[None]:
+        """Act on the loss computed in this block.
+
+        Args:
+            rows_B: Its rows of the pool.
+            places_B: The plan's weights of them, if it has any.
+        """
+        self._rows_B, self._places_B, self.saw_loss = rows_B, places_B, False
         try:
             yield
         finally:
-            self._rows_B = None
+            self._rows_B = self._places_B = None
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Call the stock ``compute_loss``, with the weighted loss in place where there is one."""
         assert self._rows_B is not None
         self.saw_loss, weighing = True, self._weighing
-        v_B = None if self._row_weights is None else self._row_weights(self._rows_B)
-        weighs = weighing is not None and weighing.weighs
-        if not (weighs or v_B is not None or (self._objective is not None and self._objective.acts)):
+        weighs, factors = weighing is not None and weighing.weighs, self._objective is not None and self._objective.acts
+        if not (weighs or factors or self._places_B is not None):
             return self._look(stock, model, inputs, *args, **kwargs)
         if weighing is not None and weighs:
             weighing.look_ahead(model)
-        loss = functools.partial(self._weighted, model, dict(inputs), v_B, weighs)  # stock code pops the labels
+        loss = functools.partial(self._weighted, model, dict(inputs), weighs)  # stock code pops the labels
         with loss_function(self._trainer, loss):
             return stock(model, inputs, *args, **kwargs)
 
@@ -128,7 +126,6 @@ class StepLoss:
         self,
         model: Any,
         inputs: Mapping[str, Any],
-        v_B: npt.NDArray[np.float64] | None,
         weighs: bool,
         outputs: Any,
         labels_BT: Any,
@@ -138,9 +135,9 @@ class StepLoss:
         labels_BT = self._labels(inputs, labels_BT)
         losses_BT, mask_BT = self._token_losses(output_logits(outputs, labels_BT, model), labels_BT)
         self._show(inputs, losses_BT.detach(), mask_BT)
-        factors_B = self._factors(v_B, losses_BT)
         if self._weighing is None or not weighs:
             losses = SampleLosses(losses_BT.sum(dim=1), mask_BT.sum(dim=1))
+            factors_B = self._factors(losses_BT)
             assert factors_B is not None  # nothing else replaces the stock loss
             target_tokens = self._target_tokens(losses, num_items_in_batch)
             loss = weighted_loss(losses.sums_B, factors_B, 1.0, target_tokens)
@@ -153,19 +150,21 @@ class StepLoss:
                 model=model,
                 inputs=inputs,
                 rows_B=self._rows,
-                factors_B=factors_B,
+                domains_B=self._of_domains(losses_BT),
+                places_B=None if self._places_B is None else self._places_B.to(losses_BT),
             )
         return with_router_loss(loss, outputs, model, self._trainer.accelerator)
 
-    def _factors(self, v_B: npt.NDArray[np.float64] | None, like: torch.Tensor) -> torch.Tensor | None:
-        """What the losses of rows are multiplied by besides the weighter's weights; ``None`` for 1."""
-        factors_B: torch.Tensor | None = None
-        if self._objective is not None and self._objective.acts:
-            factors_B = self._objective.weights(self._rows, like)
-        if v_B is not None:
-            chosen_B = torch.from_numpy(v_B).to(like.device, like.dtype)
-            factors_B = chosen_B if factors_B is None else factors_B * chosen_B
-        return factors_B
+    def _factors(self, like: torch.Tensor) -> torch.Tensor | None:
+        """What the losses of rows are multiplied by where no weighter acts; ``None`` for 1."""
+        domains_B, places_B = self._of_domains(like), self._places_B
+        if places_B is None:
+            return domains_B
+        return places_B.to(like) if domains_B is None else domains_B * places_B.to(like)
+
+    def _of_domains(self, like: torch.Tensor) -> torch.Tensor | None:
+        objective = self._objective
+        return None if objective is None or not objective.acts else objective.weights(self._rows, like)
 
     def _target_tokens(
         self, units: SampleLosses, num_items_in_batch: torch.Tensor | int | None
@@ -177,11 +176,12 @@ class StepLoss:
 
     def _token_losses(self, logits_BTV: torch.Tensor, labels_BT: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weighing = self._weighing
+        trains = weighing is not None or self._places_B is not None
         return token_losses(
             logits_BTV,
             labels_BT,
             chunk_tokens=CHUNK_TOKENS if weighing is None else weighing.chunk_tokens,
-            label_smoothing=0.0 if weighing is None else float(self._trainer.args.label_smoothing_factor),
+            label_smoothing=float(self._trainer.args.label_smoothing_factor) if trains else 0.0,
         )
 
     def _show(self, inputs: Mapping[str, Any], losses_BT: torch.Tensor, mask_BT: torch.Tensor) -> None:
@@ -190,7 +190,7 @@ class StepLoss:
                 self._tally.note(self._rows, inputs, losses_BT, mask_BT)
 
     def _labels(self, inputs: Mapping[str, Any], labels_BT: Any = None) -> torch.Tensor:
-        if self._tally is not None or self._row_weights is not None:
+        if self._tally is not None or self._places_B is not None:
             return row_labels(inputs, self._rows)
         return require_labels(inputs.get("labels") if labels_BT is None else labels_BT)
 

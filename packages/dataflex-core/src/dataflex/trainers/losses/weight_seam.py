@@ -171,7 +171,8 @@ class WeightSeam:
         model: Any,
         inputs: Mapping[str, Any],
         rows_B: Rows,
-        factors_B: torch.Tensor | None,
+        domains_B: torch.Tensor | None,
+        places_B: torch.Tensor | None,
     ) -> torch.Tensor:
         """The weighted loss of a micro-batch.
 
@@ -181,7 +182,8 @@ class WeightSeam:
             model: As the Trainer calls it.
             inputs: The micro-batch.
             rows_B: Its rows of the pool.
-            factors_B: What else the loss of each row is multiplied by; ``None`` for 1.
+            domains_B: What the loss of each row is multiplied by, as one of its domain; ``None`` for 1.
+            places_B: Likewise, as one of the plan.
         """
         if self._ahead is not None and self._ahead.due:
             self._rows_ahead = deque([rows_B])
@@ -189,7 +191,8 @@ class WeightSeam:
         if not len(units.sums_B):
             return units.sums_B.sum()  # 0, but in the graph, so that backward finds it
         if not self._native:
-            return self._reduce(units, model, inputs, rows_B, factors_B) * units.counts_B.sum() / target_tokens
+            mean = self._reduce(units, model, inputs, rows_B, domains_B, places_B)
+            return mean * units.counts_B.sum() / target_tokens
         weights_U = self._ask(units, model, inputs, rows_B) if self._ahead is None else self._ahead.take()
         self._keep(units, weights_U, rows_B)
         normaliser: float | torch.Tensor = 1.0
@@ -197,12 +200,13 @@ class WeightSeam:
             weights_U = torch.ones_like(weights_U)
         else:
             normaliser = self._normalisers_of(units, rows_B)
-        if factors_B is None and isinstance(normaliser, float):
-            return weighted_loss(units.sums_B, weights_U, normaliser, target_tokens)
+        sums_U = units.sums_B if places_B is None else units.sums_B * places_B[units.places_U]
+        if domains_B is None and isinstance(normaliser, float):
+            return weighted_loss(sums_U, weights_U, normaliser, target_tokens)
         combined_U = weights_U.to(units.sums_B.dtype) / normaliser
-        if factors_B is not None:
-            combined_U = combined_U * factors_B[units.places_U]
-        return weighted_loss(units.sums_B, combined_U, 1.0, target_tokens)
+        if domains_B is not None:
+            combined_U = combined_U * domains_B[units.places_U]
+        return weighted_loss(sums_U, combined_U, 1.0, target_tokens)
 
     def take(self) -> TakenStep | None:
         """The step's samples over all ranks; begins the next step. Called on every rank.
@@ -283,14 +287,22 @@ class WeightSeam:
             self._asking.call("on_losses", losses=losses)
 
     def _reduce(
-        self, units: Units, model: Any, inputs: Mapping[str, Any], rows_B: Rows, factors_B: torch.Tensor | None
+        self,
+        units: Units,
+        model: Any,
+        inputs: Mapping[str, Any],
+        rows_B: Rows,
+        domains_B: torch.Tensor | None,
+        places_B: torch.Tensor | None,
     ) -> torch.Tensor:
         losses_U, step = units.means, int(self._trainer.state.global_step)
+        if places_B is not None:
+            losses_U = losses_U * places_B[units.places_U]
         with self._asking.alone(f"step {step}"):
-            if factors_B is not None:
+            if domains_B is not None:
                 raise ComponentError(
-                    "get_weighted_loss() reduces the losses of a micro-batch to one number, so weights of its domains "
-                    "or chosen rows cannot act beside it. Use a weighter with weights()"
+                    "get_weighted_loss() reduces the losses of a micro-batch to one number, which cannot be split by "
+                    "the domains that the mixer weighs. Use a weighter with weights()"
                 )
             mean = self._asking.call(
                 "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)

@@ -32,8 +32,8 @@ from dataflex.mixing.sampler import MixtureSampler, MixtureState, permute_global
 from dataflex.rng import key_seed
 from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.planners.mix import MixPlanner
-from dataflex.trainers.planners.planner import model_of, runtime_arguments
-from dataflex.trainers.planners.selecting import Picked, Selecting
+from dataflex.trainers.planners.planner import model_of, runtime_arguments, to_agree_on
+from dataflex.trainers.planners.selecting import EachDomain, Picked, Selecting
 from dataflex.trainers.recording.announce import announce
 from dataflex.trainers.recording.metrics import DECIDED, decision_metrics, log_metrics
 from dataflex.trainers.recording.outcome import Made, Outcome
@@ -56,11 +56,13 @@ class ComposedPlanner:
     Attributes:
         domains: Names of the domains; empty without a mixer.
         epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
-        weights_act: Whether weights that the selector gives its rows come into the loss.
+        weighs_places: The selector may give its rows weights.
+        weights: Of the plan made last, one for each of its rows; ``None`` for the stock loss.
     """
 
     epoch_samples: int | None = None
-    weights_act = True
+    weighs_places = True
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(self, opening: Opening, selector: Part, mix: MixPlanner | None) -> None:
         self._host, self._schedule, self._context = opening.host, opening.schedule, opening.context
@@ -71,11 +73,17 @@ class ComposedPlanner:
         self._sampler = MixtureSampler([pool], [POOL], seed=context.seed) if mix is None else mix.sampler
         self.domains: Sequence[str] = () if mix is None else mix.domains
         self._select = Selecting(
-            selector, opening.parts, context, self._sampler.names, self._sampler.sizes.tolist(), self._facts
+            opening.host,
+            selector,
+            opening.parts,
+            context,
+            self._sampler.names,
+            self._sampler.sizes.tolist(),
+            self._facts,
         )
         self._queues = Queues(self._sampler.names, seed=context.seed, spare=self._unselected)
         self._until = 0  # optimizer step up to which rows were chosen
-        self._weights: npt.NDArray[np.float64] | None = None  # of the rows of the pool
+        self._row_weights: npt.NDArray[np.float64] | None = None  # of the rows of the pool
         self._drawn_from, self._before = 0, self._sampler.state()
         self._served_before: list[int] = [0] * len(self.domains or (POOL,))
         self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
@@ -91,6 +99,8 @@ class ComposedPlanner:
             ComponentError: on every rank, when a component fails on one, returns something unusable or differs between
                 ranks. A checkpoint of the current step has been written by then.
         """
+        if step == 0:
+            self._select.begin(model_of(self._host), self._recorder.clock)
         started, cpu = time.perf_counter(), self._recorder.clock.cpu()
         before, self._asked, self._stage = self.state_dict(), [], stage
         begins = step == self._schedule.bounds(stage)[0]
@@ -113,16 +123,20 @@ class ComposedPlanner:
             else permute_global_batches(rows, self._context.global_batch, self._context.seed, step)
         )
         try:
-            assert_same_on_all_ranks(f"the plan made at step {step}", plan, self._host.accelerator)
+            weights = None if self._row_weights is None else self._row_weights[plan]
+            outcome = Outcome(rows=plan, result=plan, weights=weights)
+            assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self._host.accelerator)
         except ComponentError as error:
             titles = " and ".join(asking.title for asking in self._askings())
             raise ComponentError(f"{titles}: {error}{self._kept(before)}") from error
+        self.weights = weights
         self._record(stage, step, plan, self._with_numbers(made, numbers), time.perf_counter() - started, cpu)
         return plan
 
-    def row_weights(self, rows_B: Rows) -> npt.NDArray[np.float64] | None:
-        """Weights that the selector gave to some rows; ``None`` where all are 1."""
-        return None if self._weights is None else self._weights[rows_B]
+    @property
+    def told(self) -> Asking | EachDomain:
+        """Who hears of the rows of each step."""
+        return self._select.told
 
     def finish(self, step: int, stage: int) -> None:
         """Tell the mixer that the run has ended, on every rank."""
@@ -144,8 +158,8 @@ class ComposedPlanner:
             "served_before": list(self._served_before),
             "recycled": self._recycled.tolist(),
         }
-        if self._weights is not None:
-            own["weights"] = packed(self._weights)
+        if self._row_weights is not None:
+            own["weights"] = packed(self._row_weights)
         if self._mix is None:
             own |= {"turns": dataclasses.asdict(self._sampler.state()), "before": dataclasses.asdict(self._before)}
             return {Kind.SELECTOR.value: own}
@@ -167,7 +181,7 @@ class ComposedPlanner:
         self._until, self._drawn_from = int(own["until"]), int(own["drawn_from"])
         self._served_before = [int(count) for count in own["served_before"]]
         self._recycled = np.array(own["recycled"], np.int64)
-        self._weights = unpacked(own["weights"]) if "weights" in own else None
+        self._row_weights = unpacked(own["weights"]) if "weights" in own else None
 
     @property
     def _shares(self) -> Proportions:
@@ -210,14 +224,9 @@ class ComposedPlanner:
         overlap = self._overlap(picked, first=stage <= 1)
         for domain, rows in enumerate(picked.rows):
             self._queues.fill(domain, rows, key=step if keeps else None)
-        self._until, self._weights = (self._schedule.total if keeps else end), picked.weights
+        self._until, self._row_weights = (self._schedule.total if keeps else end), picked.weights
         chosen = np.concatenate(picked.rows)
         outcome = Outcome(rows=chosen, result=chosen, metrics={**overlap, **picked.metrics}, scores=picked.scores)
-        if picked.weights is not None and not self.weights_act:
-            raise ComponentError(
-                f"{self._select.askings[0].title} gives its rows weights, which cannot act beside a weighter that "
-                "makes the loss itself. Use a weighter with weights()."
-            )
         return Made(self._part.facts, outcome, picked.seconds)
 
     def _chosen_until(self, stage: int) -> int:
@@ -284,7 +293,10 @@ class ComposedPlanner:
     @contextlib.contextmanager
     def _agreed(self, asking: Asking, step: int, before: Mapping[str, Any], where: str = "") -> Iterator[None]:
         """Ask one part on every rank; if it fails, all parts are as they were before the boundary."""
-        with asking.agreed(where or f"step {step}", lambda: self._kept(before)):
+        selects = asking in self._select.askings
+        self._select.asking = self._select.askings[0]
+        speaker = (lambda: self._select.asking) if selects else None
+        with asking.agreed(where or f"step {step}", lambda: self._kept(before), speaker):
             yield
 
     def _kept(self, before: Mapping[str, Any]) -> str:

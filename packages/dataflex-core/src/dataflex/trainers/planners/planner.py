@@ -31,10 +31,14 @@ class Planner(Protocol):
         domains: Names of the domains it draws from; empty if it knows none.
         epoch_samples: Samples of an epoch over all ranks, if the stages are epochs that end as the stock Trainer's do,
             with a step that may be short; ``None`` if every step is full.
+        weighs_places: Whether its plans may have weights.
+        weights: Of the plan made last, one for each of its rows; ``None`` for the stock loss.
     """
 
     domains: Sequence[str]
     epoch_samples: int | None
+    weighs_places: bool
+    weights: npt.NDArray[np.float64] | None
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
@@ -66,10 +70,14 @@ class ComponentPlanner(abc.ABC):
     Attributes:
         domains: Names of the domains it draws from; empty for a selector.
         epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
+        weighs_places: Whether its plans may have weights.
+        weights: Of the plan made last.
     """
 
     domains: Sequence[str] = ()
     epoch_samples: int | None = None
+    weighs_places = False
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(
         self,
@@ -97,6 +105,7 @@ class ComponentPlanner(abc.ABC):
         outcome = self.outcome(stage, step, num_samples)
         if self._recorder is not None:
             self._record(self._recorder, stage, step, outcome, time.perf_counter() - started, cpu)
+        self.weights = outcome.weights
         return outcome.rows
 
     def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
@@ -116,7 +125,7 @@ class ComponentPlanner(abc.ABC):
         with self.asking.agreed(where, kept):
             outcome = self.decide(stage, step, num_samples)
         try:
-            assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.host.accelerator)
+            assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self.host.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.asking.title}: {error}{kept()}") from error
         return outcome
@@ -194,3 +203,10 @@ def runtime_arguments(host: Host, schedule: Schedule, context: RunContext, stage
         "data_collator": context.data_collator,
         "tokenizer": getattr(host, "processing_class", None),
     }
+
+
+def to_agree_on(outcome: Outcome) -> npt.NDArray[np.int64]:
+    """The rows and, bit by bit, their weights."""
+    if outcome.weights is None:
+        return outcome.rows
+    return np.concatenate([outcome.rows, outcome.weights.view(np.int64)])

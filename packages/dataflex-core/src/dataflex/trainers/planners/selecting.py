@@ -19,8 +19,11 @@ from dataflex.config.plan import Part
 from dataflex.data.view import rows_from
 from dataflex.errors import ComponentError
 from dataflex.rng import key_seed
+from dataflex.trainers.clock import Clock
+from dataflex.trainers.host import Host
+from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.parts import Parts
-from dataflex.trainers.planners.select import valid_rows, valid_scores
+from dataflex.trainers.planners.select import show_model, valid_rows, valid_scores
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -50,6 +53,7 @@ class Selecting:
     """One instance of a selector for each domain, or one for all.
 
     Args:
+        host: The Trainer.
         part: The selector.
         parts: Opens its instances.
         context: What a component may see of the run.
@@ -59,11 +63,20 @@ class Selecting:
 
     Attributes:
         askings: The instances.
+        asking: The one that was asked last.
     """
 
     def __init__(
-        self, part: Part, parts: Parts, context: RunContext, names: Sequence[str], sizes: Sequence[int], facts: Facts
+        self,
+        host: Host,
+        part: Part,
+        parts: Parts,
+        context: RunContext,
+        names: Sequence[str],
+        sizes: Sequence[int],
+        facts: Facts,
     ) -> None:
+        self._host = host
         self._names, self._sizes, self._facts = tuple(names), tuple(int(size) for size in sizes), facts
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
         self._seed, self._pool = context.seed, int(self._starts[-1])
@@ -77,10 +90,22 @@ class Selecting:
             self._contexts = [self._context(context, domain) for domain in range(len(self._names))]
             self.askings = [parts.open(part, own, name) for own, name in zip(self._contexts, self._names, strict=True)]
 
+        self.asking = self.askings[0]
+
     @property
     def name(self) -> str:
         """The selector's name."""
         return self.askings[0].name
+
+    @property
+    def told(self) -> Asking | EachDomain:
+        """Who hears of the rows of each step."""
+        return self.askings[0] if len(self.askings) == 1 else EachDomain(self.askings, self._starts)
+
+    def begin(self, model: Any, clock: Clock) -> None:
+        """Show each instance the model as training begins. Called on every rank."""
+        for asking in self.askings:
+            show_model(asking, model, self._seed, clock)
 
     def warm_up(self, counts_K: Rows, step: int) -> Picked:
         """Choose the rows of the warm-up, so many of each domain."""
@@ -131,7 +156,7 @@ class Selecting:
                 rows.append(np.zeros(0, np.int64))
                 found.append(None)
                 continue
-            asking = self.askings[domain]
+            asking = self.asking = self.askings[domain]
             answer = ask(asking, domain, asked)
             seconds += asking.spent
             selection = answer if isinstance(answer, Selection) else Selection(answer)
@@ -205,11 +230,12 @@ class Selecting:
         return scores, weights
 
     def _weights(self, selection: Selection, rows: Rows, first: int, weights: Floats | None) -> Floats | None:
-        given = getattr(selection, "weights", None)
+        given = selection.weights
         if given is None:
             return weights
+        refuse_other_loss(self._host)
         weights = np.ones(self._pool) if weights is None else weights
-        weights[first + rows] = valid_weights_of_rows(given, len(rows))
+        weights[first + rows] = valid_weights(given, len(rows))
         return weights
 
     def _counts(self, rows: Sequence[Rows]) -> dict[str, Any]:
@@ -261,6 +287,43 @@ class _Naming:
             raise ComponentError(f"for domain {self._domain}: {error}") from error
 
 
+class EachDomain:
+    """Tells each instance of a selector of the rows of its own domain, counted from its first row on.
+
+    Args:
+        askings: The instances.
+        starts: First row of each domain in the pool, and the end of the last.
+    """
+
+    def __init__(self, askings: Sequence[Asking], starts: Rows) -> None:
+        self._askings, self._starts = askings, starts
+
+    def defines(self, method: str) -> bool:
+        """Whether the class has a method of its own."""
+        return self._askings[0].defines(method)
+
+    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
+        """Tell those with rows in the step. If one fails, the checkpoint has all as they were before it."""
+        rows = np.asarray(told["rows"], np.int64)
+        done: list[tuple[Asking, dict[str, Any] | None]] = []
+
+        def take_back() -> None:
+            for asking, state in done:
+                if state is not None:
+                    asking.hold(state)
+            untold()
+
+        for domain, asking in enumerate(self._askings):
+            first, end = int(self._starts[domain]), int(self._starts[domain + 1])
+            mine = (rows >= first) & (rows < end)
+            if not mine.any():
+                continue
+            own = {name: value[mine] if isinstance(value, np.ndarray) else value for name, value in told.items()}
+            before = asking.copy_state()
+            asking.tell(method, step, {**own, "rows": rows[mine] - first}, take_back)
+            done.append((asking, before))
+
+
 def names_candidates(cls: type) -> bool:
     """Whether a selector's ``select`` takes the candidates of all domains at once."""
     return "candidates" in inspect.signature(cls.select).parameters  # type: ignore[attr-defined]
@@ -277,18 +340,3 @@ def require_distinct(rows: Rows) -> None:
         raise ComponentError(
             f"it returned row {values[counts > 1][0]} more than once, where a share of distinct rows is to be kept"
         )
-
-
-def valid_weights_of_rows(answer: Any, count: int) -> Floats:
-    """Check the weights that a selector gave its rows.
-
-    Raises:
-        ComponentError: for another number of them, or one that is negative or no number.
-    """
-    weights = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer, np.float64)
-    if weights.shape != (count,):
-        raise ComponentError(f"it returned weights of shape {list(weights.shape)} for {count} rows")
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if len(bad):
-        raise ComponentError(f"it returned the weight {weights[bad[0]]} at position {bad[0]}; none may be negative")
-    return weights

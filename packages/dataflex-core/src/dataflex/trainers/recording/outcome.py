@@ -22,6 +22,7 @@ class Outcome:
         decided: Whether the component was asked; otherwise there is no decision to record.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; ``None`` if the
             component gave none.
+        weights: Weight of each row of the plan in the loss, shape ``[num_samples]``; ``None`` for the stock loss.
     """
 
     rows: npt.NDArray[np.int64]
@@ -29,6 +30,7 @@ class Outcome:
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     decided: bool = True
     scores: npt.NDArray[np.float64] | None = None
+    weights: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
