@@ -80,7 +80,8 @@ class Tilts(Mixer):
     def mix(self, model, step_id):
         self.moved += 1
         CALLS.append(("mix", step_id))
-        first = [max(0.0, 0.5 - 0.1 * self.moved)] + [0.0] * (self.context.mixture.count - 2 if hasattr(self.context.mixture, "count") else len(self.context.mixture.names) - 2)
+        others = [0.0] * (len(self.context.mixture.names) - 2)
+        first = [max(0.0, 0.5 - 0.1 * self.moved), *others]
         return [*first, 1.0 - sum(first)]
     def state_dict(self):
         return {"moved": self.moved}

@@ -112,6 +112,12 @@ class RunInfo:
     components: Sequence[Mapping[str, Any]] = ()
     schema: int = SCHEMA
 
+    @property
+    def title(self) -> str:
+        """Kind and name of each component."""
+        several = [f"{each.get('kind')} {each.get('component')}" for each in self.components]
+        return " + ".join(several) or f"{self.kind} {self.component}"
+
     @classmethod
     def from_json(cls, text: str) -> RunInfo:
         """Read it back; fields of a later schema are ignored."""
