@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from dataflex import __version__
 from dataflex.config import checks, evaluation, legacy
 from dataflex.config.bind import BoundParams, bind_what_fits
 from dataflex.config.gathering import Gathered
+from dataflex.config import old_orders, ordering
 from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
@@ -137,6 +138,7 @@ def prepare_what_fits(
         scores_only=scores_only,
     )
     problems.add(checks.problems(facts, count_steps=steps.right))
+    problems.add(ordering.problems(facts, (Part(entry, bound),)))
     if _counts(facts):
         for plugin, result in plugins.call("dataflex_check_run", run=facts, plan=facts):
             problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
@@ -175,6 +177,8 @@ def _component(
         preset = find_preset(run, kind) if chosen else Preset("static")
     with problems.taking():
         layers = _layers(run, preset.source if preset else "", preset.params if preset else {})
+    if preset is not None and KINDS[kind].orders:
+        preset, layers = _as_ours(run, preset, layers, problems)
     if preset is None or plugins is None:
         return None, None
     if preset.source:
@@ -186,6 +190,19 @@ def _component(
             bound = bind_what_fits(entry, layers, written, problems)
         return entry, bound
     return None, None
+
+
+def _as_ours(
+    run: RunFile, preset: Preset, layers: list[tuple[str, dict[str, Any]]], problems: Gathered
+) -> tuple[Preset, list[tuple[str, dict[str, Any]]]]:
+    """An orderer and its parameters where a file of PyPI dataflex 1.x names them otherwise."""
+    ours = []
+    for source, values in layers:
+        with problems.taking():
+            name, params = old_orders.translated(preset.name, values, source)
+            preset = replace(preset, name=name)
+            ours.append((source, params))
+    return preset, ours
 
 
 def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> CatalogEntry:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Any
 
+from dataflex.config.order_params import ScoreKind
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
 from dataflex.runs import RunFacts
-from dataflex.schedule import Schedule, by_epochs, resolve
+from dataflex.kinds import StepKeys, step_keys
+from dataflex.schedule import Schedule, by_epochs, by_passes, resolve
 from dataflex.spec import Kind
 
 
@@ -37,6 +39,15 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
     """
     refuse_data_parallel(args)
     facts, batch = run.facts, global_batch(args)
+    if step_keys(facts.train_type) is StepKeys.PASSES:
+        return by_passes(
+            facts.steps,
+            epochs=args.num_train_epochs,
+            pool_size=len(pool),
+            global_batch=batch,
+            max_steps=args.max_steps,
+            moves=facts.params.get("by") == ScoreKind.LOSS,
+        )
     weighs = all(part.component.kind is Kind.WEIGHTER for part in facts.parts)
     schedule = resolve(
         facts.steps,
