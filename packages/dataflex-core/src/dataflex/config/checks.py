@@ -262,7 +262,7 @@ def _steps(plan: RunFacts) -> Iterator[Problem]:
     if steps.times != -1 or steps.train > 0:
         every_step = step_keys(plan.train_type) in (StepKeys.EVERY_STEP, StepKeys.PASSES)
         total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
-        if (steps.update or (every_step and total)) and total <= steps.warmup:
+        if (total if every_step else steps.update) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
                 f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",

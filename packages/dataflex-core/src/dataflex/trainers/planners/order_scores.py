@@ -85,7 +85,7 @@ def _of_file(source: ScoreSource, pool: Any) -> Floats:
     except ConfigError:
         raise
     except Exception as error:
-        raise ConfigError(f"by: {source} could not be read: {reason(error)}.") from error
+        raise ConfigError(f"by: {source} could not be read: {reason(error).rstrip('.')}.") from error
     if scores.shape != (len(pool),):
         raise ConfigError(
             f"by: {source} holds scores of shape {list(scores.shape)}, but the pool has {len(pool)} rows: one for each, "
