@@ -14,7 +14,7 @@ _LIST = re.compile(r'^(?P<key>[\w-]+) = \[(?P<core>"dataflex", )?"dataflex_\w+"(
 
 
 def component_modules(root: Path = ROOT) -> list[str]:
-    """Import names of the component packages, in order: those of ``packages/GROUP/NAME/src`` and ``packages/GROUP/src``."""
+    """Import names of the component packages, in order: of ``packages/GROUP/NAME/src`` and ``packages/GROUP/src``."""
     found = [*root.glob("packages/*/*/src/*/__init__.py"), *root.glob("packages/*/src/*/__init__.py")]
     return sorted(path.parent.name for path in found if path.parent.name != CORE)
 

@@ -20,7 +20,9 @@ from dataflex.plugins.options import PluginOptions
 from dataflex.spec import Kind
 
 PAGE = (Path(__file__).parents[2] / "docs/from_dataflex_1x.md").read_text(encoding="utf-8")
-OLD: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "components.yaml").read_text(encoding="utf-8"))["reorders"]
+OLD: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "components.yaml").read_text(encoding="utf-8"))[
+    "reorders"
+]
 PLUGINS = PluginManager.load(PluginOptions())
 NEEDED = {"stage": "sft", "do_train": True, "dataset": "tiny", "output_dir": "out"}
 
@@ -96,7 +98,10 @@ def test_every_preset_of_the_old_file_is_taken_or_refused_with_advice() -> None:
         ({"pattern": "zigzag", "pattern_params": {"zigzag_layer": 4}}, {"layers": 4}),
         ({"pattern": "stair", "num_sections": 4, "folding_ratio": 0.1}, {"sections": 4, "radius": 0.1}),
         ({"pattern": "segment", "x_pct": 25, "y_pct": 0}, {"front": 0.25, "back": 0.0}),
-        ({"pattern": "segment", "front_is_high": True, "back_is_high": False}, {"front_from": "high", "back_from": "low"}),
+        (
+            {"pattern": "segment", "front_is_high": True, "back_is_high": False},
+            {"front_from": "high", "back_from": "low"},
+        ),
         ({"pattern": "sorting", "polarity": "higher_earlier"}, {"direction": "descending"}),
         ({"pattern": "sorting", "ascending": False}, {"direction": "descending"}),
         ({"pattern": "sorting", "polarity": "lower_is_better", "ascending": False}, {"direction": "ascending"}),
@@ -104,7 +109,11 @@ def test_every_preset_of_the_old_file_is_taken_or_refused_with_advice() -> None:
         ({"pattern": "sorting", "score_params": {"score_path": "scores.npy"}}, {"by": "file:scores.npy"}),
         ({"pattern": "sorting", "score_source": "precomputed"}, {"by": "column:score"}),
         (
-            {"kind": "dynamic", "pattern": "saw", "score_params": {"max_samples": 20, "batch_size": 8, "num_workers": 2}},
+            {
+                "kind": "dynamic",
+                "pattern": "saw",
+                "score_params": {"max_samples": 20, "batch_size": 8, "num_workers": 2},
+            },
             {"by": "loss", "max_candidates": 20, "direction": "descending"},  # its dynamic orders are lower_is_better
         ),
         ({"kind": "dynamic", "pattern": "saw", "polarity": "higher_later"}, {"by": "loss", "direction": "ascending"}),
@@ -119,7 +128,10 @@ def test_each_name_of_before_becomes_ours(params: dict[str, Any], expected: dict
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ({"pattern": "saw", "score_source": "cached_selection", "cache_path": "step.json"}, "score 0, so it is not taken over"),
+        (
+            {"pattern": "saw", "score_source": "cached_selection", "cache_path": "step.json"},
+            "score 0, so it is not taken over",
+        ),
         ({"pattern": "saw", "reorder_every": 2}, "make update_step as many times longer"),
         ({"pattern": "saw", "consume_once": False}, "no row repeats within it"),
         ({"pattern": "saw", "polarity": "best_first"}, "polarity: 'best_first'"),

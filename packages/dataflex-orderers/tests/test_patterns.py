@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from dataflex_orderers import params, patterns
-from dataflex_orderers.patterns import Ranks
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dataflex import ConfigError
+from dataflex_orderers import params, patterns
+from dataflex_orderers.patterns import Ranks
 
 
 def numbers(text: str) -> list[int]:
@@ -52,7 +52,11 @@ def test_halves_are_rounded_to_the_even_number() -> None:
 
 def test_a_segment_takes_its_ends_from_the_ends_of_the_scores() -> None:
     ranks = patterns.segment(12, 0.25, 0.25, "low", "high", np.random.default_rng(0)).tolist()
-    assert [sorted(ranks[:3]), sorted(ranks[3:9]), sorted(ranks[9:])] == [numbers("0-2"), numbers("3-8"), numbers("9-11")]
+    assert [sorted(ranks[:3]), sorted(ranks[3:9]), sorted(ranks[9:])] == [
+        numbers("0-2"),
+        numbers("3-8"),
+        numbers("9-11"),
+    ]
     ranks = patterns.segment(12, 0.25, 0.25, "high", "low", np.random.default_rng(0)).tolist()
     assert [sorted(ranks[:3]), sorted(ranks[9:])] == [numbers("9-11"), numbers("0-2")]
 
@@ -61,7 +65,9 @@ def test_a_segment_takes_its_ends_from_the_ends_of_the_scores() -> None:
 def test_a_segment_of_one_end_shuffles_its_rows_and_cuts_them(end: str, rows: str) -> None:
     draws = [patterns.segment(12, 0.25, 0.2, end, end, np.random.default_rng(seed)).tolist() for seed in range(40)]
     assert all(sorted(ranks[:3] + ranks[10:]) == numbers(rows) for ranks in draws)
-    assert {rank for ranks in draws for rank in ranks[:3]} == set(numbers(rows))  # not the first three of them each time
+    assert {rank for ranks in draws for rank in ranks[:3]} == set(
+        numbers(rows)
+    )  # not the first three of them each time
 
 
 def test_parts_of_a_pass_are_rounded_down_as_they_are_written() -> None:

@@ -17,7 +17,7 @@ from dataflex.decisions import DecisionLog
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.trainers import dynamic_trainer
 
-ORDERERS = '''
+ORDERERS = """
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,13 +58,15 @@ class Loses(Pattern):
 @hookimpl
 def dataflex_components():
     return [
-        ComponentSpec(kind=Kind.ORDERER, name=name, target=f"order_plugin:{cls}", params=f"order_plugin:{params}", api=1)
+        ComponentSpec(
+            kind=Kind.ORDERER, name=name, target=f"order_plugin:{cls}", params=f"order_plugin:{params}", api=1
+        )
         for name, cls, params in (
             ("folds", "Folds", "FoldsParams"), ("drawn", "Drawn", "DrawnParams"),
             ("falling", "Falling", "OrdererParams"), ("loses", "Loses", "OrdererParams"),
         )
     ]
-'''
+"""
 STATIC = [0, 3, 6, 9, 1, 4, 7, 10, 2, 5, 8, 11]
 THINNED = [0, 5, 9, 2, 6, 11, 3, 8]
 
@@ -90,7 +92,13 @@ class Line(torch.nn.Module):
 
 def pool(count: int = 12) -> list[dict[str, Any]]:
     return [
-        {"x": torch.tensor([float(row)]), "labels": torch.tensor([1.0]), "quality": float(row), "words": "dull", "input_ids": [1] * (row + 1)}
+        {
+            "x": torch.tensor([float(row)]),
+            "labels": torch.tensor([1.0]),
+            "quality": float(row),
+            "words": "dull",
+            "input_ids": [1] * (row + 1),
+        }
         for row in range(count)
     ]
 
@@ -99,7 +107,9 @@ def collate(rows: list[Any]) -> dict[str, torch.Tensor]:
     return {name: torch.stack([row[name] for row in rows]) for name in ("x", "labels")}
 
 
-def make(folder: Path, *, name: str = "out", component: str = "folds", batch: int = 4, rows: int = 12, **keys: Any) -> Any:
+def make(
+    folder: Path, *, name: str = "out", component: str = "folds", batch: int = 4, rows: int = 12, **keys: Any
+) -> Any:
     params = {"by": "column:quality"} | keys.pop("params", {})
     arguments = {key: keys.pop(key) for key in list(keys) if key not in KEYS}
     config = {"train_type": "dynamic_order", "component_name": component, "component_params": params, **keys}
@@ -131,7 +141,9 @@ def test_a_pass_is_served_in_order(tmp_path: Path) -> None:
     (decision,) = DecisionLog(tmp_path / "out")
     assert (decision.kind, decision.component, decision.step) == ("orderer", "folds", 0)
     assert decision.metrics["score_by_tenth"] == [1.5, 7.5, 1.0, 4.0, 7.0, 10.0, 2.0, 5.0, 8.0, 11.0]
-    assert decision.metrics["rank_correlation"] == pytest.approx(1 - 6 * sum((row - at) ** 2 for at, row in enumerate(STATIC)) / (12 * 143))
+    assert decision.metrics["rank_correlation"] == pytest.approx(
+        1 - 6 * sum((row - at) ** 2 for at, row in enumerate(STATIC)) / (12 * 143)
+    )
     assert (decision.metrics["pass"], decision.metrics["ordered"], decision.metrics["unscored"]) == (0, 12, 0)
 
 
@@ -195,7 +207,7 @@ def test_a_table_of_scores_has_to_be_of_this_pool(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"score": -np.arange(12.0)}), tmp_path / "scores.parquet")
     summary = tmp_path / "summary.json"
     keys: dict[str, Any] = {"params": {"by": f"file:{tmp_path / 'scores.parquet'}"}, "train_step": 3}
-    with pytest.raises(ConfigError, match="summary.json is missing beside it"):
+    with pytest.raises(ConfigError, match=r"summary\.json is missing beside it"):
         make(tmp_path, **keys)
     summary.write_text(json.dumps({"pool_fingerprint": "other"}))
     with pytest.raises(ConfigError, match="scores of another pool"):
@@ -295,7 +307,9 @@ def test_a_resumed_run_serves_what_the_first_would_have(tmp_path: Path, stop: in
     resumed = make(tmp_path, **keys)
     resumed.train(resume_from_checkpoint=True)
     assert batches(first) + batches(resumed) == batches(whole)
-    assert [each.metrics for each in DecisionLog(tmp_path / "out")] == [each.metrics for each in DecisionLog(tmp_path / "whole")]
+    assert [each.metrics for each in DecisionLog(tmp_path / "out")] == [
+        each.metrics for each in DecisionLog(tmp_path / "whole")
+    ]
 
 
 def test_an_extended_run_goes_on_with_what_was_left_out(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from dataflex.decisions import DecisionLog
 from dataflex.record.plans import plan_name, result_name
 from dataflex.trainers import dynamic_trainer
 
-ORDERERS = '''
+ORDERERS = """
 from dataflex import Pattern, register_orderer
 
 @register_orderer("folds")
@@ -22,7 +22,7 @@ class Folds(Pattern):
         self.layers = layers
     def ranks(self, n, rng):
         return [rank for first in range(self.layers) for rank in range(first, n, self.layers)]
-'''
+"""
 STEPS = 6  # of 4 rows: the pool of 24 rows once
 
 

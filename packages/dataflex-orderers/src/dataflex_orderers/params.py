@@ -48,9 +48,13 @@ class SegmentParams(OrdererParams):
         ConfigError: when front and back together are more than a pass.
     """
 
-    front: float = param(0.1, "Part of a pass at its beginning that comes from one end of the scores.", at_least=0, at_most=1)
+    front: float = param(
+        0.1, "Part of a pass at its beginning that comes from one end of the scores.", at_least=0, at_most=1
+    )
     back: float = param(0.1, "Part of a pass at its end that comes from one end of the scores.", at_least=0, at_most=1)
-    front_from: Literal["low", "high"] = param("low", "Which ranks come first: the first ones (low), or the last (high).")
+    front_from: Literal["low", "high"] = param(
+        "low", "Which ranks come first: the first ones (low), or the last (high)."
+    )
     back_from: Literal["low", "high"] = param("high", "Which ranks come last.")
 
     def __post_init__(self) -> None:
@@ -117,8 +121,8 @@ def check_overlap(sections: int, radius: float) -> None:
     """
     if radius > 1 / (2 * sections):
         raise ConfigError(
-            f"radius={radius:g} is more than 1 / (2 x sections) = {1 / (2 * sections):g}: windows around the cuts would "
-            "overlap, or reach past the ends. Lower radius or sections."
+            f"radius={radius:g} is more than 1 / (2 x sections) = {1 / (2 * sections):g}: windows around the cuts "
+            "would overlap, or reach past the ends. Lower radius or sections."
         )
 
 

@@ -30,7 +30,7 @@ def shuffle(n: int, rng: np.random.Generator) -> Ranks:
 
 
 def folding(n: int, layers: int) -> Ranks:
-    """Ranks that leave 0 when divided by ``layers``, then those that leave 1, and so on: as many cycles of all scores."""
+    """Ranks that leave 0 when divided by ``layers``, then those that leave 1, and so on: cycles of all scores."""
     return np.concatenate([np.zeros(0, np.int64), *_cycles(n, layers)])
 
 

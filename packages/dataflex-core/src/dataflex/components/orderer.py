@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.context import RunContext, logger
-from dataflex.config.order_params import OrdererParams
 from dataflex.components.stateful import Stateful
+from dataflex.config.order_params import OrdererParams
 
 __all__ = ["Orderer", "OrdererParams", "Pattern", "logger"]
 

@@ -10,9 +10,7 @@ _ALL = frozenset(TrainType)
 _DYNAMIC = train_types(StepKeys.BOUNDARIES, StepKeys.EVERY_STEP, StepKeys.PASSES)
 _STAGED = train_types(StepKeys.BOUNDARIES, StepKeys.ONE_STAGE, StepKeys.PASSES)
 _MIXING = train_types(mixes=True)
-_ONE_STAGE, _PASSES = (
-    enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.ONE_STAGE, StepKeys.PASSES)
-)
+_ONE_STAGE, _PASSES = (enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.ONE_STAGE, StepKeys.PASSES))
 _WITHOUT_WARMUP = enumerated(sorted(train_types(StepKeys.EVERY_STEP, StepKeys.ONE_STAGE, StepKeys.PASSES)), "and")
 REQUIRED = "required"
 

@@ -10,8 +10,8 @@ import logging
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dataflex.config.order_params import ScoreKind
 from dataflex.config.legacy import RIVAL
+from dataflex.config.order_params import ScoreKind
 from dataflex.errors import ConfigError
 
 logger = logging.getLogger("dataflex")
@@ -106,8 +106,8 @@ def _refuse(given: Mapping[str, Any], source: str) -> None:
     every = given.get("reorder_every", 1)
     if every != 1:
         raise ConfigError(
-            f"reorder_every: {every!r} (from {source}) is a name of {RIVAL}; here every boundary scores. Leave it out and "
-            "make update_step as many times longer."
+            f"reorder_every: {every!r} (from {source}) is a name of {RIVAL}; here every boundary scores. Leave it out "
+            "and make update_step as many times longer."
         )
     if given.get("consume_once", True) is not True:
         raise ConfigError(
@@ -163,6 +163,6 @@ def notes(train_type: str, total: int | None) -> Iterator[str]:
     if train_type == "dynamic_reorder":
         length = "" if total is None else f" Write train_step: {total} for the length it had there."
         yield (
-            f"train_type: dynamic_reorder is {RIVAL}'s name of dynamic_order. The length of the run is train_step, else "
-            f"max_steps, else num_train_epochs; update_times is not counted for it.{length}"
+            f"train_type: dynamic_reorder is {RIVAL}'s name of dynamic_order. The length of the run is train_step, "
+            f"else max_steps, else num_train_epochs; update_times is not counted for it.{length}"
         )

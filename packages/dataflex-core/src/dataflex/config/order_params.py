@@ -56,7 +56,9 @@ def score_source(by: str) -> ScoreSource:
         raise ConfigError(f"by: {by!r} is no source of scores; write {LISTED}.") from None
     name = name.strip()
     if kind in _WITH_NAME and not name:
-        raise ConfigError(f"by: {by!r} names nothing; write {'file:PATH' if kind is ScoreKind.FILE else 'column:NAME'}.")
+        raise ConfigError(
+            f"by: {by!r} names nothing; write {'file:PATH' if kind is ScoreKind.FILE else 'column:NAME'}."
+        )
     if kind not in _WITH_NAME and colon:
         raise ConfigError(f"by: {by!r} must be {kind} alone.")
     return ScoreSource(kind, name)
@@ -83,7 +85,10 @@ class OrdererParams:
         "ascending", "Which scores have the first ranks: the lowest, or the highest."
     )
     window: int = param(
-        1, "Shuffle the finished order within blocks of so many rows; 1 leaves it.", aliases=("window_size",), at_least=0
+        1,
+        "Shuffle the finished order within blocks of so many rows; 1 leaves it.",
+        aliases=("window_size",),
+        at_least=0,
     )
     max_candidates: int | None = param(
         None,

@@ -97,4 +97,6 @@ def _grouping(facts: RunFacts, title: str) -> Iterator[Problem]:
     for key in _GROUPING:
         given = facts.arguments.get(key)
         if given is True or given == "group_by_length":
-            yield Problem(f"{title} orders the rows, and {key} (from {facts.source}) would group them by length.", "Unset it.")
+            yield Problem(
+                f"{title} orders the rows, and {key} (from {facts.source}) would group them by length.", "Unset it."
+            )

@@ -123,9 +123,10 @@ def _read(path: Path, run: RunFile, kind: Kind) -> tuple[str, Any, Written]:
 
 def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:
     """Other keys may stand for parts that interpolate; one that is almost a section was meant to be it."""
-    problems, sections = Gathered(), [
-        name for record in KINDS.values() for name in (record.plural, record.old_plural) if name
-    ]
+    problems, sections = (
+        Gathered(),
+        [name for record in KINDS.values() for name in (record.plural, record.old_plural) if name],
+    )
     for key in keys:
         with problems.taking():
             hint = did_you_mean(str(key), sections)

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks, evaluation, legacy
+from dataflex.config import checks, evaluation, legacy, old_orders, ordering
 from dataflex.config.bind import BoundParams, bind_what_fits
 from dataflex.config.gathering import Gathered
-from dataflex.config import old_orders, ordering
 from dataflex.config.mixture import MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile

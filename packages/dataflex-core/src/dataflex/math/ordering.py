@@ -125,7 +125,9 @@ def permutation_of(answer: Any, rows: Whole, what: str) -> Whole:
     except (TypeError, ValueError) as error:
         raise ComponentError(f"{what} returned {type(answer).__name__}, not rows ({error})") from error
     if values.shape != rows.shape:
-        raise ComponentError(f"{what} returned shape {list(values.shape)} for {len(rows)} rows; return each of them once")
+        raise ComponentError(
+            f"{what} returned shape {list(values.shape)} for {len(rows)} rows; return each of them once"
+        )
     if not len(rows):
         return rows
     if not np.issubdtype(values.dtype, np.integer):

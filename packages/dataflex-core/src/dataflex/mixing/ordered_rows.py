@@ -160,7 +160,7 @@ class OrderedRows:
         self._plan(min(self.size, left) if left > 0 else self.size)
 
     def _plan(self, length: int) -> None:
-        """Give ``length`` of the rows that were not served the places of a pattern: all of them, or evenly spread ones."""
+        """Give ``length`` of the rows that were not served the places of a pattern: all, or evenly spread ones."""
         rows = np.flatnonzero(self._open)
         if length < len(rows):
             rows = rows[ranked(self.scores[rows], self._direction)][thinned(len(rows), length)]

@@ -9,8 +9,8 @@ from dataflex.config.order_params import ScoreKind
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
-from dataflex.runs import RunFacts
 from dataflex.kinds import StepKeys, step_keys
+from dataflex.runs import RunFacts
 from dataflex.schedule import Schedule, by_epochs, by_passes, resolve
 from dataflex.spec import Kind
 

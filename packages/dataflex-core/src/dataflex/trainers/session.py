@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config.order_params import ScoreSource, score_source
 from dataflex.config.mixture import INITIAL
+from dataflex.config.order_params import ScoreSource, score_source
 from dataflex.config.plan import PreparedRun
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens

@@ -96,7 +96,7 @@ class OrderPlanner(ComponentPlanner):
             self.queue.load_state_dict(self._before)
             self.queue.take((step - self._drawn_from) * self.context.global_batch)
         self.queue.extend(self.schedule.total * self.context.global_batch)
-        scores_now = self._moves and begins and 0 < stage and (times <= 0 or stage <= times)
+        scores_now = self._moves and begins and stage > 0 and (times <= 0 or stage <= times)
         if scores_now:
             self.queue.score(self._losses(step, num_samples))
         self._drawn_from, self._before = step, self.queue.state_dict()
@@ -169,8 +169,8 @@ class OrderPlanner(ComponentPlanner):
         batch, steps = self.context.global_batch, self.session.run.facts.steps
         if 1 < window < 2 * batch:
             logger.warning(
-                "window=%d is below two global batches of %d, each of which is shuffled within itself anyway: it changes "
-                "little, and nothing where it divides the batch.",
+                "window=%d is below two global batches of %d, each of which is shuffled within itself anyway: it "
+                "changes little, and nothing where it divides the batch.",
                 window,
                 batch,
             )

@@ -88,8 +88,8 @@ def _of_file(source: ScoreSource, pool: Any) -> Floats:
         raise ConfigError(f"by: {source} could not be read: {reason(error).rstrip('.')}.") from error
     if scores.shape != (len(pool),):
         raise ConfigError(
-            f"by: {source} holds scores of shape {list(scores.shape)}, but the pool has {len(pool)} rows: one for each, "
-            "in the order of the tokenised pool."
+            f"by: {source} holds scores of shape {list(scores.shape)}, but the pool has {len(pool)} rows: one for "
+            "each, in the order of the tokenised pool."
         )
     if scores.dtype.kind not in "iuf":
         raise ConfigError(f"by: {source} holds {scores.dtype} values; scores are numbers.")
@@ -104,7 +104,7 @@ def _of_parquet(path: Path, pool: Any, source: ScoreSource) -> Any:
         raise ConfigError(f"by: {source}: {_SUMMARY} is missing beside it, which says what pool was scored.")
     if json.loads(summary.read_text(encoding="utf-8"))["pool_fingerprint"] != fingerprint(pool):
         raise ConfigError(
-            f"by: {source} holds scores of another pool: data, template or tokenizer have changed since. Score this one "
-            "with dataflex score."
+            f"by: {source} holds scores of another pool: data, template or tokenizer have changed since. Score this "
+            "one with dataflex score."
         )
     return np.asarray(parquet.read_table(path, columns=["score"])["score"].to_numpy())
