@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from dataflex.testing.bench import STEPS, Bench
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.orderer_bench import ROWS, OrdererBench, ordinary_scores, queue
 
-_INCREASING = {
+_INCREASING: dict[str, Callable[[npt.NDArray[np.float64]], npt.NDArray[np.float64]]] = {
     "2 s + 3": lambda scores: 2 * scores + 3,
     "exp(s)": np.exp,
     "s cubed": lambda scores: scores**3,

@@ -70,7 +70,7 @@ def _columns(pool: Any) -> list[str]:
     names = getattr(pool, "column_names", None)
     if names is not None:
         return [str(name) for name in names]
-    first = pool[0] if len(pool) else None
+    first: Any = pool[0] if len(pool) else {}
     return [str(name) for name in first] if hasattr(first, "keys") else []
 
 
@@ -93,7 +93,8 @@ def _of_file(source: ScoreSource, pool: Any) -> Floats:
         )
     if scores.dtype.kind not in "iuf":
         raise ConfigError(f"by: {source} holds {scores.dtype} values; scores are numbers.")
-    return scores.astype(np.float64)
+    found: Floats = scores.astype(np.float64)
+    return found
 
 
 def _of_parquet(path: Path, pool: Any, source: ScoreSource) -> Any:
