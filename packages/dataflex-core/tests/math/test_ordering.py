@@ -110,11 +110,17 @@ def test_an_answer_has_to_hold_each_row_once() -> None:
     for answer, said in (
         ([9, 4], "shape .2. for 3 rows"),
         ([9, 9, 4], "returned 9 twice"),
-        ([9, 4, 3], "left out 2 and returned 3"),
+        ([9, 4, 3], "returned 3, which it was not given and left out 2"),
         ([9.0, 4.0, 2.0], "float64 values"),
     ):
         with pytest.raises(ComponentError, match=said):
             permutation_of(answer, rows, "its order()")
+
+
+def test_a_row_that_was_given_twice_has_to_come_back_twice() -> None:
+    assert permutation_of([4, 2, 4], np.array([4, 4, 2]), "it").tolist() == [4, 2, 4]
+    with pytest.raises(ComponentError, match="returned 2 twice"):
+        permutation_of([4, 2, 2], np.array([4, 4, 2]), "it")
 
 
 def test_the_record_shows_the_shape_of_an_order() -> None:

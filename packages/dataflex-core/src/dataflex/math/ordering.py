@@ -114,11 +114,11 @@ def permutation_of(answer: Any, rows: Whole, what: str) -> Whole:
 
     Args:
         answer: Any sequence or array of whole numbers.
-        rows: Distinct rows; shape ``[n]``.
+        rows: The rows; shape ``[n]``. One that stands there twice has to come back twice.
         what: Whose answer it is, for the message: ``"its order()"``.
 
     Raises:
-        ComponentError: naming the first row that is missing, foreign or repeated.
+        ComponentError: naming a row that is missing, foreign or repeated.
     """
     try:
         values = np.asarray(answer.detach().cpu() if hasattr(answer, "detach") else answer)
@@ -133,14 +133,17 @@ def permutation_of(answer: Any, rows: Whole, what: str) -> Whole:
     if not np.issubdtype(values.dtype, np.integer):
         raise ComponentError(f"{what} returned {values.dtype} values; rows are whole numbers")
     order = values.astype(np.int64)
-    distinct, counts = np.unique(order, return_counts=True)
-    if (counts > 1).any():
-        raise ComponentError(f"{what} returned {distinct[counts > 1][0]} twice; return each of them once")
+    if np.array_equal(np.sort(order), np.sort(rows)):
+        return order
+    foreign = np.setdiff1d(order, rows)
     missing = np.setdiff1d(rows, order)
-    if len(missing):
-        foreign = np.setdiff1d(order, rows)[0]
-        raise ComponentError(f"{what} left out {missing[0]} and returned {foreign}, which it was not given")
-    return order
+    if len(foreign):
+        left_out = f" and left out {missing[0]}" if len(missing) else ""
+        raise ComponentError(f"{what} returned {foreign[0]}, which it was not given{left_out}")
+    given = dict(zip(*np.unique(rows, return_counts=True), strict=True))
+    found = zip(*np.unique(order, return_counts=True), strict=True)
+    row, times = next((row, count) for row, count in found if count > given[row])
+    raise ComponentError(f"{what} returned {row} {'twice' if times == 2 else f'{times} times'}; return each row once")
 
 
 def score_by_tenth(scores: npt.ArrayLike) -> list[float | None]:

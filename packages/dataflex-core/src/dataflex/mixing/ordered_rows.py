@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -101,6 +101,17 @@ class OrderedRows:
             self._rest = order[self._served - self._asked_served :]
         return self._rest
 
+    def ahead(self, limit: int) -> Iterator[Whole]:
+        """The next ``limit`` rows in parts, as places of the queue, without reading on."""
+        reader: OrderedRows | None = None
+        while limit > 0:
+            rest = self.rest() if reader is None else reader.rest()
+            yield rest[:limit]
+            limit -= len(rest)
+            if limit > 0:
+                reader = reader or self._copy()
+                reader.take(len(rest))
+
     def extend(self, places: int | None) -> None:
         """Go on as part of a run of another length.
 
@@ -126,9 +137,9 @@ class OrderedRows:
             "length": self._length,
             "served": self._served,
             "begun": self._begun,
-            "open": _pack(np.packbits(self._open)),
-            "planned": _pack(np.packbits(self._planned)),
-            "asked": _pack(np.packbits(self._asked)),
+            "open": pack(np.packbits(self._open)),
+            "planned": pack(np.packbits(self._planned)),
+            "asked": pack(np.packbits(self._asked)),
             "asked_served": self._asked_served,
         }
 
@@ -138,18 +149,24 @@ class OrderedRows:
         self.places = None if state["places"] is None else int(state["places"])
         self._length, self._served, self._begun = int(state["length"]), int(state["served"]), bool(state["begun"])
         self._open, self._planned, self._asked = (
-            np.unpackbits(_unpack(state[name], np.uint8), count=self.size).astype(bool)
+            np.unpackbits(unpack(state[name], np.uint8), count=self.size).astype(bool)
             for name in ("open", "planned", "asked")
         )
         self._asked_served, self._rest = int(state["asked_served"]), None
 
     def pack_scores(self) -> str:
         """The scores as text, for a checkpoint."""
-        return _pack(self.scores)
+        return pack(self.scores)
 
     def unpack_scores(self, text: str) -> None:
         """Take them back, beside a state that was ranked by them."""
-        self.scores, self._rest = _unpack(text, np.float64), None
+        self.scores, self._rest = unpack(text, np.float64), None
+
+    def _copy(self) -> OrderedRows:
+        other = OrderedRows(self.size, self._order, direction=self._direction, places=self.places)
+        other.load_state_dict(self.state_dict())
+        other.scores = self.scores
+        return other
 
     def _next_pass(self) -> None:
         if self._begun:
@@ -174,9 +191,11 @@ class OrderedRows:
         self._asked, self._asked_served, self._rest = self._open.copy(), self._served, None
 
 
-def _pack(values: np.ndarray[Any, Any]) -> str:
+def pack(values: np.ndarray[Any, Any]) -> str:
+    """An array as text, for a checkpoint's JSON."""
     return base64.b85encode(zlib.compress(values.tobytes(), 1)).decode()
 
 
-def _unpack(text: str, dtype: Any) -> np.ndarray[Any, Any]:
+def unpack(text: str, dtype: Any) -> np.ndarray[Any, Any]:
+    """What :func:`pack` made, shape ``[n]``."""
     return np.frombuffer(zlib.decompress(base64.b85decode(text)), dtype).copy()

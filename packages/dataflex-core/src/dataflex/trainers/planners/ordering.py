@@ -56,8 +56,8 @@ def order_of(
         own = places if rows is None else rows[places]
         answer = asking.call("order", rows=own.copy(), scores=known, rng=rng_of("order", number), **available())
         order = permutation_of(answer, own, "its order()")
-        by_row = np.argsort(own, kind="stable")
-        ordered: Whole = places[by_row[np.searchsorted(own, order, sorter=by_row)]]
+        ordered = np.empty_like(places)
+        ordered[np.argsort(order, kind="stable")] = places[np.argsort(own, kind="stable")]
         return ordered[shuffled(len(ordered), number)]
 
     return by_pattern if asking.defines(_PATTERN) else by_order
