@@ -20,6 +20,7 @@ class Kind(StrEnum):
     SELECTOR = "selector"
     MIXER = "mixer"
     WEIGHTER = "weighter"
+    ORDERER = "orderer"
 
     @property
     def plural(self) -> str:
@@ -40,6 +41,7 @@ class TrainType(StrEnum):
     MIX = "dynamic_mix"
     STATIC_MIX = "static_mix"
     WEIGHT = "dynamic_weight"
+    ORDER = "dynamic_order"
     COMPOSED = "dynamic"
     """Several components, at most one of a kind, under the key ``components``."""
 
@@ -58,6 +60,9 @@ class StepKeys(StrEnum):
     """No boundary, and no component to choose: one plan of ``train_step`` steps, or of what the others add up to."""
     EVERY_STEP = "every step"
     """A decision at every step past the warm-up: order and length of the run are the Trainer's."""
+    PASSES = "passes"
+    """Whole passes in an order of ours; the length of the run is the Trainer's. Boundaries only matter to scores that
+    change while the model trains."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +82,8 @@ class KindRecord:
         keeps: Whether ``keep`` may be said of one: how much of a domain it chooses.
         mixes: Whether it decides over domains: the names under ``dataset`` and the mixture keys are read.
         weighs: Whether it acts on the loss of single tokens, which the run must then offer.
+        orders: Whether it goes by scores that the framework finds, from where its parameter ``by`` says.
+        old_plural: The section by another name, as files of PyPI dataflex 1.x have it.
     """
 
     plural: str
@@ -91,6 +98,8 @@ class KindRecord:
     keeps: bool = False
     mixes: bool = False
     weighs: bool = False
+    orders: bool = False
+    old_plural: str = ""
 
 
 KINDS: dict[Kind, KindRecord] = {
@@ -130,8 +139,25 @@ KINDS: dict[Kind, KindRecord] = {
         turn=4,
         weighs=True,
     ),
+    Kind.ORDERER: KindRecord(
+        plural="orderers",
+        train_types={TrainType.ORDER: StepKeys.PASSES},
+        base="dataflex.components.orderer:Orderer",
+        slot="dataflex.trainers.planners.order:fill",
+        bench="dataflex.testing.orderer_bench:OrdererBench",
+        checks="dataflex.testing.checks.orderers:ORDERERS",
+        template="orderer",
+        library="numpy>=1.26",
+        turn=3,
+        orders=True,
+        old_plural="reorders",
+    ),
 }
 """Every kind, in the order of lists."""
+
+
+OLD_TRAIN_TYPES: Mapping[str, TrainType] = {"dynamic_reorder": TrainType.ORDER}
+"""Train types by the names of PyPI dataflex 1.x, where they are others."""
 
 
 def load(reference: str) -> Any:

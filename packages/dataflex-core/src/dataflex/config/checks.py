@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
-from dataflex.config import evaluation, names, together
+from dataflex.config import evaluation, names, old_orders, together
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
@@ -114,6 +114,8 @@ def warnings(run: RunFile) -> Iterator[str]:
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
     steps, kinds = run.step_keys, run.kinds
+    if steps is StepKeys.PASSES:
+        yield from _passes_warnings(run)
     if steps is not StepKeys.EVERY_STEP:
         for key in _IGNORED:
             if run.llamafactory.get(key):
@@ -170,9 +172,20 @@ def _every_step_warnings(run: RunFile, kind: Kind) -> Iterator[str]:
     unread = [key for key in ("update_step", "update_times") if key in run.ours]
     if unread:
         yield f"{' and '.join(unread)} ignored: {kind.with_article} acts on every step past warmup_step."
-    train, most = run.steps().train, _whole(run.llamafactory, "max_steps")
-    if train > 0 and most not in (-1, train):
-        yield f"max_steps={most} is ignored: train_step={train} is the length of the run."
+    yield from _other_length(run, run.steps())
+
+
+def _passes_warnings(run: RunFile) -> Iterator[str]:
+    steps = run.steps()
+    total = steps.warmup + steps.update * steps.times if steps.update and steps.times > 0 else None
+    yield from old_orders.notes(str(run.ours.get("train_type")), steps.train or total)
+    yield from _other_length(run, steps)
+
+
+def _other_length(run: RunFile, steps: Steps) -> Iterator[str]:
+    most = _whole(run.llamafactory, "max_steps")
+    if steps.train > 0 and most not in (-1, steps.train):
+        yield f"max_steps={most} is ignored: train_step={steps.train} is the length of the run."
 
 
 def _counts_epochs(run: RunFile) -> bool:
@@ -248,9 +261,9 @@ def written_as_path(given: str) -> bool:
 def _steps(plan: RunFacts) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        every_step = plan.step_keys is StepKeys.EVERY_STEP
+        every_step = plan.step_keys in (StepKeys.EVERY_STEP, StepKeys.PASSES)
         total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
-        if (steps.update or (every_step and total)) and total <= steps.warmup:
+        if (total if every_step else steps.update) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
                 f"train_step={total} ends the run before {first} warmup_step={steps.warmup} (from {plan.source}).",

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from dataflex.kinds import KINDS, Kind, StepKeys, TrainType, enumerated, in_turn, train_types
 
 _ALL = frozenset(TrainType)
-_DYNAMIC = train_types(StepKeys.BOUNDARIES, StepKeys.EVERY_STEP)
+_DYNAMIC = train_types(StepKeys.BOUNDARIES, StepKeys.EVERY_STEP, StepKeys.PASSES)
 _OF_ONE = _DYNAMIC - {TrainType.COMPOSED}
-_STAGED = train_types(StepKeys.BOUNDARIES, StepKeys.ONE_STAGE)
+_STAGED = train_types(StepKeys.BOUNDARIES, StepKeys.ONE_STAGE, StepKeys.PASSES)
 _MIXING = train_types(mixes=True)
 _KINDS = in_turn(Kind)
 _KEEPING = [kind for kind in Kind if KINDS[kind].keeps]
 _AT_BOUNDARIES = [kind for kind in _KINDS if set(KINDS[kind].train_types.values()) != {StepKeys.EVERY_STEP}]
-_EVERY_STEP, _ONE_STAGE = (
-    enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.EVERY_STEP, StepKeys.ONE_STAGE)
-)
+_ONE_STAGE, _PASSES = (enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.ONE_STAGE, StepKeys.PASSES))
+_WITHOUT_WARMUP = enumerated(sorted(train_types(StepKeys.EVERY_STEP, StepKeys.ONE_STAGE, StepKeys.PASSES)), "and")
 REQUIRED = "required"
 
 
@@ -91,22 +90,22 @@ RUN_KEYS = (
     Key(
         name="warmup_step",
         type="int >= 0",
-        default=f"required; 0 under {_EVERY_STEP} and {_ONE_STAGE}",
+        default=f"required; 0 under {_WITHOUT_WARMUP}",
         help="Optimizer steps before the first boundary, or before samples are weighted.",
         used_by=_ALL - {TrainType.STATIC},
     ),
     Key(
         name="update_step",
         type="int >= 1",
-        default=f"required; none under {_ONE_STAGE}",
+        default=f"required; none under {_ONE_STAGE}; under {_PASSES} required by `by: loss`, else without effect",
         help="Optimizer steps from one boundary to the next.",
         used_by=_STAGED,
     ),
     Key(
         name="update_times",
         type="int >= 1 | -1",
-        default=f"required, unless train_step is given; none under {_ONE_STAGE}",
-        help="Number of boundaries; -1: as many as num_train_epochs holds.",
+        default=f"required, unless train_step is given; none under {_ONE_STAGE}; -1 under {_PASSES}",
+        help="Number of boundaries; -1: as many as num_train_epochs holds (dynamic_order: as the run holds).",
         used_by=_STAGED,
     ),
     Key(

@@ -17,7 +17,6 @@ STATIC_MIX = "static_mix"
 """A key there, a train type here."""
 
 TRAIN_TYPES: Mapping[str, str] = {
-    "dynamic_reorder": "There is none here: the order of the rows is the plan's.",
     "dynamic_lego": "Write train_type: dynamic, and what its pipeline names under components, at most one of a kind: "
     "see docs/composing.md.",
 }

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks, evaluation, legacy, together
+from dataflex.config import checks, evaluation, legacy, old_orders, ordering, together
 from dataflex.config.bind import BoundParams, bind_what_fits
 from dataflex.config.components import PARAMS, Chosen, choose, inline_params, refuse_other_form
 from dataflex.config.gathering import Gathered
@@ -158,6 +159,7 @@ def prepare_what_fits(
     )
     problems.add(checks.problems(facts, count_steps=steps.right))
     problems.add(together.problems(parts, facts.source, composed=run.train_type is TrainType.COMPOSED))
+    problems.add(ordering.problems(facts, parts))
     if _counts(facts):
         for part in facts.parts:
             seen = facts.seen_from(part)
@@ -234,6 +236,8 @@ def _component(
     if preset.source:
         written[preset.source] = preset.written
     layers = [(preset.source, dict(preset.params)), *chosen.layers(run)]
+    if KINDS[chosen.kind].orders:
+        preset, layers = _as_ours(preset, layers, problems)
     with problems.taking():
         is_static = chosen.kind is Kind.MIXER and preset.name == STATIC and run.train_type is not TrainType.MIX
         entry = _static_mix() if is_static else _find(run, Catalog(plugins.plugins), chosen, preset)
@@ -242,6 +246,19 @@ def _component(
             bound = bind_what_fits(entry, layers, written, problems)
         return entry, bound
     return None, None
+
+
+def _as_ours(
+    preset: Preset, layers: list[tuple[str, dict[str, Any]]], problems: Gathered
+) -> tuple[Preset, list[tuple[str, dict[str, Any]]]]:
+    """An orderer and its parameters where a file of PyPI dataflex 1.x names them otherwise."""
+    ours = []
+    for source, values in layers:
+        with problems.taking():
+            name, params = old_orders.translated(preset.name, values, source)
+            preset = replace(preset, name=name)
+            ours.append((source, params))
+    return preset, ours
 
 
 def _find(run: RunFile, catalog: Catalog, chosen: Chosen, preset: Preset) -> CatalogEntry:

@@ -21,7 +21,7 @@ from dataflex.config.theirs import check_values as check_values
 from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
-from dataflex.kinds import Kind, StepKeys, in_turn, step_keys
+from dataflex.kinds import OLD_TRAIN_TYPES, Kind, StepKeys, in_turn, step_keys
 from dataflex.paths import expand_keys, user_path
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
@@ -67,7 +67,7 @@ class RunFile:
         """The ``train_type``; a run file without one is an ordinary LlamaFactory run."""
         given = self.ours.get("train_type", TrainType.STATIC)
         try:
-            return TrainType(given)
+            return OLD_TRAIN_TYPES.get(str(given)) or TrainType(given)
         except ValueError as error:
             names = [kind.value for kind in TrainType]
             raise ConfigError(
@@ -113,6 +113,13 @@ class RunFile:
             return Steps(warmup=0, train=values.get("train_step") or total)
         if self.step_keys is StepKeys.EVERY_STEP:  # so update_step and update_times say nothing
             return Steps(warmup=values.get("warmup_step", 0), train=values.get("train_step", 0))
+        if self.step_keys is StepKeys.PASSES:
+            return Steps(
+                warmup=values.get("warmup_step", 0),
+                update=values.get("update_step", 0),
+                times=values.get("update_times", -1),
+                train=values.get("train_step", 0),
+            )
         for name in ("warmup_step", "update_step", *([] if values.get("train_step") else ["update_times"])):
             with problems.taking():
                 if name not in values:
