@@ -16,7 +16,7 @@ COMPONENTS = '''
 import numpy as np
 import torch
 from dataflex import Mixer, Need, Selection, Selector, Weighter, param, register_mixer, register_selector
-from dataflex import register_weighter
+from dataflex import Pattern, register_orderer, register_weighter
 
 CALLS = []
 
@@ -105,6 +105,14 @@ class Halves(Mixer):
         return {"seen": self.seen}
     def load_state_dict(self, state):
         self.seen = state["seen"]
+
+@register_orderer("folds")
+class Folds(Pattern):
+    """Every second rank, then the others."""
+    def __init__(self, by=None, direction="ascending"):
+        pass
+    def ranks(self, n, rng):
+        return [*range(0, n, 2), *range(1, n, 2)]
 
 @register_weighter("easy")
 class Easy(Weighter):

@@ -282,3 +282,35 @@ def test_a_longer_run_goes_on_in_the_middle_of_a_stage(runs, tmp_path) -> None:
     assert longer.state.global_step == 7
     rows = np.concatenate([np.load(tmp_path / "out" / plan_name(step)) for step in (4, 5)])
     assert (rows[:4] >= 12).sum() == 2 and len(rows) == 4 + 8
+
+
+@pytest.mark.parametrize(
+    "components",
+    [
+        {"mixer": "tilts", "orderer": {"name": "folds", "params": {"by": "loss"}}},
+        {"mixer": "halves", "selector": {"name": "first", "every": 2}, "orderer": "folds", "weighter": "easy"},
+        {"selector": "first", "orderer": "folds"},
+    ],
+    ids=["mixer and orderer", "all four", "selector and orderer"],
+)
+def test_an_orderer_changes_no_batchs_mixture_and_the_run_goes_on_from_anywhere(runs, tmp_path, components) -> None:
+    keys = {"components": components, **(HALVES if "mixer" in components else {})}
+    whole = trained(runs, tmp_path, keys, out="whole")
+    first = runs.trainer(tmp_path, keys, domains=DOMAINS, **SAVES)
+    first.add_callback(runs.StopAt(4))
+    first.train()
+    resumed = runs.trainer(tmp_path, keys, domains=DOMAINS)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(runs.weights(whole), runs.weights(resumed))
+    assert decisions(tmp_path / "whole") == decisions(tmp_path / "out")
+    others = {kind: value for kind, value in components.items() if kind != "orderer"}
+    trained(runs, tmp_path, {**keys, "components": others}, out="unordered")
+    for step in (1, 3, 5):
+        ordered = np.load(tmp_path / "whole" / plan_name(step)).reshape(-1, 4)
+        name = plan_name(step) if "mixer" in components else result_name(step)
+        plain = np.load(tmp_path / "unordered" / name).reshape(-1, 4)
+        if "mixer" in components:
+            assert ((ordered >= 12).sum(axis=1) == (plain >= 12).sum(axis=1)).all()
+        if "selector" in components and "mixer" not in components:
+            assert np.sort(ordered, axis=None).tolist() == np.sort(plain, axis=None).tolist()
+        assert step == 5 or ordered.tolist() != plain.tolist()

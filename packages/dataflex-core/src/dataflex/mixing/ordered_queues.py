@@ -125,6 +125,22 @@ class OrderedQueues:
             for places in queue.ahead(limit):
                 yield from lengths[self._rows[domain][places]].tolist()
 
+    def position(self) -> Any:
+        """Where each queue has come to, as JSON values."""
+        return [queue and queue.state_dict() for queue in self._queues]
+
+    def go_to(self, position: Any) -> None:
+        """Go back to there; the queues hold what they held then."""
+        for queue, saved in zip(self._queues, position, strict=True):
+            if queue is not None and saved is not None:
+                queue.load_state_dict(saved)
+
+    def extend(self, domain: int, places: int | None) -> None:
+        """Note that so many rows will be taken of a queue in all."""
+        queue = self._queues[domain]
+        if queue is not None:
+            queue.extend(places)
+
     def state_dict(self) -> dict[str, Any]:
         """The queues with their scores, as JSON values."""
         return {

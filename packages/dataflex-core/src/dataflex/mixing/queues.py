@@ -87,6 +87,14 @@ class Queues:
             yield from lengths[self._pass(domain, number)[at : at + some]].tolist()
             limit, number, at = limit - some, number + 1, 0
 
+    def position(self) -> Any:
+        """Where each queue has come to, as JSON values."""
+        return self.served.tolist()
+
+    def go_to(self, position: Any) -> None:
+        """Go back to there; the queues hold what they held then."""
+        self.served = np.array(position, np.int64)
+
     def state_dict(self) -> dict[str, Any]:
         """The queues, as JSON values."""
         rows = [packed(queue) for queue in self._rows]

@@ -16,6 +16,7 @@ from dataflex.trainers.losses.joint_loss import JointLoss
 from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.losses.weighing import WeighedDomains, Weighing
 from dataflex.trainers.planners import mix as mixing
+from dataflex.trainers.planners import order as ordering
 from dataflex.trainers.planners import select as selecting
 from dataflex.trainers.planners.compose import ComposedPlanner
 from dataflex.trainers.planners.mix import MixPlanner
@@ -40,7 +41,7 @@ def fill_together(opening: Opening) -> Filled:
         ComponentError, ConfigError: as those of single parts.
     """
     run = opening.session.run
-    mixer, selector, weighter = (run.part(kind) for kind in (Kind.MIXER, Kind.SELECTOR, Kind.WEIGHTER))
+    mixer, selector, orderer, weighter = map(run.part, (Kind.MIXER, Kind.SELECTOR, Kind.ORDERER, Kind.WEIGHTER))
     order: Planner | None = None
     mix: MixPlanner | None = None
     loss: LossShaper | None = None
@@ -52,9 +53,14 @@ def fill_together(opening: Opening) -> Filled:
         assert isinstance(filled.order, MixPlanner)
         order = mix = filled.order
         loss = filled.loss
-    if selector is not None and (mix is not None or plans_ahead(selector)):
-        order = composed = ComposedPlanner(opening, selector, mix)
+    alone = sum(part is not None for part in (mixer, selector, orderer)) == 1
+    if selector is not None and not (alone and not plans_ahead(selector)):
+        order = composed = ComposedPlanner(opening, selector, mix, orderer)
         around = selecting.telling(opening, selector, composed.told)
+    elif orderer is not None and not alone:
+        order = composed = ComposedPlanner(opening, None, mix, orderer)
+    elif orderer is not None:
+        order = ordering.fill(opening, orderer).order
     elif selector is not None:
         filled = selecting.fill(opening, selector)
         order, around = filled.order, filled.around
@@ -62,7 +68,7 @@ def fill_together(opening: Opening) -> Filled:
         domains = None if mix is None else WeighedDomains(tuple(mix.domains), mix.sampler.domain_of)
         weighs = weighing.fill(opening, weighter, domains).loss
     if order is not None and composed is None:
-        order = ByKind(order, Kind.MIXER if mixer is not None else Kind.SELECTOR)
+        order = ByKind(order, next(part.kind for part in (mixer, selector, orderer) if part is not None))
     if weighs is not None and not isinstance(weighs, Weighing):  # it does the training step itself
         return Filled(order, weighs, around)
     seen = loss if isinstance(loss, DomainLoss) else None
