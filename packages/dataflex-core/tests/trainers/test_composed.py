@@ -29,7 +29,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
 def decisions(folder: Path) -> list[dict[str, Any]]:
     """What was decided, without what takes time."""
     lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name not in ("seconds", "timing", "dist")} for line in lines]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "timing", "dist")} for line in lines
+    ]
 
 
 def plans(folder: Path) -> dict[str, list[int]]:
