@@ -24,7 +24,7 @@ import numpy.typing as npt
 from dataflex.components.asking import Asking
 from dataflex.config.mixture import STATIC, Unit
 from dataflex.config.plan import Part
-from dataflex.distributed import all_gather, assert_same_on_all_ranks
+from dataflex.distributed import assert_same_on_all_ranks
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.kinds import Kind
 from dataflex.mixing.ordered_queues import OrderedQueues
@@ -33,14 +33,12 @@ from dataflex.mixing.proportions import Proportions
 from dataflex.mixing.queues import Queues
 from dataflex.mixing.sampler import MixtureSampler, MixtureState, permute_global_batches
 from dataflex.rng import key_seed
-from dataflex.trainers.clock import DECISIONS
 from dataflex.trainers.planners.arranging import Arranging
 from dataflex.trainers.planners.mix import MixPlanner
 from dataflex.trainers.planners.planner import model_of, runtime_arguments, to_agree_on
 from dataflex.trainers.planners.selecting import EachDomain, Picked, Selecting
-from dataflex.trainers.recording.announce import announce
-from dataflex.trainers.recording.metrics import DECIDED, decision_metrics, log_metrics
 from dataflex.trainers.recording.outcome import Made, Outcome
+from dataflex.trainers.recording.several import record_all, with_numbers
 from dataflex.trainers.slots import Opening
 
 Rows = npt.NDArray[np.int64]
@@ -148,7 +146,9 @@ class ComposedPlanner:
             titles = " and ".join(asking.title for asking in self._askings())
             raise ComponentError(f"{titles}: {error}{self._kept(before)}") from error
         self.weights = weights
-        self._record(stage, step, plan, self._with_numbers(made, numbers), time.perf_counter() - started, cpu)
+        made = self._with_numbers(made, numbers)
+        seconds = time.perf_counter() - started
+        record_all(self._host, self._recorder, made, stage=stage, step=step, plan=plan, seconds=seconds, cpu_began=cpu)
         return plan
 
     @property
@@ -376,46 +376,11 @@ class ComposedPlanner:
                 held.enter_context(asking.holding(state))
             return progress.keep()
 
-    def _with_numbers(self, made: Sequence[Made], drawn: Mapping[str, Any]) -> list[Made]:
+    def _with_numbers(self, made: Sequence[Made], drawn: Mapping[str, Any]) -> Sequence[Made]:
         """Decisions with what was drawn after them: a mixer's shares realised, what the queues served again."""
         if not made:
-            return []
-        done = []
-        for each in made:
-            outcome = each.outcome
-            if each.part.component.kind is Kind.MIXER:
-                outcome = dataclasses.replace(outcome, metrics={**outcome.metrics, **drawn})
-            if each is made[-1]:
-                again: Any = self._recycled.tolist() if self._mix is not None else int(self._recycled[0])
-                named = {"domains": list(self.domains)} if self.domains else {}
-                outcome = dataclasses.replace(outcome, metrics={**named, **outcome.metrics, "recycled": again})
-            done.append(dataclasses.replace(each, outcome=outcome))
+            return made
+        again: Any = self._recycled.tolist() if self._mix is not None else int(self._recycled[0])
         self._recycled = np.zeros_like(self._recycled)
-        return done
-
-    def _record(
-        self, stage: int, step: int, plan: Rows, made: Sequence[Made], seconds: float, cpu_began: float
-    ) -> None:
-        """Write the plan and the decisions down. Called on every rank."""
-        recorder, entries = self._recorder, dict[str, float]()
-        if made:
-            recorder.clock.add(DECISIONS, seconds, recorder.clock.cpu() - cpu_began)
-        if recorder.writes and not made:
-            recorder.undecided(step, Outcome(rows=plan, result=plan), stage=stage)
-        elif recorder.writes:
-            for each, decision in zip(
-                made, recorder.together(stage=stage, step=step, made=made, plan=plan, seconds=seconds), strict=True
-            ):
-                announce(decision, self._described(each))
-                numbers = decision_metrics(decision)
-                entries = {**entries, **numbers, DECIDED: entries.get(DECIDED, 0.0) + numbers[DECIDED]}
-        if made:
-            log_metrics(self._host, all_gather(entries, self._host.accelerator)[0])
-
-    def _described(self, made: Made) -> str:
-        if self._mix is not None and made.part.component.kind is Kind.MIXER:
-            return self._mix.describe(made.outcome)
-        counts, name = made.outcome.metrics, made.part.component.name
-        if made.part.component.kind is Kind.ORDERER:
-            return f"{name} ordered {counts['ordered']} rows"
-        return f"{name} chose {counts['selected']} samples ({counts['distinct']} distinct) of {counts['pool']}"
+        named = {"domains": list(self.domains)} if self.domains else {}
+        return with_numbers(made, drawn, {**named, "recycled": again})
