@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -38,13 +39,22 @@ class Dist:
         return tag(self.name, self.version)
 
     @property
-    def component(self) -> tuple[str, str]:
-        """Kind and name of the component of a component package; its folder says both."""
-        return self.folder.parent.name.removeprefix("dataflex-").removesuffix("s"), self.folder.name
+    def components(self) -> tuple[tuple[str, str], ...]:
+        """Kind and name of each component of a component package; its folder says both, or its plugin where several."""
+        if self.folder.parent.name == "packages":
+            return tuple(_listed(self.folder, self.name.removeprefix("dataflex-").removesuffix("s")))
+        return ((self.folder.parent.name.removeprefix("dataflex-").removesuffix("s"), self.folder.name),)
 
     def needs(self, name: str) -> Requirement | None:
         """What it asks of another distribution."""
         return next((requirement for requirement in self.requirements if requirement.name == name), None)
+
+
+def _listed(folder: Path, kind: str) -> Iterator[tuple[str, str]]:
+    """Components of a package that holds all of a kind: a class of parameters each."""
+    for path in folder.glob("src/*/params.py"):
+        for stem in re.findall(r"^class (\w+)Params\(", path.read_text(encoding="utf-8"), re.MULTILINE):
+            yield kind, stem.lower()
 
 
 def tag(name: str, version: Version | str) -> str:

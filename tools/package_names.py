@@ -9,12 +9,14 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+CORE = "dataflex"
 _LIST = re.compile(r'^(?P<key>[\w-]+) = \[(?P<core>"dataflex", )?"dataflex_\w+"(?:, "dataflex_\w+")*\]$', re.MULTILINE)
 
 
 def component_modules(root: Path = ROOT) -> list[str]:
-    """Import names of the component packages, in order: those of ``packages/GROUP/NAME/src``."""
-    return sorted(path.parent.name for path in root.glob("packages/*/*/src/*/__init__.py"))
+    """Import names of the component packages, in order: of ``packages/GROUP/NAME/src`` and ``packages/GROUP/src``."""
+    found = [*root.glob("packages/*/*/src/*/__init__.py"), *root.glob("packages/*/src/*/__init__.py")]
+    return sorted(path.parent.name for path in found if path.parent.name != CORE)
 
 
 def with_names(text: str, names: list[str]) -> tuple[str, int]:

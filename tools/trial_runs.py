@@ -38,6 +38,7 @@ _KINDS: dict[str, dict[str, Any]] = {
         "init_mixture_proportions": [0.5, 0.5],
     },
     "weighter": {"train_type": "dynamic_weight", "warmup_step": 2, "train_step": STEPS},
+    "orderer": {"train_type": "dynamic_order", "component_params": {"by": "length"}, "train_step": STEPS},
 }
 
 

@@ -18,6 +18,7 @@ RUN_FILES = sorted(ROOT.glob("examples/train_*/*.yaml"))
 PRESETS = re.findall(r"^  (\w+):", (ROOT / "examples/components.yaml").read_text(encoding="utf-8"), re.MULTILINE)
 MIXES = sorted(ROOT.glob("examples/mix_lora/*.yaml"))
 WEIGHTED = sorted(ROOT.glob("examples/weight_lora/*.yaml"))
+ORDERED = sorted(ROOT.glob("examples/order_lora/*.yaml"))
 every_run_file = pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
@@ -80,10 +81,17 @@ def test_a_weighted_run_file_names_a_weighter_that_exists(path: Path, plugins: P
     assert prepared.facts.arguments["output_dir"].endswith(f"lora/weight-{path.stem}")
 
 
+@pytest.mark.parametrize("path", ORDERED, ids=lambda path: path.stem)
+def test_a_run_file_in_order_names_an_orderer_that_exists(path: Path, plugins: PluginManager) -> None:
+    prepared = prepare(read_run_file(path), plugins)
+    assert prepared.facts.train_type is TrainType.ORDER and prepared.entry.spec.name == path.stem
+    assert prepared.facts.arguments["output_dir"].endswith(f"lora/order-{path.stem}")
+
+
 @pytest.mark.slow
 def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     from dataflex.bridge.llamafactory import known_keys
 
     known = known_keys()
-    for path in [*RUN_FILES, *MIXES, *WEIGHTED]:
+    for path in [*RUN_FILES, *MIXES, *WEIGHTED, *ORDERED]:
         check_known_keys(read_run_file(path), known)

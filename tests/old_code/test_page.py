@@ -12,6 +12,7 @@ import yaml
 
 from dataflex.config import legacy
 from dataflex.config.bind import LEGACY_NAMES, schema
+from dataflex.kinds import KINDS
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
@@ -23,7 +24,7 @@ OLD: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "components.yaml")
 CATALOG = Catalog(PluginManager.load(PluginOptions()).plugins)
 HERE = {(entry.spec.kind, entry.spec.name) for entry in CATALOG.entries}
 WITHOUT_A_CLASS = {(Kind.SELECTOR, "custom"), (Kind.WEIGHTER, "custom"), (Kind.MIXER, "static")}
-OLD_PRESETS = [(kind, name) for kind in Kind for name in OLD[kind.plural]]
+OLD_PRESETS = [(kind, name) for kind in Kind if not KINDS[kind].old_plural for name in OLD[kind.plural]]
 
 
 def row_of(kind: Kind, name: str) -> list[str]:
@@ -68,6 +69,6 @@ def test_messages_know_every_old_component_that_is_not_here(kind: Kind, name: st
 
 def test_every_key_and_train_type_that_the_page_calls_an_error_is_known_to_messages() -> None:
     gone = {name for row in ROWS if "an error" in row[1] for name in re.findall(r"`(?:train_type: )?(\w+)`", row[0])}
-    assert {"dynamic_reorder", "dynamic_lego", "mixer_eval_dataset", "freeze_gate"} <= gone
+    assert {"dynamic_lego", "mixer_eval_dataset", "freeze_gate"} <= gone
     known = {*legacy.TRAIN_TYPES, *legacy.KEYS}
     assert gone - known - {"component_name", "uniform"} == set()  # these are keys and values here as well

@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING, Any
 from dataflex._moved import find_moved
 
 if TYPE_CHECKING:
+    from dataflex.components.candidates import Candidates as Candidates
     from dataflex.components.context import RunContext as RunContext
     from dataflex.components.mixer import Mixer as Mixer
+    from dataflex.components.orderer import Orderer as Orderer
+    from dataflex.components.orderer import Pattern as Pattern
     from dataflex.components.registry import register_mixer as register_mixer
+    from dataflex.components.registry import register_orderer as register_orderer
     from dataflex.components.registry import register_selector as register_selector
     from dataflex.components.registry import register_weighter as register_weighter
     from dataflex.components.selector import Selection as Selection
     from dataflex.components.selector import Selector as Selector
     from dataflex.components.weighter import Weighter as Weighter
+    from dataflex.config.order_params import OrdererParams as OrdererParams
     from dataflex.errors import ComponentError as ComponentError
     from dataflex.errors import ConfigError as ConfigError
     from dataflex.plugins.hookspecs import hookimpl as hookimpl
@@ -31,12 +36,16 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "Candidates": "dataflex.components.candidates",
     "ComponentError": "dataflex.errors",
     "ComponentSpec": "dataflex.spec",
     "ConfigError": "dataflex.errors",
     "Kind": "dataflex.spec",
     "Mixer": "dataflex.components.mixer",
     "Need": "dataflex.spec",
+    "Orderer": "dataflex.components.orderer",
+    "OrdererParams": "dataflex.config.order_params",
+    "Pattern": "dataflex.components.orderer",
     "Problem": "dataflex.runs",
     "RunContext": "dataflex.components.context",
     "Selection": "dataflex.components.selector",
@@ -45,17 +54,22 @@ _HOMES = {
     "hookimpl": "dataflex.plugins.hookspecs",
     "param": "dataflex.spec",
     "register_mixer": "dataflex.components.registry",
+    "register_orderer": "dataflex.components.registry",
     "register_selector": "dataflex.components.registry",
     "register_weighter": "dataflex.components.registry",
 }
 
 __all__ = [
+    "Candidates",
     "ComponentError",
     "ComponentSpec",
     "ConfigError",
     "Kind",
     "Mixer",
     "Need",
+    "Orderer",
+    "OrdererParams",
+    "Pattern",
     "Problem",
     "RunContext",
     "Selection",
@@ -64,6 +78,7 @@ __all__ = [
     "hookimpl",
     "param",
     "register_mixer",
+    "register_orderer",
     "register_selector",
     "register_weighter",
 ]

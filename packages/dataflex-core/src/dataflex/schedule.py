@@ -89,6 +89,32 @@ def by_epochs(total: int, samples: int, global_batch: int) -> Schedule:
     return Schedule(min(epoch, total), epoch, total)
 
 
+def by_passes(
+    steps: Steps, *, epochs: float, pool_size: int, global_batch: int, max_steps: int = -1, moves: bool = False
+) -> Schedule:
+    """Lay out a run of passes in an order: as long as a stock run, a stage for each pass past the warm-up.
+
+    Args:
+        steps: The user's keys. ``train``, else ``max_steps``, else ``epochs`` is the length.
+        epochs: ``num_train_epochs``.
+        pool_size: Samples of the training pool.
+        global_batch: Samples per optimizer step over all ranks; every step is full.
+        max_steps: The run's own ``max_steps``.
+        moves: Whether scores change while the model trains: the stages are then ``steps.update`` steps each.
+
+    Raises:
+        ConfigError: when the warm-up is the whole run, or the length is no number above 0.
+    """
+    total = steps.train or (max_steps if max_steps > 0 else _steps_of_epochs(epochs, pool_size, global_batch))
+    if total <= steps.warmup:
+        raise ConfigError(
+            f"the run ends after {total} steps, before the first boundary at warmup_step={steps.warmup}. Lower "
+            "warmup_step, or train longer: train_step, max_steps or num_train_epochs."
+        )
+    update = steps.update if moves and steps.update else math.ceil(pool_size / global_batch)
+    return Schedule(steps.warmup, update, total)
+
+
 def resolve(steps: Steps, *, epochs: float, pool_size: int, global_batch: int, max_steps: int = -1) -> Schedule:
     """Turn the step keys into a schedule once the pool is known.
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
+from dataflex.bridge.raw_columns import raw_column
 from dataflex.bridge.tokenized import Look, TokenisedFolders
 from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import incompatible
+from dataflex.config.order_params import ScoreKind
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
 from dataflex.trainers.resume.repeated import leave_if_ended
@@ -67,7 +69,8 @@ def checking(
 
     def traced(data_args: Any, process: int) -> Callable[..., Any]:
         names = tuple(data_args.dataset or ())
-        follower = tracer or (Tracer(names) if len(names) > 1 else None)
+        by_column = any(source.kind is ScoreKind.COLUMN for source in session.order_sources())
+        follower = tracer or (Tracer(names) if len(names) > 1 or by_column else None)
         if follower is None:
             return guarded
         follower.names, follower.eval_names = names, tuple(data_args.eval_dataset or ())
@@ -77,7 +80,7 @@ def checking(
             try:
                 seam = origins_seam()
             except IncompatibleError as error:
-                if tracer is not None:
+                if tracer is not None or by_column:
                     raise
                 if process == 0:
                     logger.warning("the share of each data set in a selection will not be known: %s", error)
@@ -85,7 +88,9 @@ def checking(
                 return dict(guarded(*args, **kwargs))
             with following(seam, follower):
                 module: dict[str, Any] = guarded(*args, **kwargs)
-            session.origins = follower.origins
+            if len(names) > 1 or tracer is not None:
+                session.origins = follower.origins
+            session.columns = functools.partial(raw_column, follower)
             return module
 
         return load

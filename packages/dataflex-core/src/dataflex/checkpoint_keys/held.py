@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataflex.checkpoint_keys.groups import Effect, Group
 
+COMPONENTS = "components"
+
 MODELS = (
     "model_name_or_path",
     "adapter_name_or_path",
@@ -66,6 +68,11 @@ HELD = (
         title="train type and component",
         effect=Effect.CONTENT,
         keys=("train_type", "component_name", "components_cfg_file", "plugins"),
+    ),
+    Group(
+        title="the components of a run with several: which, how often they are asked, how much is kept",
+        effect=Effect.REFUSED,
+        keys=(COMPONENTS,),
     ),
     Group(
         title="how domains are mixed, but for mixture_max_epochs",

@@ -31,6 +31,11 @@ def register_weighter(name: str, *, needs: Iterable[Need] = (), stochastic: bool
     return register(Kind.WEIGHTER, name, needs, stochastic)
 
 
+def register_orderer(name: str, *, needs: Iterable[Need] = (), stochastic: bool = False) -> Callable[[Class], Class]:
+    """Mark a class as the orderer ``name``; ``needs`` and ``stochastic`` as in a ComponentSpec."""
+    return register(Kind.ORDERER, name, needs, stochastic)
+
+
 def register(
     kind: Kind,
     name: str,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
-from dataflex.config import evaluation, names, too_short
+from dataflex.config import evaluation, names, old_orders, together, too_short
 from dataflex.config.gathering import Gathered
 from dataflex.config.run import MOST_STEPS, RunFile
-from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
+from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunFacts, Steps, TrainType
@@ -73,23 +73,23 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
 def problems_without_plan(
     arguments: Mapping[str, Any],
     stage: str,
-    component: ComponentSpec | None,
+    components: Sequence[ComponentSpec],
     source: str,
     origin: Callable[[str], str],
 ) -> Iterator[Problem]:
-    """Those of :func:`problems` that show without the component's parameters.
+    """Those of :func:`problems` that show without the components' parameters.
 
     Args:
         arguments: LlamaFactory's own keys.
         stage: LlamaFactory's stage.
-        component: The chosen component, if it is known.
+        components: The chosen components, as far as they are known.
         source: The run file.
         origin: Where the value of a key came from.
     """
     yield from _llamafactory(arguments, stage)
     yield from _paths(arguments)
-    if component is not None:
-        yield from _needs_of(component, arguments, stage, source, origin)
+    for component in components:
+        yield from _needs_of(component, arguments, stage, source, origin, beside=components)
 
 
 def run_problems(run: RunFile) -> Iterator[Problem]:
@@ -127,7 +127,9 @@ def warnings(run: RunFile, *, scores_only: bool = False) -> Iterator[str]:
         yield (
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
-    steps, kind = step_keys(run.train_type), run.train_type.kind
+    steps, kinds = run.step_keys, run.kinds
+    if steps is StepKeys.PASSES:
+        yield from _passes_warnings(run)
     if steps is not StepKeys.EVERY_STEP:
         for key in _IGNORED:
             if run.llamafactory.get(key):
@@ -135,14 +137,15 @@ def warnings(run: RunFile, *, scores_only: bool = False) -> Iterator[str]:
         yield from _loader_warnings(run.llamafactory)
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
         yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
-    if kind is not None and KINDS[kind].mixes:
+    if any(KINDS[kind].mixes for kind in kinds):
         for key in _MIXED_BY_LLAMAFACTORY:
             if key in run.llamafactory:
                 yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
     if steps is StepKeys.ONE_STAGE and "component_name" in run.ours:
         yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
-    if steps is StepKeys.EVERY_STEP and kind is not None:
-        yield from _every_step_warnings(run, kind)
+    if steps is StepKeys.EVERY_STEP:
+        yield from _every_step_warnings(run, kinds[0])
+    yield from together.warnings(run)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 
@@ -183,13 +186,24 @@ def _every_step_warnings(run: RunFile, kind: Kind) -> Iterator[str]:
     unread = [key for key in ("update_step", "update_times") if key in run.ours]
     if unread:
         yield f"{' and '.join(unread)} ignored: {kind.with_article} acts on every step past warmup_step."
-    train, most = run.steps().train, _whole(run.llamafactory, "max_steps")
-    if train > 0 and most not in (-1, train):
-        yield f"max_steps={most} is ignored: train_step={train} is the length of the run."
+    yield from _other_length(run, run.steps())
+
+
+def _passes_warnings(run: RunFile) -> Iterator[str]:
+    steps = run.steps()
+    total = steps.warmup + steps.update * steps.times if steps.update and steps.times > 0 else None
+    yield from old_orders.notes(str(run.ours.get("train_type")), steps.train or total)
+    yield from _other_length(run, steps)
+
+
+def _other_length(run: RunFile, steps: Steps) -> Iterator[str]:
+    most = _whole(run.llamafactory, "max_steps")
+    if steps.train > 0 and most not in (-1, steps.train):
+        yield f"max_steps={most} is ignored: train_step={steps.train} is the length of the run."
 
 
 def _counts_epochs(run: RunFile) -> bool:
-    if step_keys(run.train_type) is StepKeys.BOUNDARIES:
+    if run.step_keys is StepKeys.BOUNDARIES:
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
@@ -268,9 +282,9 @@ def written_as_path(given: str) -> bool:
 def _steps(plan: RunFacts) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        every_step = step_keys(plan.train_type) is StepKeys.EVERY_STEP
+        every_step = plan.step_keys in (StepKeys.EVERY_STEP, StepKeys.PASSES)
         total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
-        if (steps.update or (every_step and total)) and total <= steps.warmup:
+        if (total if every_step else steps.update) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
             yield Problem(
                 f"{_spell(steps)} ends the run before {first} warmup_step={steps.warmup} (from "
@@ -301,21 +315,29 @@ def _spell(steps: Steps) -> str:
 
 
 def needs(plan: RunFacts) -> Iterator[Problem]:
-    """What a component needs and the run does not offer."""
-    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source, plan.origin)
-    if Need.OPTIMIZER_STATE in plan.component.needs:
-        yield from needs_adam(plan)
+    """What components need and the run does not offer."""
+    components = [part.component for part in plan.parts]
+    for part in plan.parts:
+        yield from _needs_of(part.component, plan.arguments, plan.stage, plan.source, plan.origin, beside=components)
+        if Need.OPTIMIZER_STATE in part.component.needs:
+            yield from needs_adam(plan.seen_from(part))
 
 
 def _needs_of(
-    spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str, origin: Callable[[str], str]
+    spec: ComponentSpec,
+    arguments: Mapping[str, Any],
+    stage: str,
+    source: str,
+    origin: Callable[[str], str],
+    *,
+    beside: Sequence[ComponentSpec],
 ) -> Iterator[Problem]:
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
     record = KINDS[spec.kind]
-    if not record.mixes and Need.DOMAINS in spec.needs:
-        yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
+    if Need.DOMAINS in spec.needs and not any(KINDS[other.kind].mixes for other in beside):
+        yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     weighs = record.weighs or spec.gives_weights is True

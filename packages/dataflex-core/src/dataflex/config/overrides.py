@@ -1,7 +1,7 @@
 """``components.yaml``: the user's file of presets, in the design note's format.
 
     selectors:
-      my_preset:            # what component_name names
+      my_preset:            # what component_name names, or components.selector
         name: loss          # the registered component; the outer key when absent
         params: {focus: high}
 
@@ -47,20 +47,26 @@ class Preset:
     written: Written = field(default_factory=Written)
 
 
-def find_preset(run: RunFile, kind: Kind) -> Preset:
-    """Look the run's ``component_name`` up in its ``components_cfg_file``, if it names one."""
-    chosen = run.component_name()
+def find_preset(run: RunFile, kind: Kind, chosen: str | None = None) -> Preset:
+    """Look a component up in the run's ``components_cfg_file``, if it has one.
+
+    Args:
+        run: The run file.
+        kind: Kind of the component.
+        chosen: As the run names it; ``None`` takes ``component_name``.
+    """
+    chosen = run.component_name() if chosen is None else chosen
     path = _locate(run)
     if path is None:
         return Preset(chosen)
-    section, written = _read(path, run, kind)
+    plural, section, written = _read(path, run, kind)
     if not isinstance(section, Mapping):
-        raise ConfigError(f"{path}: {kind.plural} must hold presets by name, not {section!r}.")
-    key = next((key for key in section if written.key(key, kind.plural) == chosen), None)
+        raise ConfigError(f"{path}: {plural} must hold presets by name, not {section!r}.")
+    key = next((key for key in section if written.key(key, plural) == chosen), None)
     if key is None or section[key] is None:
         return Preset(chosen)
     entry = section[key]
-    where = f"{path}: {kind.plural}.{chosen}"
+    where = f"{path}: {plural}.{chosen}"
     if not isinstance(entry, Mapping):
         raise ConfigError(f"{where} must hold `name:` and `params:`, not {entry!r}.")
     _refuse_unknown(where, entry, [key.name for key in PRESET_KEYS])
@@ -71,7 +77,7 @@ def find_preset(run: RunFile, kind: Kind) -> Preset:
     params = entry.get("params")
     if not isinstance(params, Mapping | None):
         raise ConfigError(f"{where}.params must be a mapping, not {params!r}.")
-    texts = written.under(kind.plural, key, "params").below("component_params")
+    texts = written.under(plural, key, "params").below("component_params")
     return Preset(name, dict(params or {}), str(path), texts)
 
 
@@ -103,8 +109,8 @@ def _locate(run: RunFile) -> Path | None:
     )
 
 
-def _read(path: Path, run: RunFile, kind: Kind) -> tuple[Any, Written]:
-    """The section of a kind, ``{}`` if the file has none; and what words and numbers of the file were written as."""
+def _read(path: Path, run: RunFile, kind: Kind) -> tuple[str, Any, Written]:
+    """The section of a kind with its name, ``{}`` if the file has none; and what words and numbers were written as."""
     from omegaconf import OmegaConf
 
     with naming(f"components_cfg_file {path}"):
@@ -114,14 +120,19 @@ def _read(path: Path, run: RunFile, kind: Kind) -> tuple[Any, Written]:
         _refuse_misspelt(path, file)
         # Merged over the run's keys, so that ${output_dir} and its like resolve.
         merged = OmegaConf.merge(OmegaConf.create({**run.llamafactory, **run.ours}), file)
-        section = OmegaConf.select(merged, kind.plural)
+        old = KINDS[kind].old_plural
+        plural = old if old in file and kind.plural not in file else kind.plural
+        section = OmegaConf.select(merged, plural)
         found = OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
-        return {} if section is None else found, written
+        return plural, {} if section is None else found, written
 
 
 def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:
     """Other keys may stand for parts that interpolate; one that is almost a section was meant to be it."""
-    problems, sections = Gathered(), [record.plural for record in KINDS.values()]
+    problems, sections = (
+        Gathered(),
+        [name for record in KINDS.values() for name in (record.plural, record.old_plural) if name],
+    )
     for key in keys:
         with problems.taking():
             hint = did_you_mean(str(key), sections)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from dataflex.report import curves
 from dataflex.report.heat import every, score_heat, weight_heat
 from dataflex.report.labels import short_labels, short_number
+from dataflex.report.order import of_order
 from dataflex.report.run import Floats, RunData, Series, Whole
 from dataflex.report.style import Draw, Plot, colour, legend, steps_axis, thin
 
@@ -60,7 +61,8 @@ def of_run(run: RunData, index: int) -> list[Plot]:
         index: Its place, which makes names of plots unique.
     """
     slug = f"{index + 1}-{_slug(run.name)}"
-    plots = [*_of_domains(run, slug), *_of_scores(run, slug), *_of_lists(run, slug), *_of_weights(run, slug)]
+    plots = [*_of_domains(run, slug), *of_order(run, slug), *_of_scores(run, slug), *_of_lists(run, slug)]
+    plots += _of_weights(run, slug)
     if run.usage is not None:
         counts = run.usage.rows_by_times
         caption = "Rows of the pool by how often they were trained on, the warm-up included."

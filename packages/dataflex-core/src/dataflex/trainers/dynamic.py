@@ -305,7 +305,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             slots.order,
             session.identity,
             session.versions,
-            session.run.facts.params,
+            session.params,
             data_seed=context.seed,
             loss=slots.loss,
             progress=progress,

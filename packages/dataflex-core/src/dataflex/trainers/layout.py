@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Any
 
+from dataflex.config.order_params import ScoreKind
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
+from dataflex.kinds import KINDS, StepKeys, step_keys
 from dataflex.math.rereading import per_pass
 from dataflex.runs import RunFacts
-from dataflex.schedule import Schedule, by_epochs, resolve
+from dataflex.schedule import Schedule, by_epochs, by_passes, resolve
 from dataflex.spec import Kind
 
 
@@ -38,6 +40,15 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
     """
     refuse_data_parallel(args)
     facts, batch = run.facts, global_batch(args)
+    if step_keys(facts.train_type) is StepKeys.PASSES:
+        return by_passes(
+            facts.steps,
+            epochs=args.num_train_epochs,
+            pool_size=len(pool),
+            global_batch=batch,
+            max_steps=args.max_steps,
+            moves=facts.params.get("by") == ScoreKind.LOSS,
+        )
     weighs = all(part.component.kind is Kind.WEIGHTER for part in facts.parts)
     schedule = resolve(
         facts.steps,
@@ -56,6 +67,8 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
         )
     if run.mixture is not None:
         return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
+    if any(part.every > 1 or part.keep != "stage" or KINDS[part.component.kind].orders for part in facts.parts):
+        return schedule  # a selection, or a pass, that is used up begins anew
     passes = facts.params.get("passes") or 1  # a stage reads the rows that it draws so many times
     drawn = per_pass(schedule.longest_update * batch, passes)
     if drawn > len(pool) and not facts.params.get("replacement", False):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from dataflex.components.asking import NOTHING, Asking, Progress
 from dataflex.components.build import build_component
@@ -29,27 +31,37 @@ class Parts:
 
     def __init__(self, accelerator: Any, seconds: float | None = None, progress: Progress | None = None) -> None:
         self._accelerator, self._seconds, self._progress = accelerator, seconds, progress
-        self.opened: dict[Kind, Asking] = {}
+        self.opened: dict[str, Asking] = {}
         self.screen: ComponentScreen | None = None
 
-    def open(self, part: Part, context: RunContext, frame: Frame | None = None) -> Asking:
+    def open(self, part: Part, context: RunContext, frame: Frame | None = None, *, domain: str = "") -> Asking:
         """Construct a component, and its screen before it. Called on every rank.
 
         Args:
             part: The component.
-            context: The run.
-            frame: What a screen has to pay for itself in; ``None`` where the pool is only scored.
+            context: What it sees of the run; of the domain, if it is asked for one alone. It keeps files in a folder of
+                its own.
+            domain: That domain.
 
         Raises:
             ComponentError: on every rank, when a constructor fails on one.
             ConfigError: when the rows that survive the screen are too few.
         """
+        kind, entry, bound = part.entry.spec.kind, part.entry, part.bound
+        folder = Path(str(bound.run_values.get("cache_dir", context.output_dir / "cache" / entry.spec.name)))
+        if domain:
+            folder /= quote(domain, safe=" ")
+        run_values = dict(bound.run_values)
+        if "cache_dir" in run_values:
+            run_values["cache_dir"] = str(folder)
+        context = dataclasses.replace(context, cache_dir=folder)
         if part.screen is not None:
             self.screen = self._open_screen(part, part.screen, context)
             context = dataclasses.replace(context, screen=self.screen)
-        asking = self._make(part.entry, part.bound, part.facts.title, context)
-        self.opened[part.entry.spec.kind] = asking
-        if self.screen is not None:
+        title = part.facts.title + (f" (domain {domain})" if domain else "")
+        asking = self._make(entry, bound, run_values, title, context)
+        self.opened[f"{kind}@{quote(domain, safe=' ')}" if domain else kind] = asking
+        if part.screen is not None and self.screen is not None:
             with asking.agreed("the start", kept=NOTHING.keep):
                 exact = asking.call("scoring_cost")
             self.screen.settle(frame, exact)
@@ -64,17 +76,22 @@ class Parts:
             passes=PoolPasses(),
             streams=(*context.streams, f"screen/{spec.name}"),
         )
-        asking = self._make(found.entry, found.bound, found.title, own)
+        asking = self._make(found.entry, found.bound, found.bound.run_values, found.title, own)
         settings = getattr(part.bound.params, PARAM)
         return ComponentScreen(asking, settings, context)
 
-    def _make(self, entry: CatalogEntry, bound: BoundParams, title: str, context: RunContext) -> Asking:
+    def _make(
+        self,
+        entry: CatalogEntry,
+        bound: BoundParams,
+        run_values: Mapping[str, Any],
+        title: str,
+        context: RunContext,
+    ) -> Asking:
         cls, base = entry.load(), load(KINDS[entry.spec.kind].base)
         unmade = Asking(None, base, title, accelerator=self._accelerator, seconds=self._seconds)
         with unmade.agreed("the start", kept=NOTHING.keep):
-            component = unmade.construct(
-                lambda: build_component(cls, bound.params, bound.values, bound.run_values, context)
-            )
+            component = unmade.construct(lambda: build_component(cls, bound.params, bound.values, run_values, context))
         return Asking(
             component,
             base,
@@ -91,12 +108,12 @@ class Parts:
         return next((asking.component for asking in self.opened.values()), None)
 
     def state_dict(self, where: str, kept: Callable[[], str] = NOTHING.keep) -> dict[str, Any]:
-        """What the components must remember; by kind where there are several. Called on every rank.
+        """What the components must remember; by kind and domain where there are several. Called on every rank.
 
         Raises:
             ComponentError: on every rank, when one of them fails on one.
         """
-        states: dict[Kind, dict[str, Any]] = {}
+        states: dict[str, dict[str, Any]] = {}
         for kind, asking in self.opened.items():
             with asking.agreed(where, kept=kept):
                 states[kind] = asking.state_dict()

@@ -14,17 +14,23 @@ from typing import Any
 from dataflex import __version__
 from dataflex.config import checks, too_short
 from dataflex.config.mixture import INITIAL
+from dataflex.config.order_params import ScoreSource, score_source
 from dataflex.config.plan import PreparedRun
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
+from dataflex.kinds import KINDS
+from dataflex.math.ordering import Floats
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.opening import Mixture, check_domain_names, open_mixture
+from dataflex.record.run import hide_secrets
+from dataflex.runs import TrainType
 from dataflex.schedule import Schedule
 from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import global_batch, lay_out
 from dataflex.trainers.other_rows import warn_of_other_rows
+from dataflex.trainers.planners.order_scores import GIVEN, RawColumn, given_scores
 from dataflex.trainers.resume import checkpoint as resuming
 from dataflex.trainers.resume.row_seed import row_seed
 from dataflex.trainers.resume.run_keys import Arguments, data_keys
@@ -46,6 +52,7 @@ class Session:
         unchecked: Keys that could not be compared with the rows of a ``tokenized_path``, with what was asked for.
         began: Whether a Trainer has taken it up.
         counting: Where the tokens of ``domains`` come from.
+        columns: Finds a column of the data as it was loaded, by row of the pool, set by the front end likewise.
     """
 
     run: PreparedRun
@@ -53,9 +60,11 @@ class Session:
     origins: Origins | None = None
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
+    columns: RawColumn | None = None
     data_seed: int | None = None
     unchecked: Mapping[str, Any] = field(default_factory=dict)
     began: bool = False
+    _scores: dict[str, Floats] = field(default_factory=dict, repr=False)
 
     @property
     def sources(self) -> Domains | Origins | None:
@@ -66,6 +75,14 @@ class Session:
     def identity(self) -> str:
         """Kind and name of each component, as a checkpoint keeps them."""
         return " + ".join(part.identity for part in self.run.facts.parts)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the component, as a checkpoint keeps them; by kind where there are several."""
+        parts = self.run.facts.parts
+        if len(parts) == 1:
+            return dict(parts[0].params)
+        return {part.component.kind.value: dict(part.params) for part in parts}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -96,6 +113,8 @@ class Session:
         if not early and not facts.scores_only and getattr(args, "process_index", 0) == 0:
             for warning in too_short.warnings(facts.arguments, facts.origin, schedule.total):
                 logger.warning(warning)
+        for source in self.order_sources():
+            self.given_scores(source, pool)
         if self.run.mixture is not None:
             if getattr(args, "process_index", 0) == 0:
                 warn_of_other_rows(self, pool)
@@ -110,9 +129,44 @@ class Session:
             resuming.require_loadable(self.run.facts, checkpoint)
         return schedule
 
+    def order_sources(self) -> list[ScoreSource]:
+        """Sources of scores that an orderer of the run goes by and that are known before training."""
+        given = [part.bound.values.get("by") for part in self.run.parts if KINDS[part.entry.spec.kind].orders]
+        return [source for by in given if by and (source := score_source(str(by))).kind in GIVEN]
+
+    def given_scores(self, source: ScoreSource, pool: Any) -> Floats:
+        """Scores that are known before training, read once; see :func:`given_scores`.
+
+        Raises:
+            ConfigError: when there are none, or they are of another pool.
+        """
+        if str(source) not in self._scores:
+            try:
+                self._scores[str(source)] = given_scores(source, pool, self.columns)
+            except ConfigError as error:
+                raise ConfigError(f"{self.run.facts.source}: {error}") from error
+        return self._scores[str(source)]
+
     def settings(self) -> dict[str, Any]:
         """The step keys and those of a mixture as they were given, as JSON values for the record."""
-        return {"steps": dataclasses.asdict(self.run.facts.steps), "mixture": self.mixture_settings()}
+        facts = self.run.facts
+        settings = {"steps": dataclasses.asdict(facts.steps), "mixture": self.mixture_settings()}
+        return settings if facts.train_type is not TrainType.COMPOSED else settings | {"components": self.components()}
+
+    def components(self) -> list[dict[str, Any]]:
+        """Every component with its parameters and how it is asked, as JSON values for the record."""
+        return [
+            {
+                "kind": part.component.kind.value,
+                "component": part.component.name,
+                "dist": part.dist,
+                "version": part.version,
+                "params": hide_secrets(part.params),
+                "every": part.every,
+                "keep": part.keep,
+            }
+            for part in self.run.facts.parts
+        ]
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.

@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataflex.components.context import RunContext
-from dataflex.errors import ConfigError
-from dataflex.kinds import KINDS, load
+from dataflex.kinds import KINDS, Kind, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import epoch_samples
@@ -21,6 +20,9 @@ from dataflex.trainers.planners.planner import Planner
 from dataflex.trainers.planners.stock import StockPlanner
 from dataflex.trainers.recording.recorder import Recorder
 from dataflex.trainers.session import Session
+
+Around = Callable[[LossShaper], LossShaper]
+"""Puts something around whoever shapes the loss."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Filled:
 
     order: Planner | None = None
     loss: LossShaper | None = None
-    around: Callable[[LossShaper], LossShaper] | None = None
+    around: Around | None = None
 
 
 @dataclass(frozen=True)
@@ -76,27 +78,20 @@ def fill_slots(opening: Opening) -> Slots:
     """Open the parts of a run, each in its slot. Called on every rank.
 
     Raises:
-        ComponentError, ConfigError: when a component cannot be constructed, does not fit the run, or two want one slot.
+        ComponentError, ConfigError: when a component cannot be constructed or does not fit the run.
     """
-    order: Planner | None = None
-    loss: LossShaper | None = None
-    around: list[Callable[[LossShaper], LossShaper]] = []
-    weighed = declared = False
-    for part in opening.session.run.parts:
-        filled: Filled = load(KINDS[part.entry.spec.kind].slot)(opening, part)
-        if (order and filled.order) or (loss and filled.loss):
-            raise ConfigError(f"{part.facts.title} and a part before it cannot act in one run.")
-        order, loss = order or filled.order, loss or filled.loss
-        around += [] if filled.around is None else [filled.around]
-        gives_weights = part.entry.spec.gives_weights
-        if getattr(filled.order, "weighs_places", False) and gives_weights is not False:
-            weighed, declared = True, bool(gives_weights)
-    shaper: LossShaper = loss or PlainLoss()
-    if weighed:
-        shaper = PlaceWeights(shaper, opening.host, declared=declared)
-    for put_around in around:
-        shaper = put_around(shaper)
-    return Slots(order or _stock_order(opening), shaper)
+    from dataflex.trainers.composing import composes, fill_together
+
+    parts = opening.session.run.parts
+    filled: Filled
+    filled = fill_together(opening) if composes(parts) else load(KINDS[parts[0].kind].slot)(opening, parts[0])
+    shaper: LossShaper = filled.loss or PlainLoss()
+    gives_weights = next((part.entry.spec.gives_weights for part in parts if part.kind is Kind.SELECTOR), False)
+    if filled.order is not None and filled.order.weighs_places and gives_weights is not False:
+        shaper = PlaceWeights(shaper, opening.host, declared=bool(gives_weights))
+    if filled.around is not None:
+        shaper = filled.around(shaper)
+    return Slots(filled.order or _stock_order(opening), shaper)
 
 
 def _stock_order(opening: Opening) -> StockPlanner:

@@ -24,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dataflex.components.asking import Asking
 from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.trainers.clock import DECISIONS, Clock
@@ -51,6 +50,16 @@ class LabelSource(Protocol):
 
         ``None`` where none were made, on every rank and for all micro-batches of a step.
         """
+
+
+class Told(Protocol):
+    """Who may hear of the rows of a step: one component, or one for each domain."""
+
+    def defines(self, method: str) -> bool:
+        """Whether it has a method of its own."""
+
+    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
+        """Call it on every rank, as :meth:`Asking.tell`."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +114,7 @@ class RowTelling:
         self,
         inner: LossShaper,
         host: Host,
-        asking: Asking,
+        asking: Told,
         rows_of: Callable[[int], Rows],
         clock: Clock,
         *,

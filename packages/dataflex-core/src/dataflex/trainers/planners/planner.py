@@ -125,7 +125,7 @@ class ComponentPlanner(abc.ABC):
         with self.asking.agreed(where, kept):
             outcome = self.decide(stage, step, num_samples)
         try:
-            assert_same_on_all_ranks(f"the plan made at step {step}", _to_agree_on(outcome), self.host.accelerator)
+            assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self.host.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.asking.title}: {error}{kept()}") from error
         return outcome
@@ -180,23 +180,32 @@ class ComponentPlanner(abc.ABC):
 
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
-        return self.host.accelerator.unwrap_model(self.host.model_wrapped)
+        return model_of(self.host)
 
     def runtime_arguments(self, stage: int) -> dict[str, Any]:
         """Facts that a component's ``select`` or ``mix`` may ask for by name."""
-        trainer = self.host
-        return {
-            "optimizer_state": trainer.optimizer.state if trainer.optimizer is not None else None,
-            "scheduler_state": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler is not None else None,
-            "current_update_times": stage,
-            "update_times": len(self.schedule.boundaries),
-            "dataset": self.context.dataset,
-            "data_collator": self.context.data_collator,
-            "tokenizer": getattr(trainer, "processing_class", None),
-        }
+        return runtime_arguments(self.host, self.schedule, self.context, stage)
 
 
-def _to_agree_on(outcome: Outcome) -> npt.NDArray[np.int64]:
+def model_of(host: Host) -> Any:
+    """The current model, without the wrapper that spreads it over ranks."""
+    return host.accelerator.unwrap_model(host.model_wrapped)
+
+
+def runtime_arguments(host: Host, schedule: Schedule, context: RunContext, stage: int) -> dict[str, Any]:
+    """Facts that a component's ``select`` or ``mix`` may ask for by name."""
+    return {
+        "optimizer_state": host.optimizer.state if host.optimizer is not None else None,
+        "scheduler_state": host.lr_scheduler.state_dict() if host.lr_scheduler is not None else None,
+        "current_update_times": stage,
+        "update_times": len(schedule.boundaries),
+        "dataset": context.dataset,
+        "data_collator": context.data_collator,
+        "tokenizer": getattr(host, "processing_class", None),
+    }
+
+
+def to_agree_on(outcome: Outcome) -> npt.NDArray[np.int64]:
     """The rows and, bit by bit, their weights."""
     if outcome.weights is None:
         return outcome.rows

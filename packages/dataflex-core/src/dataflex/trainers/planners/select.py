@@ -15,15 +15,15 @@ from dataflex.errors import ComponentError
 from dataflex.rng import key_seed, rng_scope
 from dataflex.scoring.quiet import quiet
 from dataflex.spec import Need
-from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.clock import DECISIONS, Clock
 from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
-from dataflex.trainers.losses.row_seam import RowTelling
+from dataflex.trainers.losses.row_seam import RowTelling, Told
 from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.losses.training_labels import TrainingLabels
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.planners.selection_cost import SelectionCost, frame_of
 from dataflex.trainers.recording.outcome import Outcome
-from dataflex.trainers.slots import Filled, Opening
+from dataflex.trainers.slots import Around, Filled, Opening
 
 
 def fill(opening: Opening, part: Part) -> Filled:
@@ -34,30 +34,52 @@ def fill(opening: Opening, part: Part) -> Filled:
     planner = SelectPlanner(host, opening.session, opening.schedule, context, recorder, asking)
     screen = opening.parts.screen
     planner.cost = SelectionCost(asking, screen, frame, len(host.train_dataset))
-    asked = [(asking, part.entry.spec.needs)]
+    around = telling(opening, part, asking)
     if screen is not None and part.screen is not None:
         planner.screen = screen.asking
-        asked.insert(0, (screen.asking, part.screen.entry.spec.needs))
-    told = [(each, Need.SAMPLE_LOSSES in needs) for each, needs in asked if each.defines("on_rows")]
-    if not told:
-        return Filled(planner)
+        around = _both(telling(opening, part.screen, screen.asking, key="untold_rows_of_screen"), around)
+    return Filled(planner, around=around)
+
+
+def _both(inner: Around | None, outer: Around | None) -> Around | None:
+    if inner is None or outer is None:
+        return inner or outer
+    first, second = inner, outer
+    return lambda shaper: second(first(shaper))
+
+
+def telling(opening: Opening, part: Part | FoundScreen, asking: Told, *, key: str = "untold_rows") -> Around | None:
+    """What tells a selector of the rows of each step; ``None`` for one that does not hear of them."""
+    host, clock = opening.host, opening.recorder.clock
+    if not asking.defines("on_rows"):
+        return None
+    sees_losses = Need.SAMPLE_LOSSES in part.entry.spec.needs
 
     def around(inner: LossShaper) -> LossShaper:
         def rows_of(step: int) -> npt.NDArray[np.int64]:
             rows: npt.NDArray[np.int64] = host.running.rows_of(step)
             return rows
 
-        for each, sees_losses in told:
-            key = "untold_rows" if each is asking else "untold_rows_of_screen"
-            labels = None
-            if each.defines("directions"):
-                labels = TrainingLabels(host, each, recorder.clock, opening.context.seed)
-            inner = RowTelling(
-                inner, host, each, rows_of, recorder.clock, sees_losses=sees_losses, labels=labels, key=key
-            )
-        return inner
+        labels = None
+        if isinstance(asking, Asking) and asking.defines("directions"):
+            labels = TrainingLabels(host, asking, clock, opening.context.seed)
+        return RowTelling(inner, host, asking, rows_of, clock, sees_losses=sees_losses, labels=labels, key=key)
 
-    return Filled(planner, around=around)
+    return around
+
+
+def show_model(asking: Asking, model: Any, seed: int, clock: Clock | None) -> None:
+    """Show a selector the model as training begins. Called on every rank.
+
+    Raises:
+        ComponentError: on every rank, when it fails on one.
+    """
+    if not asking.defines("begin"):
+        return
+    counting = contextlib.nullcontext() if clock is None else clock.spending(DECISIONS)
+    own_draws = rng_scope(key_seed(seed, "begin"), devices=True)
+    with counting, asking.agreed("the start"), own_draws, quiet(model):
+        asking.call("begin", model=model)
 
 
 class SelectPlanner(ComponentPlanner):
@@ -92,15 +114,13 @@ class SelectPlanner(ComponentPlanner):
         Raises:
             ComponentError: on every rank, when it fails on one.
         """
-        asked = [each for each in (self.screen, self.asking) if each is not None and each.defines("begin")]
-        if self._begun or not asked:
+        if self._begun:
             return
-        self._begun, model = True, self.model()
-        for each in asked:
-            clock = contextlib.nullcontext() if self._recorder is None else self._recorder.clock.spending(DECISIONS)
-            own_draws = rng_scope(key_seed(self.context.seed, "begin"), devices=True)
-            with clock, each.agreed("the start"), own_draws, quiet(model):
-                each.call("begin", model=model)
+        self._begun = True
+        clock = None if self._recorder is None else self._recorder.clock
+        for each in (self.screen, self.asking):
+            if each is not None:
+                show_model(each, self.model(), self.context.seed, clock)
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.runs import PartFacts
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -31,3 +33,18 @@ class Outcome:
     scores: npt.NDArray[np.float64] | None = None
     weights: npt.NDArray[np.float64] | None = None
     target_scores: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Made:
+    """One of the decisions of a boundary.
+
+    Attributes:
+        part: The component that took it.
+        outcome: What came of it; its ``rows`` are no plan.
+        seconds: Spent inside the component.
+    """
+
+    part: PartFacts
+    outcome: Outcome
+    seconds: float
