@@ -55,7 +55,6 @@ class RunContext:
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
-        streams: Names that come before those given to :meth:`rng`, where one run has several components that draw.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
     """
 
@@ -76,7 +75,6 @@ class RunContext:
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
-    streams: tuple[str, ...] = ()
     total_steps: int | None = None
     trust_remote_code: bool = False
     streams: tuple[str | int, ...] = ()

@@ -38,8 +38,8 @@ def problems(parts: Sequence[Part], source: str, *, composed: bool) -> Iterator[
         )
     if selector is not None and mixer is not None and _defines(selector, "directions"):
         yield Problem(
-            f"{_title(selector)} learns from labels of all rows that were trained on, and beside {_title(mixer)} it would "
-            "be asked within each domain.",
+            f"{_title(selector)} learns from labels of all rows that were trained on, and beside {_title(mixer)} it "
+            "would be asked within each domain.",
             "Use it without a mixer, or another selector beside one.",
         )
     if mixer is not None and weighter is not None:

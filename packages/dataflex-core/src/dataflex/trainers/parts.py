@@ -41,6 +41,7 @@ class Parts:
             part: The component.
             context: What it sees of the run; of the domain, if it is asked for one alone. It keeps files in a folder of
                 its own.
+            frame: What a screen has to pay for itself in; ``None`` where the pool is only scored.
             domain: That domain.
 
         Raises:
