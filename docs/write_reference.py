@@ -19,7 +19,7 @@ from importlib_metadata import entry_points
 from dataflex.cli import contributed, passthrough
 from dataflex.cli.app import app
 from dataflex.config.bind import LEGACY_NAMES, RUN_NAMES, ParamInfo, schema
-from dataflex.config.keys import PRESET_KEYS, REQUIRED, RUN_KEYS, Key
+from dataflex.config.keys import COMPONENT_KEYS, PRESET_KEYS, REQUIRED, RUN_KEYS, Key
 from dataflex.plugins import hookspecs
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
@@ -59,8 +59,11 @@ def configuration() -> str:
         "What each key does in full, and what is refused, is in [Configuration](../configuration.md).",
         "## Keys of a run file",
         _keys(RUN_KEYS, used_by=True),
+        "## Keys of one component under `components`\n\nA name alone stands for a mapping with that `name`. What "
+        "several components do together is in [Several components](../composing.md).",
+        _keys(COMPONENT_KEYS, used_by=False),
         f"## Keys of a `components.yaml`\n\nIts sections are {presets}. Below them stand presets, each under the name "
-        "that `component_name` says, with these keys:",
+        "that `component_name` or `components` says, with these keys:",
         _keys(PRESET_KEYS, used_by=False),
         "## Parameters that every component accepts\n\n"
         f"{_names(RUN_NAMES)}, with the run's own values as defaults.\n\n"

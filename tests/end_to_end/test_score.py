@@ -113,6 +113,38 @@ def test_scores_are_those_of_the_runs_own_boundary_at_the_checkpoint(
     assert sorted(path.name for path in out.iterdir()) == ["request.json", "scores.parquet", "summary.json"]
 
 
+BEGINS = """
+import numpy as np
+from dataflex import Selection, Selector, register_selector
+
+@register_selector("begins")
+class Begins(Selector):
+    '''Scores by what the model was when the selector saw it first.'''
+    began = None
+    def begin(self, model):
+        self.began = float(sum(value.detach().double().abs().sum() for value in model.parameters()))
+    def select(self, model, step_id, num_samples):
+        return Selection(np.arange(num_samples), scores=np.full(len(self.dataset), self.began))
+    def state_dict(self):
+        return {"began": self.began}
+    def load_state_dict(self, state):
+        self.began = state["began"]
+"""
+
+
+def test_the_model_is_shown_before_it_scores_and_a_checkpoint_tells_what_it_was_as_training_began(
+    workshop, train, score, boundary_scores
+):
+    plugin = workshop.out / "begins.py"
+    plugin.write_text(BEGINS)
+    run_file = workshop.run_file(**RUN | {"component_name": "begins", "learning_rate": 0.1})
+    train(run_file, plugins=(str(plugin),))
+    score(run_file, workshop.out / "anew", plugins=[plugin])
+    score(run_file, workshop.out / "then", plugins=[plugin], checkpoint=workshop.out / "run" / "checkpoint-2")
+    np.testing.assert_allclose(scores_of(workshop.out / "anew"), boundary_scores[2], rtol=0, atol=0)
+    np.testing.assert_allclose(scores_of(workshop.out / "then"), boundary_scores[2], rtol=0, atol=0)
+
+
 def test_without_a_checkpoint_less_compares_plain_gradients_and_says_so(workshop, score, caplog):
     run_file = workshop.run_file(**RUN | {"component_name": "less"})
     with caplog.at_level("WARNING", "dataflex"):

@@ -163,7 +163,7 @@ def test_what_a_record_names_exists(kind: Kind) -> None:
 def test_every_kind_has_a_record_and_every_train_type_one_kind() -> None:
     assert list(KINDS) == list(Kind)
     named = [train_type for record in KINDS.values() for train_type in record.train_types]
-    assert sorted(named) == sorted(set(TrainType) - {TrainType.STATIC})
+    assert sorted(named) == sorted(set(TrainType) - {TrainType.STATIC, TrainType.COMPOSED})
 
 
 def test_the_train_types_of_before_have_the_kinds_of_before() -> None:
@@ -174,15 +174,16 @@ def test_the_train_types_of_before_have_the_kinds_of_before() -> None:
         "static_mix": "mixer",
         "dynamic_weight": "weighter",
         "dynamic_order": "orderer",
+        "dynamic": None,
     }
     assert [kind.plural for kind in Kind] == ["selectors", "mixers", "weighters", "orderers"]
 
 
 def test_keys_are_read_by_the_train_types_that_the_table_says() -> None:
     assert train_types(StepKeys.EVERY_STEP) == {"dynamic_weight"}
-    assert train_types(mixes=True) == {"dynamic_mix", "static_mix"}
+    assert train_types(mixes=True) == {"dynamic", "dynamic_mix", "static_mix"}
     read = {key.name: key.used_by for key in RUN_KEYS}
-    assert read["update_step"] == {"dynamic_select", "dynamic_mix", "static_mix", "dynamic_order"}
+    assert read["update_step"] == {"dynamic", "dynamic_select", "dynamic_mix", "static_mix", "dynamic_order"}
     assert read["component_name"] == {"dynamic_select", "dynamic_mix", "dynamic_weight", "dynamic_order"}
     assert set(read) == set(OUR_KEYS)
 
@@ -193,6 +194,9 @@ def test_facts_of_kinds_stand_in_the_table_alone() -> None:
         "kinds.py",  # the table
         "components/registry.py",  # a decorator for each kind, under its public name
         "config/legacy.py",  # names of another package, which had these kinds
+        "config/together.py",  # which two may not act in one run
+        "trainers/composing.py",  # what two do together
+        "trainers/planners/compose.py",
     }
     found = {
         path.relative_to(core).as_posix()

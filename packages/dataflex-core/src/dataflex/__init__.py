@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from dataflex._moved import find_moved
 
 if TYPE_CHECKING:
+    from dataflex.components.candidates import Candidates as Candidates
     from dataflex.components.context import RunContext as RunContext
     from dataflex.components.mixer import Mixer as Mixer
     from dataflex.components.orderer import Orderer as Orderer
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 _HOMES = {
+    "Candidates": "dataflex.components.candidates",
     "ComponentError": "dataflex.errors",
     "ComponentSpec": "dataflex.spec",
     "ConfigError": "dataflex.errors",
@@ -58,6 +60,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Candidates",
     "ComponentError",
     "ComponentSpec",
     "ConfigError",

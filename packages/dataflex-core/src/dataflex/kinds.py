@@ -42,10 +42,12 @@ class TrainType(StrEnum):
     STATIC_MIX = "static_mix"
     WEIGHT = "dynamic_weight"
     ORDER = "dynamic_order"
+    COMPOSED = "dynamic"
+    """Several components, at most one of a kind, under the key ``components``."""
 
     @property
     def kind(self) -> Kind | None:
-        """The kind of component this train type needs; ``None`` for static."""
+        """The kind of component this train type needs; ``None`` for static, and for dynamic, which names its own."""
         return next((kind for kind, record in KINDS.items() if self in record.train_types), None)
 
 
@@ -76,6 +78,8 @@ class KindRecord:
         checks: The conformance checks of this kind alone.
         template: Folder of its files under ``scaffold/templates``.
         library: What the class of that template imports besides core, as a requirement.
+        turn: Its place among the kinds that decide in one run, from the first: mix, select, order, weigh.
+        keeps: Whether ``keep`` may be said of one: how much of a domain it chooses.
         mixes: Whether it decides over domains: the names under ``dataset`` and the mixture keys are read.
         weighs: Whether it acts on the loss of single tokens, which the run must then offer.
         orders: Whether it goes by scores that the framework finds, from where its parameter ``by`` says.
@@ -90,6 +94,8 @@ class KindRecord:
     checks: str
     template: str
     library: str
+    turn: int = 0
+    keeps: bool = False
     mixes: bool = False
     weighs: bool = False
     orders: bool = False
@@ -106,6 +112,8 @@ KINDS: dict[Kind, KindRecord] = {
         checks="dataflex.testing.checks.selectors:SELECTORS",
         template="selector",
         library="numpy>=1.26",
+        turn=2,
+        keeps=True,
     ),
     Kind.MIXER: KindRecord(
         plural="mixers",
@@ -116,6 +124,7 @@ KINDS: dict[Kind, KindRecord] = {
         checks="dataflex.testing.checks.mixers:MIXERS",
         template="mixer",
         library="numpy>=1.26",
+        turn=1,
         mixes=True,
     ),
     Kind.WEIGHTER: KindRecord(
@@ -127,6 +136,7 @@ KINDS: dict[Kind, KindRecord] = {
         checks="dataflex.testing.checks.weighters:WEIGHTERS",
         template="weighter",
         library="torch>=2.4",
+        turn=4,
         weighs=True,
     ),
     Kind.ORDERER: KindRecord(
@@ -138,6 +148,7 @@ KINDS: dict[Kind, KindRecord] = {
         checks="dataflex.testing.checks.orderers:ORDERERS",
         template="orderer",
         library="numpy>=1.26",
+        turn=3,
         orders=True,
         old_plural="reorders",
     ),
@@ -155,9 +166,23 @@ def load(reference: str) -> Any:
     return getattr(import_module(module), name)
 
 
-def step_keys(train_type: TrainType) -> StepKeys | None:
-    """How a train type reads the step keys; ``None`` for static, which has none."""
+def step_keys(train_type: TrainType, kinds: Iterable[Kind] = ()) -> StepKeys | None:
+    """How a train type reads the step keys; ``None`` for static, which has none.
+
+    Args:
+        train_type: The train type.
+        kinds: Those of the run's components. Only ``dynamic`` looks at them: it has boundaries as soon as one of them
+            decides at boundaries.
+    """
+    if train_type is TrainType.COMPOSED:
+        ways = {way for kind in kinds for way in KINDS[kind].train_types.values()}
+        return StepKeys.EVERY_STEP if ways == {StepKeys.EVERY_STEP} else StepKeys.BOUNDARIES
     return None if train_type.kind is None else KINDS[train_type.kind].train_types[train_type]
+
+
+def in_turn(kinds: Iterable[Kind]) -> list[Kind]:
+    """Kinds in the order in which they decide."""
+    return sorted(kinds, key=lambda kind: KINDS[kind].turn)
 
 
 def train_types(*ways: StepKeys, mixes: bool | None = None) -> frozenset[TrainType]:
@@ -167,12 +192,13 @@ def train_types(*ways: StepKeys, mixes: bool | None = None) -> frozenset[TrainTy
         ways: Which; all of them if none is given.
         mixes: Only those of kinds that mix, or that do not.
     """
-    return frozenset(
+    found = {
         train_type
         for record in KINDS.values()
         for train_type, keys in record.train_types.items()
         if keys in (ways or StepKeys) and mixes in (None, record.mixes)
-    )
+    }
+    return frozenset(found | ({TrainType.COMPOSED} if StepKeys.BOUNDARIES in (ways or StepKeys) else set()))
 
 
 def enumerated(words: Iterable[str], conjunction: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from dataflex.kinds import Kind, StepKeys, step_keys
 from dataflex.kinds import TrainType as TrainType
 from dataflex.spec import ComponentSpec
 
@@ -40,12 +41,16 @@ class PartFacts:
         dist: Distribution that provides it; the path of the file for one given with ``-p``.
         version: Version of that distribution, or ``""``.
         params: Its bound parameters, by name.
+        every: At which boundaries it is asked: 1 for all of them, n for the first and every nth after it.
+        keep: Share of each domain that a selector keeps; ``"stage"`` for as many rows as are trained on.
     """
 
     component: ComponentSpec
     dist: str
     version: str
     params: Mapping[str, Any]
+    every: int = 1
+    keep: float | str = "stage"
 
     @property
     def identity(self) -> str:
@@ -79,6 +84,8 @@ class RunFacts:
         scores_only: Whether the pool is only scored (``dataflex score``). ``steps.warmup`` is then the step of the
             checkpoint, 0 without one, and no training step is made.
         others: The components after the first, for a run with several.
+        every: As of :class:`PartFacts`, of the first component.
+        keep: Likewise.
     """
 
     train_type: TrainType
@@ -93,12 +100,44 @@ class RunFacts:
     source: str
     scores_only: bool = False
     others: tuple[PartFacts, ...] = ()
+    every: int = 1
+    keep: float | str = "stage"
 
     @property
     def parts(self) -> tuple[PartFacts, ...]:
-        """Every component of the run."""
-        first = PartFacts(component=self.component, dist=self.dist, version=self.version, params=self.params)
+        """Every component of the run, in the order in which they decide."""
+        first = PartFacts(
+            component=self.component,
+            dist=self.dist,
+            version=self.version,
+            params=self.params,
+            every=self.every,
+            keep=self.keep,
+        )
         return (first, *self.others)
+
+    def part(self, kind: Kind) -> PartFacts | None:
+        """The component of a kind, if the run has one."""
+        return next((part for part in self.parts if part.component.kind is kind), None)
+
+    @property
+    def step_keys(self) -> StepKeys | None:
+        """How the run reads the step keys."""
+        return step_keys(self.train_type, [part.component.kind for part in self.parts])
+
+    def seen_from(self, part: PartFacts) -> RunFacts:
+        """The run with one of its components as the first: for a check that looks at the first one alone."""
+        others = tuple(other for other in self.parts if other.component.kind is not part.component.kind)
+        return replace(
+            self,
+            component=part.component,
+            dist=part.dist,
+            version=part.version,
+            params=part.params,
+            every=part.every,
+            keep=part.keep,
+            others=others,
+        )
 
     @property
     def samples_per_step(self) -> int:

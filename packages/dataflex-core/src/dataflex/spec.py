@@ -52,6 +52,8 @@ class ComponentSpec:
         paper: Source of the method, e.g. ``"Xia et al. 2024, arXiv 2402.04333"``.
         gives_scores: Whether a selector returns a score of each row with its selection, so that ``dataflex score`` can
             write them; ``None`` where that is not said, and it is found out by asking.
+        gives_weights: Whether a selector returns a weight of each chosen row (``Selection.weights``), so that a run
+            whose loss cannot be weighed is refused before it loads; ``None`` where that is not said.
         legacy: Names of parameters that run files of other versions or packages set for it: ignored with a warning,
             the sentence beside the name.
         refused: Names that would change what comes out and cannot be followed: an error, the sentence beside the name.
@@ -67,6 +69,7 @@ class ComponentSpec:
     stochastic: bool = False
     paper: str = ""
     gives_scores: bool | None = None
+    gives_weights: bool | None = None
     legacy: Mapping[str, str] = field(default_factory=dict, hash=False)
     refused: Mapping[str, str] = field(default_factory=dict, hash=False)
 

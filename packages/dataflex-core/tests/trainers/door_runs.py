@@ -56,8 +56,22 @@ class Counts:
         if stats.step == {at}:
             fails(self, "on_step")
 
-@register_selector("sample")
+@register_selector("sample", needs={{Need.SAMPLE_LOSSES}})
 class Sample(Counts, Selector):
+    begun = 0
+    def begin(self, model):
+        fails(self, "begin")
+        self.begun += 1
+        assert not model.training
+    def on_rows(self, step, rows, losses):
+        self.seen = self.seen + float(losses @ (rows + 1)) + 1000 * self.begun
+        if step == {at}:
+            fails(self, "on_rows")
+    def state_dict(self):
+        return {{**super().state_dict(), "begun": self.begun}}
+    def load_state_dict(self, state):
+        super().load_state_dict(state)
+        self.begun = state["begun"]
     def __init__(self, params, context):
         fails(self, "__init__")
         super().__init__(params, context)

@@ -394,15 +394,15 @@ def test_the_normaliser_looks_back_on_the_components_own_window(runs, tmp_path) 
     assert last_two_steps["lengths"] == [2, 2]
     weights, tokens = zip(*last_two_steps["values"], strict=True)
     mean = sum(w * t for w, t in zip(weights, tokens, strict=True)) / sum(tokens)
-    assert made.loss_shaper._seam.normaliser == pytest.approx(mean, rel=1e-12)
+    assert made.loss_shaper.seam.normaliser == pytest.approx(mean, rel=1e-12)
 
 
 def test_cross_entropy_is_taken_in_chunks_of_the_components_size(runs, tmp_path, monkeypatch) -> None:
-    from dataflex.trainers.losses import weight_seam
+    from dataflex.trainers.losses import step_loss
 
-    asked, original = [], weight_seam.token_losses
+    asked, original = [], step_loss.token_losses
     monkeypatch.setattr(
-        weight_seam,
+        step_loss,
         "token_losses",
         lambda *args, **kwargs: asked.append(kwargs["chunk_tokens"]) or original(*args, **kwargs),
     )

@@ -1,6 +1,7 @@
 """What a checkpoint keeps of the engine, in ``checkpoint-N/dataflex/``.
 
     plan.npy                the current stage's rows
+    plan_weights.npy        their weights, if they have any
     component.safetensors   the component's state: tensors and arrays
     component.json          the component's state: everything else
     keys.json               the keys the run was made under, if they were recorded
@@ -43,8 +44,9 @@ FOLDER = "dataflex"
 COMPLETE = "COMPLETE"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _ENGINE, _PLAN, _KEYS, _FILES = "engine.json", "plan.npy", "keys.json", "files.json"
+_WEIGHTS = "plan_weights.npy"
 _LATER = frozenset({"data_seed", "run_id"})  # fields that an engine.json of an earlier release has not
-_HASHED = frozenset({_PLAN, component_state.TENSORS, component_state.VALUES, _KEYS, _FILES})
+_HASHED = frozenset({_PLAN, _WEIGHTS, component_state.TENSORS, component_state.VALUES, _KEYS, _FILES})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +118,14 @@ class Saved:
         plan: The plan of its stage.
         component: The component's ``state_dict``.
         keys: The keys the run was made under, JSON values; empty if they were not recorded.
+        weights: Of the plan's rows in the loss; ``None`` for the stock loss.
     """
 
     engine: EngineState
     plan: npt.NDArray[np.int64]
     component: Mapping[str, Any]
     keys: Mapping[str, Any] = field(default_factory=dict)
+    weights: npt.NDArray[np.float64] | None = None
 
 
 def begin(checkpoint: Path) -> None:
@@ -146,9 +150,11 @@ def save(checkpoint: Path, saved: Saved, *, ranks: int = 1) -> None:
     folder = checkpoint / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / COMPLETE).unlink(missing_ok=True)
-    plan = io.BytesIO()
-    np.save(plan, saved.plan, allow_pickle=False)
-    files = {_PLAN: plan.getvalue(), **component_state.to_files(saved.component)}
+    files = {_PLAN: _to_npy(saved.plan), **component_state.to_files(saved.component)}
+    if saved.weights is not None:
+        files[_WEIGHTS] = _to_npy(saved.weights)
+    else:
+        (folder / _WEIGHTS).unlink(missing_ok=True)  # of an abandoned checkpoint
     if saved.keys:
         files[_KEYS] = json.dumps(dict(saved.keys), indent=1).encode()
     files[_FILES] = checkpoint_files.take(checkpoint, but=FOLDER, ranks=ranks).to_json()
@@ -194,9 +200,10 @@ def load(checkpoint: Path, *, weights_only: bool = False) -> Saved:
     folder = checkpoint / FOLDER
     record = json.loads((folder / _ENGINE).read_text(encoding="utf-8"))
     state = records.from_fields(EngineState, record)
-    files = {name: (folder / name).read_bytes() for name in record["sha256"] if name != _PLAN}
+    files = {name: (folder / name).read_bytes() for name in record["sha256"] if name not in (_PLAN, _WEIGHTS)}
+    weights = np.load(folder / _WEIGHTS, allow_pickle=False) if _WEIGHTS in record["sha256"] else None
     keys = json.loads(files[_KEYS]) if _KEYS in files else {}
-    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), component_state.from_files(files), keys)
+    return Saved(state, np.load(folder / _PLAN, allow_pickle=False), component_state.from_files(files), keys, weights)
 
 
 def round_trip(component: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -327,6 +334,12 @@ def _damaged_json(path: Path) -> str:
     except ValueError as error:
         return f"{path} is damaged ({error})"
     return ""
+
+
+def _to_npy(array: npt.NDArray[Any]) -> bytes:
+    written = io.BytesIO()
+    np.save(written, array, allow_pickle=False)
+    return written.getvalue()
 
 
 def _sha256(file: Path) -> str:

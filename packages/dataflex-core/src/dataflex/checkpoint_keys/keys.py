@@ -12,6 +12,7 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 
 COMPONENT_PARAMS = "component_params"
+COMPONENTS = "components"
 RANKS = "ranks"
 """The number of processes, which is no key of a run file but is recorded among them."""
 
@@ -294,6 +295,11 @@ GROUPS = (
         title="train type and component",
         effect=Effect.CONTENT,
         keys=("train_type", "component_name", "components_cfg_file", "plugins"),
+    ),
+    Group(
+        title="the components of a run with several: which, how often they are asked, how much is kept",
+        effect=Effect.REFUSED,
+        keys=(COMPONENTS,),
     ),
     Group(
         title="how domains are mixed, but for mixture_max_epochs",

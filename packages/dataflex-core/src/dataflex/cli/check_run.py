@@ -12,6 +12,7 @@ from dataflex.config.plan import PreparedRun
 from dataflex.config.run import read_run_file
 from dataflex.console import configure_logging, stdout
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.kinds import enumerated
 from dataflex.runs import TrainType
 
 logger = logging.getLogger("dataflex")
@@ -48,5 +49,6 @@ def _described(prepared: PreparedRun | None) -> str:
     if prepared is None:
         return "a static run: trained as LlamaFactory does"
     plan = prepared.facts
-    chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with the {plan.component.kind} {plan.component.name}"
+    parts = [f"the {part.component.kind} {part.component.name}" for part in plan.parts]
+    chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with {enumerated(parts, 'and')}"
     return f"{plan.train_type}{chosen}"

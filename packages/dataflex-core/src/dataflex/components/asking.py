@@ -134,12 +134,15 @@ class Asking:
             return make()
 
     @contextlib.contextmanager
-    def agreed(self, where: str, kept: Callable[[], str] | None = None) -> Iterator[None]:
+    def agreed(
+        self, where: str, kept: Callable[[], str] | None = None, speaker: Callable[[], Asking] | None = None
+    ) -> Iterator[None]:
         """Make a call on every rank; the block may also check the answer.
 
         Args:
             where: Of the run, such as ``"step 7"``.
             kept: What the sentence ends with; keeps the progress by default. Called on every rank.
+            speaker: Who was called last, where the block calls several instances of a component.
 
         Raises:
             ComponentError: on every rank, when the block fails on one.
@@ -151,7 +154,7 @@ class Asking:
         except AnotherRankFailed as error:
             cause = error
         except Exception as error:
-            failure, cause = self._failure(error, where), error
+            failure, cause = (self if speaker is None else speaker())._failure(error, where), error
         failure = first_failure(failure, self._accelerator, last=True)
         if isinstance(cause, ConfigError) and self._method in _OPENING:  # it refuses the run
             raise cause
@@ -189,23 +192,24 @@ class Asking:
         Raises:
             ComponentError: on every rank, when the call fails on one.
         """
-        if not self.defines("on_step"):
+        self.tell("on_step", step, {"stats": stats}, untold)
+
+    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
+        """As :meth:`step_ended`, for a method of any name and its arguments; one that is not defined is not called."""
+        if not self.defines(method):
             return
         before: dict[str, Any] | None = None
 
         def kept() -> str:
             if before is None:
                 return self.progress.last_whole()
-            self._held = before
-            untold()
-            try:
+            with self.holding(before):
+                untold()
                 return self.progress.keep()
-            finally:
-                self._held = None
 
         with self.agreed(f"step {step}", kept):
-            before = self._copy()
-            self.call("on_step", stats=stats)
+            before = self.copy_state()
+            self.call(method, **told)
 
     def state_dict(self) -> dict[str, Any]:
         """What the component must remember; from before a call that has just failed."""
@@ -230,7 +234,20 @@ class Asking:
         default = getattr(self._base, method, None) or getattr(Stateful, method)
         return functools.partial(default, self.component)
 
-    def _copy(self) -> dict[str, Any] | None:
+    def hold(self, state: dict[str, Any]) -> None:
+        """Give out an earlier state from now on: of a component that a failed call of another takes back."""
+        self._held = state
+
+    @contextlib.contextmanager
+    def holding(self, state: dict[str, Any]) -> Iterator[None]:
+        """Give out an earlier state in place of the present one: for a checkpoint of before a call."""
+        self._held = state
+        try:
+            yield
+        finally:
+            self._held = None
+
+    def copy_state(self) -> dict[str, Any] | None:
         """A copy of the state; ``None`` once one was too large."""
         if not self._copies:
             return None

@@ -44,8 +44,17 @@ def runtime_arguments(context: RunContext) -> dict[str, Any]:
         "context": context,
         "cache_dir": str(context.cache_dir),
         "output_dir": str(context.output_dir),
-        "seed": context.seed,
+        "seed": _seed(context),
     }
+
+
+def _seed(context: RunContext) -> int:
+    """The run's seed; another for each domain, where a component is asked for each by itself."""
+    if not context.streams:
+        return context.seed
+    from dataflex.rng import key_seed
+
+    return key_seed("seed of a domain", context.seed, *context.streams) % 2**32
 
 
 def call_by_name(signature: inspect.Signature, available: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,10 @@ class RunContext:
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
+        domain: Name of the domain that ``dataset`` holds, for a component that is asked for each domain by itself; else
+            empty.
+        streams: Names that stand before those of every stream; the framework's, so that no two domains draw the same.
+        total_steps: Optimizer steps of the run; ``None`` where that is not known, and where nothing is trained.
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
     """
@@ -64,6 +68,9 @@ class RunContext:
     scores_only: bool = False
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
+    domain: str = ""
+    streams: tuple[str, ...] = ()
+    total_steps: int | None = None
 
     @property
     def rank(self) -> int:
@@ -87,7 +94,7 @@ class RunContext:
         """
         from dataflex.rng import stream
 
-        return stream(self.seed, step, *names)
+        return stream(self.seed, step, *self.streams, *names)
 
     def score(
         self,

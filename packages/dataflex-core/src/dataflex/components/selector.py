@@ -28,11 +28,15 @@ class Selection:
         rows: Row indices into the pool, in training order; shape ``[num_samples]``.
         metrics: Numbers for the Decision, e.g. ``{"mean_tokens": 212.5}``.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; optional.
+        weights: One for each chosen row, in their order, finite and not negative: the loss of a step is then
+            ``sum w_i S_i / N`` over its rows, with their summed losses ``S_i`` and the step's target tokens ``N``. They
+            are not normalised. ``None`` trains on the stock loss.
     """
 
     rows: Sequence[int] | npt.NDArray[np.int64]
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     scores: npt.NDArray[np.float64] | None = None
+    weights: Sequence[float] | npt.NDArray[np.float64] | None = None
 
 
 class Selector(OldSelectorMethods, Stateful):
@@ -101,6 +105,38 @@ class Selector(OldSelectorMethods, Stateful):
             ``num_samples`` row indices into the pool, or a :class:`Selection`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define select()")
+
+    def begin(self, model: nn.Module) -> None:
+        """Look at the model as training begins.
+
+        Called once, on every rank, before the first optimizer step of a new run, when the weights are loaded; not when
+        a run is resumed, so what it makes belongs into :meth:`state_dict` or, if it is large, into a file of
+        ``cache_dir``. ``dataflex score`` calls it before :meth:`select`, and gives the state of a checkpoint back
+        after it. The model is in evaluation mode and must be left as it was.
+
+        Args:
+            model: The model, unwrapped.
+        """
+
+    def on_rows(
+        self,
+        step: int,
+        rows: npt.NDArray[np.int64],
+        losses: npt.NDArray[np.float64] | None = None,
+        labels: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Hear which rows a step trained on. Called after every optimizer step, those of the warm-up included.
+
+        Called on every rank with the same; a class that does not define it costs nothing. If it fails, the resumed
+        run calls it again.
+
+        Args:
+            step: Optimizer steps done, this one included.
+            rows: The rows of all ranks, in the order of the plan; shape ``[G]``.
+            losses: Their mean token losses before the step's update, NaN for a row without a target; shape ``[G]``.
+                ``None`` unless the component declares ``Need.SAMPLE_LOSSES``.
+            labels: One number a row, made in the step's own backward; ``None`` unless the run has a source of labels.
+        """
 
 
 _NOTE_SEED = 42  # of dataflex 1.x

@@ -22,12 +22,16 @@ class WeightContext:
         tokens_B: Target tokens of each sample, in the order of the losses; at least 1.
         model: The model as the Trainer calls it.
         inputs: The batch, labels included.
+        rows_B: Row of the pool that each sample is of, int64; ``None`` where that is not known.
+        domains_B: Index of its domain, int64; ``None`` in a run without a mixer.
     """
 
     step: int
     tokens_B: torch.Tensor
     model: Any
     inputs: Mapping[str, Any]
+    rows_B: npt.NDArray[np.int64] | None = None
+    domains_B: npt.NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dataflex import resumable
-from dataflex.config import evaluation, names, old_orders
+from dataflex.config import evaluation, names, old_orders, together
 from dataflex.config.run import MOST_STEPS, RunFile
-from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
+from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.run_checks import needs_adam
 from dataflex.runs import Problem, RunFacts, Steps, TrainType
@@ -70,20 +70,20 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
 
 
 def problems_without_plan(
-    arguments: Mapping[str, Any], stage: str, component: ComponentSpec | None, source: str
+    arguments: Mapping[str, Any], stage: str, components: Sequence[ComponentSpec], source: str
 ) -> Iterator[Problem]:
-    """Those of :func:`problems` that show without the component's parameters.
+    """Those of :func:`problems` that show without the components' parameters.
 
     Args:
         arguments: LlamaFactory's own keys.
         stage: LlamaFactory's stage.
-        component: The chosen component, if it is known.
+        components: The chosen components, as far as they are known.
         source: The run file.
     """
     yield from _llamafactory(arguments, stage)
     yield from _paths(arguments)
-    if component is not None:
-        yield from _needs_of(component, arguments, stage, source)
+    for component in components:
+        yield from _needs_of(component, arguments, stage, source, beside=components)
 
 
 def run_problems(run: RunFile) -> Iterator[Problem]:
@@ -113,7 +113,7 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield (
             "warmup_steps warms up the learning rate; the steps before the first boundary are warmup_step, without s."
         )
-    steps, kind = step_keys(run.train_type), run.train_type.kind
+    steps, kinds = run.step_keys, run.kinds
     if steps is StepKeys.PASSES:
         yield from _passes_warnings(run)
     if steps is not StepKeys.EVERY_STEP:
@@ -123,14 +123,15 @@ def warnings(run: RunFile) -> Iterator[str]:
         yield from _loader_warnings(run.llamafactory)
     if run.llamafactory.get(COUNTS_WHOLE_POOL):
         yield f"{COUNTS_WHOLE_POOL} would count the whole data set, not what was trained on: left out."
-    if kind is not None and KINDS[kind].mixes:
+    if any(KINDS[kind].mixes for kind in kinds):
         for key in _MIXED_BY_LLAMAFACTORY:
             if key in run.llamafactory:
                 yield f"{key} has no effect: the domains are mixed by mixture_sample_rule and the mixer."
     if steps is StepKeys.ONE_STAGE and "component_name" in run.ours:
         yield "component_name is ignored: static_mix keeps its proportions; dynamic_mix moves them with a mixer."
-    if steps is StepKeys.EVERY_STEP and kind is not None:
-        yield from _every_step_warnings(run, kind)
+    if steps is StepKeys.EVERY_STEP:
+        yield from _every_step_warnings(run, kinds[0])
+    yield from together.warnings(run)
     if "num_train_epochs" in run.llamafactory and not _counts_epochs(run):
         yield "num_train_epochs is ignored: the number of steps follows from the step keys."
 
@@ -188,7 +189,7 @@ def _other_length(run: RunFile, steps: Steps) -> Iterator[str]:
 
 
 def _counts_epochs(run: RunFile) -> bool:
-    if step_keys(run.train_type) is StepKeys.BOUNDARIES:
+    if run.step_keys is StepKeys.BOUNDARIES:
         return run.ours.get("update_times") == -1
     steps = run.steps()
     return steps.train == 0 and _whole(run.llamafactory, "max_steps") <= 0
@@ -260,7 +261,7 @@ def written_as_path(given: str) -> bool:
 def _steps(plan: RunFacts) -> Iterator[Problem]:
     steps = plan.steps
     if steps.times != -1 or steps.train > 0:
-        every_step = step_keys(plan.train_type) in (StepKeys.EVERY_STEP, StepKeys.PASSES)
+        every_step = plan.step_keys in (StepKeys.EVERY_STEP, StepKeys.PASSES)
         total = steps.train or (0 if every_step else steps.warmup + steps.update * steps.times)
         if (total if every_step else steps.update) and total <= steps.warmup:
             first = f"the {plan.component.kind} acts at" if every_step else "the first boundary at"
@@ -285,23 +286,28 @@ def _spell(steps: Steps) -> str:
 
 
 def _needs(plan: RunFacts) -> Iterator[Problem]:
-    yield from _needs_of(plan.component, plan.arguments, plan.stage, plan.source)
-    if Need.OPTIMIZER_STATE in plan.component.needs:
-        yield from needs_adam(plan)
+    components = [part.component for part in plan.parts]
+    for part in plan.parts:
+        yield from _needs_of(part.component, plan.arguments, plan.stage, plan.source, beside=components)
+        if Need.OPTIMIZER_STATE in part.component.needs:
+            yield from needs_adam(plan.seen_from(part))
 
 
-def _needs_of(spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str) -> Iterator[Problem]:
+def _needs_of(
+    spec: ComponentSpec, arguments: Mapping[str, Any], stage: str, source: str, *, beside: Sequence[ComponentSpec]
+) -> Iterator[Problem]:
     title = f"{spec.kind} {spec.name!r}"
     if Need.EVAL_SET in spec.needs and not arguments.get("eval_dataset") and not arguments.get("val_size"):
         yield Problem(f"{title} needs an eval set and {source} names none.", "Set eval_dataset or val_size.")
     record = KINDS[spec.kind]
-    if not record.mixes and Need.DOMAINS in spec.needs:
-        yield Problem(f"{title} needs domains, which only train_type: dynamic_mix has.", "Use dynamic_mix.")
+    if Need.DOMAINS in spec.needs and not any(KINDS[other.kind].mixes for other in beside):
+        yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
-    if record.weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
+    weighs = record.weighs or spec.gives_weights is True
+    if weighs or spec.needs & {Need.DOMAIN_LOSSES, Need.SAMPLE_LOSSES}:
         yield from _loss_seam(title, arguments, stage, source)
-    if record.weighs:
+    if weighs:
         for key in _OTHER_LOSSES:
             if arguments.get(key):
                 yield Problem(f"{title} weighs the cross entropy, which {key} replaces by another loss.", "Unset it.")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dataflex.kinds import StepKeys, TrainType, enumerated, train_types
+from dataflex.kinds import KINDS, Kind, StepKeys, TrainType, enumerated, in_turn, train_types
 
 _ALL = frozenset(TrainType)
 _DYNAMIC = train_types(StepKeys.BOUNDARIES, StepKeys.EVERY_STEP, StepKeys.PASSES)
+_OF_ONE = _DYNAMIC - {TrainType.COMPOSED}
 _STAGED = train_types(StepKeys.BOUNDARIES, StepKeys.ONE_STAGE, StepKeys.PASSES)
 _MIXING = train_types(mixes=True)
+_KINDS = in_turn(Kind)
+_KEEPING = [kind for kind in Kind if KINDS[kind].keeps]
+_AT_BOUNDARIES = [kind for kind in _KINDS if set(KINDS[kind].train_types.values()) != {StepKeys.EVERY_STEP}]
 _ONE_STAGE, _PASSES = (enumerated(sorted(train_types(keys)), "and") for keys in (StepKeys.ONE_STAGE, StepKeys.PASSES))
 _WITHOUT_WARMUP = enumerated(sorted(train_types(StepKeys.EVERY_STEP, StepKeys.ONE_STAGE, StepKeys.PASSES)), "and")
 REQUIRED = "required"
@@ -46,7 +50,14 @@ RUN_KEYS = (
         type="str",
         default=REQUIRED,
         help="The component that decides: its name, DIST/NAME, or a preset of components_cfg_file.",
-        used_by=_DYNAMIC,
+        used_by=_OF_ONE,
+    ),
+    Key(
+        name="components",
+        type=f"mapping of {' | '.join(_KINDS)}",
+        default=REQUIRED,
+        help="The components that decide together: at most one of a kind, each a name or a mapping.",
+        used_by=frozenset({TrainType.COMPOSED}),
     ),
     Key(
         name="components_cfg_file",
@@ -60,7 +71,7 @@ RUN_KEYS = (
         type="mapping",
         default="none",
         help="Parameters of the component, by name.",
-        used_by=_DYNAMIC,
+        used_by=_OF_ONE,
     ),
     Key(
         name="component_timeout",
@@ -148,6 +159,35 @@ RUN_KEYS = (
     ),
 )
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
+
+COMPONENT_KEYS = (
+    Key(
+        name="name",
+        type="str",
+        default=REQUIRED,
+        help="The component: its name, DIST/NAME, or a preset of components_cfg_file.",
+    ),
+    Key(
+        name="params",
+        type="mapping",
+        default="none",
+        help="Its parameters, by name.",
+    ),
+    Key(
+        name="every",
+        type="int >= 1",
+        default="1",
+        help=f"Asked at the first boundary and every nth after it. Of {enumerated(_AT_BOUNDARIES, 'and')}.",
+    ),
+    Key(
+        name="keep",
+        type="stage | float in (0, 1]",
+        default="stage",
+        help="How many rows it chooses: as many as are trained on until it is asked again, or this share of each "
+        f"domain, read in passes. Of {enumerated(_KEEPING, 'and')}.",
+    ),
+)
+"""Keys of one component under ``components``."""
 
 PRESET_KEYS = (
     Key(

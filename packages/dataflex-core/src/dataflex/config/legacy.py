@@ -17,7 +17,8 @@ STATIC_MIX = "static_mix"
 """A key there, a train type here."""
 
 TRAIN_TYPES: Mapping[str, str] = {
-    "dynamic_lego": "There are no pipelines of several components here. Name one component, under its own train_type.",
+    "dynamic_lego": "Write train_type: dynamic, and what its pipeline names under components, at most one of a kind: "
+    "see docs/composing.md.",
 }
 """Train types of 1.x, and what to do about each."""
 

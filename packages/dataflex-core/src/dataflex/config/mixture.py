@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 
 from dataflex.config.gathering import Gathered
 from dataflex.config.numbers import is_number
-from dataflex.config.run import RunFile
+from dataflex.config.run import COMPONENTS, RunFile
 from dataflex.config.weights_file import WeightsFile, names_file, read_weights_file
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
+from dataflex.kinds import Kind
 from dataflex.runs import TrainType
 
 Choice = TypeVar("Choice", bound=StrEnum)
 
 INITIAL = "init_mixture_proportions"
 RULE = "mixture_sample_rule"
+
+STATIC = "static"
+"""The mixer that keeps the first proportions."""
 
 LEAST_TEMPERATURE = 1e-6
 """Logarithms of sizes are divided by the temperature: far below this, the quotients leave the numbers there are."""
@@ -135,7 +139,7 @@ def _check_rule(run: RunFile, rule: Rule, max_epochs: Any, problems: Gathered) -
             others = ", ".join(other for other in Rule if other is not Rule.MIXTURE)
             advice = (
                 f"choose another rule ({others})"
-                if run.train_type is TrainType.STATIC_MIX
+                if not _moves(run)
                 else f"train_type: static_mix for another rule ({others})"
             )
             raise ConfigError(
@@ -150,11 +154,13 @@ def _check_rule(run: RunFile, rule: Rule, max_epochs: Any, problems: Gathered) -
                 "proportions of its own. Leave one of them out."
             )
     with problems.taking():
-        if rule is not Rule.MIXTURE and run.train_type is TrainType.MIX:
+        if rule is not Rule.MIXTURE and _moves(run):
+            named, fixed = f"component_name: {run.ours.get('component_name')}", "train_type: static_mix"
+            if run.train_type is TrainType.COMPOSED:
+                named, fixed = f"components.mixer: {_mixer(run)}", f"components.mixer: {STATIC}"
             raise ConfigError(
-                f"mixture_sample_rule: {rule} keeps its proportions fixed, so component_name: "
-                f"{run.ours.get('component_name')} would be ignored. Use train_type: static_mix for fixed "
-                f"proportions, or mixture_sample_rule: mixture with {INITIAL}."
+                f"mixture_sample_rule: {rule} keeps its proportions fixed, so {named} would be ignored. Use {fixed} "
+                f"for fixed proportions, or mixture_sample_rule: mixture with {INITIAL}."
             )
     with problems.taking():
         if rule is Rule.UNIMAX and isinstance(max_epochs, Mapping):
@@ -162,6 +168,20 @@ def _check_rule(run: RunFile, rule: Rule, max_epochs: Any, problems: Gathered) -
                 f"mixture_max_epochs (from {run.origin('mixture_max_epochs')}) must be one number for "
                 "mixture_sample_rule: unimax, which uses it for every domain."
             )
+
+
+def _moves(run: RunFile) -> bool:
+    """Whether a mixer moves the proportions."""
+    if run.train_type is TrainType.COMPOSED:
+        return _mixer(run) != STATIC
+    return run.train_type is TrainType.MIX
+
+
+def _mixer(run: RunFile) -> Any:
+    """The mixer that is named under ``components``."""
+    given = run.ours.get(COMPONENTS)
+    mixer = given.get(Kind.MIXER) if isinstance(given, Mapping) else None
+    return mixer.get("name") if isinstance(mixer, Mapping) else mixer
 
 
 def _initial(run: RunFile, given: Any) -> Sequence[float] | Mapping[str, float] | None:

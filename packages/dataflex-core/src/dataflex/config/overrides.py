@@ -1,7 +1,7 @@
 """``components.yaml``: the user's file of presets, in the design note's format.
 
     selectors:
-      my_preset:            # what component_name names
+      my_preset:            # what component_name names, or components.selector
         name: loss          # the registered component; the outer key when absent
         params: {focus: high}
 
@@ -47,9 +47,15 @@ class Preset:
     written: Written = field(default_factory=Written)
 
 
-def find_preset(run: RunFile, kind: Kind) -> Preset:
-    """Look the run's ``component_name`` up in its ``components_cfg_file``, if it names one."""
-    chosen = run.component_name()
+def find_preset(run: RunFile, kind: Kind, chosen: str | None = None) -> Preset:
+    """Look a component up in the run's ``components_cfg_file``, if it has one.
+
+    Args:
+        run: The run file.
+        kind: Kind of the component.
+        chosen: As the run names it; ``None`` takes ``component_name``.
+    """
+    chosen = run.component_name() if chosen is None else chosen
     path = _locate(run)
     if path is None:
         return Preset(chosen)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks, evaluation, legacy, old_orders, ordering
+from dataflex.config import checks, evaluation, legacy, old_orders, ordering, together
 from dataflex.config.bind import BoundParams, bind_what_fits
+from dataflex.config.components import PARAMS, Chosen, choose, inline_params, refuse_other_form
 from dataflex.config.gathering import Gathered
-from dataflex.config.mixture import MixtureSettings, read_what_fits
+from dataflex.config.mixture import STATIC, MixtureSettings, read_what_fits
 from dataflex.config.overrides import Preset, find_preset
 from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.errors import ConfigError, DataFlexError
-from dataflex.kinds import KINDS, StepKeys, step_keys
+from dataflex.kinds import KINDS, StepKeys
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
-from dataflex.runs import PartFacts, Problem, RunFacts
+from dataflex.runs import PartFacts, Problem, RunFacts, TrainType
 from dataflex.spec import API, ComponentSpec, Kind
+
+Layers = list[tuple[str, dict[str, Any]]]
+"""Parameters of a component with where they come from, the weakest first."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,32 @@ class Part:
     Attributes:
         entry: The component.
         bound: Its parameters.
+        every: At which boundaries it is asked: 1 for all, n for the first and every nth after it.
+        keep: Share of each domain that a selector keeps; ``"stage"`` for as many rows as are trained on.
     """
 
     entry: CatalogEntry
     bound: BoundParams
+    every: int = 1
+    keep: float | str = "stage"
+
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return self.entry.spec.kind
 
     @property
     def facts(self) -> PartFacts:
         """What plugins are told about it."""
         entry = self.entry
-        return PartFacts(component=entry.spec, dist=entry.dist, version=entry.version, params=self.bound.values)
+        return PartFacts(
+            component=entry.spec,
+            dist=entry.dist,
+            version=entry.version,
+            params=self.bound.values,
+            every=self.every,
+            keep=self.keep,
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +94,7 @@ class PreparedRun:
 
 
 def prepare(run: RunFile, plugins: PluginManager, *, scores_only: bool = False) -> PreparedRun:
-    """Check a dynamic run file and bind its component.
+    """Check a dynamic run file and bind its components.
 
     Args:
         run: The run file.
@@ -105,43 +124,50 @@ def prepare_what_fits(
         scores_only: As in :func:`prepare`.
 
     Returns:
-        The run; ``None`` if its component is not found, or lacks a parameter.
+        The run; ``None`` if one of its components is not found, or lacks a parameter.
     """
-    kind = run.train_type.kind
-    if kind is None:
+    if run.train_type is TrainType.STATIC:
         raise ValueError(f"train_type: {run.train_type.value} has no component to prepare")
     steps, timeout = _Steps(run, problems), None
-    mixture = read_what_fits(run, problems) if KINDS[kind].mixes else None
+    mixture = read_what_fits(run, problems) if any(KINDS[kind].mixes for kind in run.kinds) else None
     with problems.taking():
         timeout = run.timeout()
     problems.add(checks.run_problems(run))
     if not scores_only:
         problems.add(evaluation.problems(run.llamafactory, run.origin))
-    entry, bound = _component(run, plugins, kind, problems)
+    refuse_other_form(run, problems)
+    parts, found = _parts(run, plugins, problems)
     stage, output_dir = str(run.llamafactory.get("stage", "sft")), _given(run, "output_dir", "trainer_output")
-    if entry is None or bound is None or plugins is None:
-        spec = None if entry is None else entry.spec
-        problems.add(checks.problems_without_plan(run.llamafactory, stage, spec, run.path.name))
+    if parts is None or plugins is None:
+        specs = [entry.spec for entry in found]
+        problems.add(checks.problems_without_plan(run.llamafactory, stage, specs, run.path.name))
         return None
+    first = parts[0].facts
     facts = RunFacts(
         train_type=run.train_type,
         stage=stage,
-        component=entry.spec,
-        dist=entry.dist,
-        version=entry.version,
-        params=bound.values,
+        component=first.component,
+        dist=first.dist,
+        version=first.version,
+        params=first.params,
         steps=steps.read,
         output_dir=Path(str(output_dir)),
         arguments=run.llamafactory,
         source=run.path.name,
         scores_only=scores_only,
+        others=tuple(part.facts for part in parts[1:]),
+        every=first.every,
+        keep=first.keep,
     )
     problems.add(checks.problems(facts, count_steps=steps.right))
-    problems.add(ordering.problems(facts, (Part(entry, bound),)))
+    problems.add(together.problems(parts, facts.source, composed=run.train_type is TrainType.COMPOSED))
+    problems.add(ordering.problems(facts, parts))
     if _counts(facts):
-        for plugin, result in plugins.call("dataflex_check_run", run=facts, plan=facts):
-            problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
-    return PreparedRun(facts, (Part(entry, bound),), plugins, mixture, timeout)
+        for part in facts.parts:
+            seen = facts.seen_from(part)
+            for plugin, result in plugins.call("dataflex_check_run", run=seen, plan=seen):
+                problems.add(Problem(f"{problem.message} [{plugin.dist}]", problem.fix) for problem in result or ())
+    return PreparedRun(facts, parts, plugins, mixture, timeout)
 
 
 class _Steps:
@@ -166,24 +192,57 @@ def _counts(plan: RunFacts) -> bool:
         return False
 
 
+def _parts(
+    run: RunFile, plugins: PluginManager | None, problems: Gathered
+) -> tuple[tuple[Part, ...] | None, list[CatalogEntry]]:
+    """The components of a run with their parameters, ``None`` unless all are right; and those that were found."""
+    before = len(problems.errors)
+    if run.step_keys is StepKeys.ONE_STAGE:
+        chosen = [Chosen(Kind.MIXER, "", PARAMS, STATIC, inline_params(run, problems), written=run.written)]
+    else:
+        chosen = choose(run, problems)
+    wrong = len(problems.errors) > before
+    parts, found = [], []
+    for each in chosen:
+        own = Gathered()
+        entry, bound = _component(run, plugins, each, own)
+        problems.errors += [_under(error, each) for error in own.errors]
+        if entry is not None:
+            found.append(entry)
+        if entry is not None and bound is not None:
+            parts.append(Part(entry, bound, each.every, each.keep))
+    whole = bool(chosen) and not wrong and len(parts) == len(chosen)
+    return (tuple(parts) if whole else None), found
+
+
+def _under(error: DataFlexError, chosen: Chosen) -> DataFlexError:
+    """An error about a component's parameters with the place where the run file has them."""
+    text = str(error)
+    if chosen.params_key == PARAMS or f"{PARAMS}." not in text:
+        return error
+    told = type(error)(text.replace(f"{PARAMS}.", f"{chosen.params_key}."))
+    told.__cause__ = error
+    return told
+
+
 def _component(
-    run: RunFile, plugins: PluginManager | None, kind: Kind, problems: Gathered
+    run: RunFile, plugins: PluginManager | None, chosen: Chosen, problems: Gathered
 ) -> tuple[CatalogEntry | None, BoundParams | None]:
-    """The chosen component and its parameters, as far as they are right."""
-    written = {each: run.written for each in (run.path.name, COMMAND_LINE)}
-    preset, layers, chosen = None, [], step_keys(run.train_type) is not StepKeys.ONE_STAGE
+    """A chosen component and its parameters, as far as they are right."""
+    written = {each: chosen.written for each in (run.path.name, COMMAND_LINE)}
+    preset, named = None, bool(chosen.key)
     with problems.taking():
-        preset = find_preset(run, kind) if chosen else Preset("static")
-    with problems.taking():
-        layers = _layers(run, preset.source if preset else "", preset.params if preset else {})
-    if preset is not None and KINDS[kind].orders:
-        preset, layers = _as_ours(run, preset, layers, problems)
+        preset = find_preset(run, chosen.kind, chosen.name) if named else Preset(STATIC)
     if preset is None or plugins is None:
         return None, None
     if preset.source:
         written[preset.source] = preset.written
+    layers: Layers = [(preset.source, dict(preset.params)), *chosen.layers(run)]
+    if KINDS[chosen.kind].orders:
+        preset, layers = _as_ours(preset, layers, problems)
     with problems.taking():
-        entry = _find(run, Catalog(plugins.plugins), kind, preset) if chosen else _static_mix()
+        is_static = chosen.kind is Kind.MIXER and preset.name == STATIC and run.train_type is not TrainType.MIX
+        entry = _static_mix() if is_static else _find(run, Catalog(plugins.plugins), chosen, preset)
         bound = None
         with problems.taking():
             bound = bind_what_fits(entry, layers, written, problems)
@@ -191,9 +250,7 @@ def _component(
     return None, None
 
 
-def _as_ours(
-    run: RunFile, preset: Preset, layers: list[tuple[str, dict[str, Any]]], problems: Gathered
-) -> tuple[Preset, list[tuple[str, dict[str, Any]]]]:
+def _as_ours(preset: Preset, layers: Layers, problems: Gathered) -> tuple[Preset, Layers]:
     """An orderer and its parameters where a file of PyPI dataflex 1.x names them otherwise."""
     ours = []
     for source, values in layers:
@@ -204,13 +261,13 @@ def _as_ours(
     return preset, ours
 
 
-def _find(run: RunFile, catalog: Catalog, kind: Kind, preset: Preset) -> CatalogEntry:
+def _find(run: RunFile, catalog: Catalog, chosen: Chosen, preset: Preset) -> CatalogEntry:
     try:
-        return catalog.find(kind, preset.name)
+        return catalog.find(chosen.kind, preset.name)
     except DataFlexError as error:
-        origin = preset.source or run.origin("component_name")
-        known = legacy.component(kind, preset.name) if isinstance(error, ConfigError) else ""
-        raise type(error)(f"component_name: {preset.name!r} (from {origin}): {error}{known}") from error
+        origin = preset.source or run.origin(chosen.key)
+        known = legacy.component(chosen.kind, preset.name) if isinstance(error, ConfigError) else ""
+        raise type(error)(f"{chosen.key}: {preset.name!r} (from {origin}): {error}{known}") from error
 
 
 def _static_mix() -> CatalogEntry:
@@ -228,18 +285,3 @@ def _static_mix() -> CatalogEntry:
 def _given(run: RunFile, key: str, default: str) -> Any:
     value = run.llamafactory.get(key)
     return default if value is None else value
-
-
-def _layers(run: RunFile, preset_source: str, preset: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    inline = run.ours.get("component_params", {})
-    inline = {} if inline is None else inline
-    if not isinstance(inline, dict):
-        origin = run.origin("component_params")
-        raise ConfigError(f"component_params: {inline!r} (from {origin}) must be a mapping of names to values.")
-    typed = {key: value for key, value in inline.items() if f"component_params.{key}" in run.overridden}
-    written = {key: value for key, value in inline.items() if key not in typed}
-    return [
-        (preset_source, dict(preset)),
-        (run.path.name, written),
-        (COMMAND_LINE, typed),
-    ]

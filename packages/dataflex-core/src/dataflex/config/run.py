@@ -21,13 +21,16 @@ from dataflex.config.theirs import check_values as check_values
 from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
-from dataflex.kinds import OLD_TRAIN_TYPES, StepKeys, step_keys
+from dataflex.kinds import OLD_TRAIN_TYPES, Kind, StepKeys, in_turn, step_keys
 from dataflex.paths import expand_keys, user_path
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import Steps, TrainType
 
 OUR_KEYS = tuple(key.name for key in RUN_KEYS)
 """Keys of a run file that DataFlex reads and LlamaFactory never sees."""
+
+COMPONENTS = "components"
+"""The key that holds the components of ``train_type: dynamic``."""
 
 COMMAND_LINE = "the command line"
 MOST_STEPS = 10**8
@@ -72,6 +75,19 @@ class RunFile:
                 + (legacy.train_type(str(given)) or did_you_mean(str(given), names))
             ) from error
 
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """Kinds of the components that the run asks for, in the order in which they decide; as far as keys tell."""
+        if self.train_type is not TrainType.COMPOSED:
+            return () if self.train_type.kind is None else (self.train_type.kind,)
+        given = self.ours.get(COMPONENTS)
+        return tuple(kind for kind in in_turn(Kind) if isinstance(given, Mapping) and given.get(kind) is not None)
+
+    @property
+    def step_keys(self) -> StepKeys | None:
+        """How the run reads the step keys."""
+        return step_keys(self.train_type, self.kinds)
+
     def steps(self) -> Steps:
         """The step keys, checked for type and range. Dynamic selecting and mixing need all of the note's three."""
         problems = Gathered()
@@ -91,13 +107,13 @@ class RunFile:
                 values[name] = 1  # not 0, which asks for something else: no warm-up, or other keys
                 with problems.taking():
                     values[name] = self._step(name, least)
-        if step_keys(self.train_type) is StepKeys.ONE_STAGE:  # the note's keys add up to one stage without a boundary
+        if self.step_keys is StepKeys.ONE_STAGE:  # the note's keys add up to one stage without a boundary
             times = max(values.get("update_times", 0), 0)
             total = values.get("warmup_step", 0) + values.get("update_step", 0) * times
             return Steps(warmup=0, train=values.get("train_step") or total)
-        if step_keys(self.train_type) is StepKeys.EVERY_STEP:  # so update_step and update_times say nothing
+        if self.step_keys is StepKeys.EVERY_STEP:  # so update_step and update_times say nothing
             return Steps(warmup=values.get("warmup_step", 0), train=values.get("train_step", 0))
-        if step_keys(self.train_type) is StepKeys.PASSES:
+        if self.step_keys is StepKeys.PASSES:
             return Steps(
                 warmup=values.get("warmup_step", 0),
                 update=values.get("update_step", 0),
@@ -262,7 +278,28 @@ def merged(given: Any, layer: Any) -> Any:
     """Keys over other keys, as the command line lies over a run file: mappings merge, all else is replaced."""
     from omegaconf import OmegaConf
 
-    return OmegaConf.merge(_without_other_kinds(given, layer), layer)
+    return OmegaConf.merge(_without_other_kinds(_with_names(given, layer), layer), layer)
+
+
+def _with_names(given: Any, layer: Any) -> Any:
+    """The keys with ``selector: loss`` written as ``selector: {name: loss}`` where the layer says more about it."""
+    from omegaconf import OmegaConf
+
+    below, above = (each.get(COMPONENTS) if COMPONENTS in each else None for each in (given, layer))
+    if not OmegaConf.is_dict(below) or not OmegaConf.is_dict(above):
+        return given
+    named = {key: {"name": below[key]} for key in above if isinstance(below.get(key), str) and _is_dict(above[key])}
+    if not named:
+        return given
+    kept = OmegaConf.masked_copy(below, [key for key in below if key not in named])
+    others = OmegaConf.masked_copy(given, [key for key in given if key != COMPONENTS])
+    return OmegaConf.merge(others, {COMPONENTS: OmegaConf.merge(kept, named)})
+
+
+def _is_dict(value: Any) -> bool:
+    from omegaconf import OmegaConf
+
+    return bool(OmegaConf.is_dict(value))
 
 
 def _without_other_kinds(given: Any, cli: Any) -> Any:

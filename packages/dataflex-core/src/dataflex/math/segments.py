@@ -57,6 +57,12 @@ def unit_losses(losses_BT: torch.Tensor, mask_BT: torch.Tensor, segments_BT: tor
     return SampleLosses(sums_U, counts_U)
 
 
+def unit_rows(mask_BT: torch.Tensor, segments_BT: torch.Tensor | None) -> torch.Tensor:
+    """Place of the row within the batch that each unit of :func:`unit_losses` is of, int64, shape [U]."""
+    places_B = torch.arange(len(mask_BT), device=mask_BT.device)
+    return places_B if segments_BT is None else places_B.repeat_interleave(int(segments_BT.max()) + 1)
+
+
 def _starts(inputs: Mapping[str, Any]) -> torch.Tensor | None:
     """Where a token begins another sample than the one before it, bool, shape [B, T]; ``None`` if nothing tells.
 

@@ -9,9 +9,13 @@ Shapes: U samples (units) of a micro-batch, N samples of a window or a step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import torch
+
+Samples = npt.NDArray[np.float64]
 
 HISTOGRAM_EDGES = np.exp2(np.arange(-24, 25) / 4)
 """Edges of the bins of :func:`weight_histogram`: 48 quarter octaves from 1/64 to 64."""
@@ -39,6 +43,23 @@ def token_mean_weight(weights_N: npt.NDArray[np.float64], tokens_N: npt.NDArray[
     tokens = float(tokens_N.sum())
     mean = float(weights_N @ tokens_N) / tokens if tokens else 1.0
     return mean if mean > 0 else 1.0
+
+
+def domain_normalisers(windows: Sequence[Samples], *, least: int) -> npt.NDArray[np.float64]:
+    """The normaliser of each domain: the mean weight over the target tokens of its own latest samples.
+
+    One normaliser for all domains would let weights undo a mixture: of two domains with equal shares, the one whose
+    samples weigh less would get less of the gradient than it was to have.
+
+    Args:
+        windows: Weights and target tokens of the latest samples of each domain, shape [n, 2].
+        least: Samples that a domain must have shown; before, the mean over all windows stands in.
+
+    Returns:
+        ``c_d``, shape [domains].
+    """
+    everywhere = token_mean_weight(*np.concatenate(windows).T)
+    return np.array([token_mean_weight(*own.T) if len(own) >= least else everywhere for own in windows])
 
 
 def weight_histogram(weights_N: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:

@@ -16,7 +16,7 @@ _AHEAD = 4096  # rows whose lengths are looked up at once
 
 
 class DomainRows:
-    """Reads each domain without repeating a row before all of them have been read.
+    """Reads each domain without repeating a row before all of them have been read: a :class:`RowSource`.
 
     The order of a pass is a permutation keyed by (seed, name of the domain, pass): it depends neither on the other
     domains nor on their order. Those of the passes under way are kept, at 4 bytes a row.
@@ -46,6 +46,12 @@ class DomainRows:
             if cursor == size:
                 epoch, cursor = epoch + 1, 0
         self.epochs[domain], self.cursors[domain] = epoch, cursor
+
+    def skip(self, domain: int, count: int) -> None:
+        """Count rows of a domain as read that came from elsewhere."""
+        passes, cursor = divmod(int(self.cursors[domain]) + count, int(self.sizes[domain]))
+        self.epochs[domain] += passes
+        self.cursors[domain] = cursor
 
     def lengths_ahead(self, domain: int, lengths: Whole, limit: int) -> Iterator[int]:
         """Lengths of the next ``limit`` rows of a domain, without reading on."""

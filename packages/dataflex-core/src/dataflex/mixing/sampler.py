@@ -20,6 +20,7 @@ from dataflex.mixing.batch_order import permute_global_batches
 from dataflex.mixing.domain_rows import DomainRows
 from dataflex.mixing.domains import domain_of
 from dataflex.mixing.proportions import Proportions, check_proportions, in_millionths, join_names
+from dataflex.mixing.row_source import RowSource, TypicalRows
 from dataflex.mixing.state import MixtureState
 
 __all__ = ["MixtureSampler", "MixtureState", "OnExhausted", "Unit", "permute_global_batches"]
@@ -111,12 +112,17 @@ class MixtureSampler:
         drawn = self.counts if unit is Unit.SAMPLES else self._tokens
         return drawn / max(int(drawn.sum()), 1)
 
-    def draw(self, proportions: npt.ArrayLike | Mapping[str, float], num_samples: int) -> Whole:
+    def draw(
+        self, proportions: npt.ArrayLike | Mapping[str, float], num_samples: int, source: RowSource | None = None
+    ) -> Whole:
         """Draw the next samples.
 
         Args:
             proportions: As :func:`~dataflex.mixing.proportions.check_proportions` takes them.
             num_samples: How many.
+            source: Says which row of a domain comes next; ``None`` for every row in the passes of the sampler's own.
+                Limits of passes count draws, wherever the rows come from. What a source gave is not taken back when
+                the draw fails.
 
         Returns:
             Rows of the pool in the order drawn, shape ``[num_samples]``.
@@ -126,14 +132,14 @@ class MixtureSampler:
                 before the call.
         """
         shares = check_proportions(proportions, self.names, "the mixture")
-        before = self.state()
+        before, source = self.state(), self._rows if source is None else source
         try:
             rows = np.empty(num_samples, np.int64)
             done = 0
             while done < num_samples:
                 parts = self._active_parts(shares)
-                domains, wanted = self._turns(parts, num_samples - done)
-                self._fill(rows[done : done + len(domains)], domains)
+                domains, wanted = self._turns(parts, num_samples - done, source)
+                self._fill(rows[done : done + len(domains)], domains, source)
                 done += len(domains)
                 if wanted is not None:
                     self._finish(wanted, parts)
@@ -142,6 +148,29 @@ class MixtureSampler:
             raise
         self._proportions = tuple(shares.tolist())
         return rows
+
+    def expected(self, proportions: npt.ArrayLike | Mapping[str, float], num_samples: int) -> Whole:
+        """How many of the next samples each domain will give; the state stays as it is.
+
+        By samples the numbers are those of :meth:`draw`, limits of passes included. By tokens they are an estimate, as
+        if every row of a domain were of its mean length.
+
+        Args:
+            proportions: As of :meth:`draw`.
+            num_samples: How many.
+
+        Returns:
+            Rows of each domain, shape ``[domains]``, summing to ``num_samples``.
+
+        Raises:
+            ConfigError: as :meth:`draw`.
+        """
+        before, drawn = self.state(), self.counts
+        try:
+            self.draw(proportions, num_samples, TypicalRows(self._lengths, self.sizes, self.offsets))
+            return self.counts - drawn
+        finally:
+            self.restore(before)
 
     def state(self) -> MixtureState:
         """Everything a sampler built with the same arguments needs to go on from here."""
@@ -186,17 +215,17 @@ class MixtureSampler:
         self._finished = np.array(state.finished, np.bool_) & (self.counts >= self._caps)
         self._proportions = tuple(state.proportions)
 
-    def _turns(self, parts: Whole, draws: int) -> tuple[deficit.Domains, int | None]:
+    def _turns(self, parts: Whole, draws: int, source: RowSource) -> tuple[deficit.Domains, int | None]:
         """Domains of the next draws, up to the one where a domain is due that has no rows left."""
         left = np.maximum(self._caps - self.counts, 0)
         if self._lengths is not None and self.unit is Unit.TOKENS:
             limits = enumerate(np.minimum(left, draws + 1).tolist())
-            ahead = [self._rows.lengths_ahead(domain, self._lengths, limit) for domain, limit in limits]
+            ahead = [source.lengths_ahead(domain, self._lengths, limit) for domain, limit in limits]
             return deficit.by_tokens(self._deficits, parts, draws, self._typical, ahead)
         capped = bool((self._caps < _ENDLESS).any())  # also of domains without a share: they may still be owed a sample
         return deficit.by_samples(self._deficits, parts, draws, left if capped else None)
 
-    def _fill(self, rows: Whole, domains: deficit.Domains) -> None:
+    def _fill(self, rows: Whole, domains: deficit.Domains, source: RowSource) -> None:
         """Write the next rows of the given domains, in their order, into ``rows``."""
         for start in range(0, len(domains), _SLICE):
             some = domains[start : start + _SLICE]
@@ -205,7 +234,9 @@ class MixtureSampler:
             grouped = np.empty(len(some), np.int64)
             for domain in np.flatnonzero(counts).tolist():
                 taken = grouped[ends[domain] - counts[domain] : ends[domain]]
-                self._rows.take(domain, taken)
+                source.take(domain, taken)
+                if source is not self._rows:
+                    self._rows.skip(domain, len(taken))
                 if self._lengths is not None:
                     self._tokens[domain] += self._lengths[taken].sum()
             rows[start : start + len(some)][np.argsort(some, kind="stable")] = grouped

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataflex.checkpoint_keys.keys import MODELS
 from dataflex.config.names import listed
 from dataflex.config.plan import PreparedRun
-from dataflex.config.run import RunFile, read_run_file
+from dataflex.config.run import COMPONENTS, RunFile, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.paths import LISTS_OF_PATHS, user_path
 from dataflex.record.run import hide_secrets
 from dataflex.runs import TrainType
+from dataflex.spec import Kind
 
 WORK = "work"
 """Folder that stands in for the run's output directory while scoring, and is deleted afterwards."""
@@ -79,6 +80,7 @@ def read_request(
     """
     work = json.dumps(str(out.absolute() / WORK))  # first of all: other keys may interpolate it
     given = read_run_file(run_file, [*overrides, f"output_dir={work}"])
+    given = _as_one(given, component)
     name = component or given.ours.get("component_name")
     if not name:
         raise ConfigError(f"{run_file.name} names no component. Name a selector: --component loss.")
@@ -92,6 +94,29 @@ def read_request(
     if checkpoint is not None:
         theirs["resume_from_checkpoint"] = str(checkpoint.absolute())
     return ScoreRequest(RunFile(given.path, ours, theirs, given.overridden, given.written), checkpoint, step)
+
+
+def _as_one(given: RunFile, component: str | None) -> RunFile:
+    """The run file with the selector of several components as its only one.
+
+    Raises:
+        ConfigError: when it has none, and none is named.
+    """
+    if given.ours.get("train_type") != TrainType.COMPOSED:
+        return given
+    several = given.ours.get(COMPONENTS)
+    selector = several.get(Kind.SELECTOR) if isinstance(several, Mapping) else None
+    if selector is None and component is None:
+        raise ConfigError(
+            f"{COMPONENTS} of {given.path.name} has no selector, and only a selector scores rows. Name one: "
+            "--component loss."
+        )
+    entry = selector if isinstance(selector, Mapping) else {"name": selector}
+    own = {"component_name": entry.get("name"), "component_params": entry.get("params") or {}}
+    below, typed = f"{COMPONENTS}.{Kind.SELECTOR}.params.", set()
+    for key in given.overridden:
+        typed.add(key.replace(below, "component_params.") if key.startswith(below) else key)
+    return replace(given, ours={**given.ours, **own}, overridden=frozenset(typed))
 
 
 def identity(request: ScoreRequest, prepared: PreparedRun) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from dataflex.errors import ConfigError
 FOLDER = "decisions"
 """Where results and plans lie in the output directory."""
 
-_NAME = re.compile(r"(step|plan)-(\d{8})\.npy")
+_NAME = re.compile(r"(step|plan)-(\d{8})(\.[a-z]+)?\.npy")
 
 
 def plan_name(step: int) -> str:
@@ -25,9 +25,15 @@ def plan_name(step: int) -> str:
     return f"{FOLDER}/plan-{step:08d}.npy"
 
 
-def result_name(step: int) -> str:
-    """Path of what was decided at ``step``, relative to the output directory. A selector's is its plan as well."""
-    return f"{FOLDER}/step-{step:08d}.npy"
+def result_name(step: int, kind: str = "") -> str:
+    """Path of what was decided at ``step``, relative to the output directory.
+
+    Args:
+        step: Optimizer steps done.
+        kind: Kind of the component in a run with several that order the rows; without it a selector's result is its
+            plan as well.
+    """
+    return f"{FOLDER}/step-{step:08d}{'.' if kind else ''}{kind}.npy"
 
 
 def forget_from(output_dir: Path, step: int) -> None:

@@ -62,6 +62,8 @@ class RunInfo:
         arguments: LlamaFactory's keys or the Trainer's arguments; what looks like a secret is hidden.
         unchecked: Those of LlamaFactory's keys that the pool may not have been made under, since it came from a folder
             that somebody else had tokenised: what was asked for. They do not stand in ``arguments``.
+        components: Every component, in the order in which they decide: kind, name, who provides it, parameters, and how
+            it is asked. Empty in a record of before there could be several.
         data: LlamaFactory's keys that the pool was tokenised under, as parsed; empty where that is not known.
         seed: The run's seed.
         run_id: What tells the run from others, as its checkpoints have it; ``""`` in a record of before there was one.
@@ -107,7 +109,14 @@ class RunInfo:
     data_seed: int | None = None
     unchecked: Mapping[str, Any] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    components: Sequence[Mapping[str, Any]] = ()
     schema: int = SCHEMA
+
+    @property
+    def title(self) -> str:
+        """Kind and name of each component."""
+        several = [f"{each.get('kind')} {each.get('component')}" for each in self.components]
+        return " + ".join(several) or f"{self.kind} {self.component}"
 
     @classmethod
     def from_json(cls, text: str) -> RunInfo:

@@ -115,11 +115,15 @@ class RunData:
 
     @property
     def boundaries(self) -> Sequence[Decision]:
-        """The decisions that opened a stage; a mixer may leave one more record at the end of its run."""
+        """The decision that opened each stage, the last one where several components took one.
+
+        A mixer may leave one more record at the end of its run, which is none of them.
+        """
+        last = list({each.step: each for each in self.decisions}.values())
         if self.info is None:
-            return self.decisions
+            return last
         end = self.info.total if self.info.ending is None else self.info.ending.steps
-        return [each for each in self.decisions if each.step < end]
+        return [each for each in last if each.step < end]
 
     @property
     def training_loss(self) -> Series | None:

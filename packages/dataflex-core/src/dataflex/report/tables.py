@@ -22,7 +22,7 @@ def _facts(run: RunData) -> dict[str, str]:
     overlap = run.over_decisions("overlap")
     return {
         "run": run.name,
-        "component": f"{info.kind} {info.component}" if info is not None else "",
+        "component": info.title if info is not None else "",
         "state": run.state,
         "boundaries": f"{len(run.boundaries):,}" if run.boundaries else "",
         "last training loss": f"{loss.last:.4g}" if (loss := run.training_loss) is not None else "",
@@ -59,7 +59,13 @@ def settings(run: RunData) -> dict[str, Mapping[str, str]]:
     if info.domains:
         sizes = zip(info.domains, info.domain_sizes, strict=True)
         facts["domains"] = ", ".join(f"{name} ({size:,})" for name, size in sizes)
-    groups = {"Run": facts, "Parameters": info.params, "Configuration": info.arguments}
+    if len(info.components) > 1:
+        facts["component"] = ", ".join(f"{each.get('component')} ({each.get('dist')})" for each in info.components)
+    params: dict[str, Mapping[str, Any]] = {
+        f"Parameters of the {each.get('kind')}": each.get("params") or {} for each in info.components
+    }
+    params = params if len(params) > 1 else {"Parameters": info.params}
+    groups = {"Run": facts, **params, "Configuration": info.arguments}
     groups |= {"Asked for, but not known of the tokenised rows": info.unchecked, "Versions": info.versions}
     return {head: {name: _text(value) for name, value in group.items()} for head, group in groups.items() if group}
 

@@ -7,6 +7,7 @@ import logging
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.components.candidates import Candidates
 from dataflex.errors import ConfigError
 from dataflex.math.rereading import per_pass
 
@@ -29,6 +30,40 @@ def draw_candidates(
     if log:
         logger.info("max_candidates: scoring a fresh random %d of %d rows.", limit, pool_size)
     return np.sort(rng.choice(pool_size, size=limit, replace=False, shuffle=False)).astype(np.int64)
+
+
+def draw_of_groups(candidates: Candidates, limit: int | None, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Rows to score of those groups that rows are needed of, group after group.
+
+    Args:
+        candidates: The groups.
+        limit: The component's ``max_candidates``, shared among the groups by size; each keeps at least as many as are
+            to be chosen from it.
+        rng: Source of the draw.
+    """
+    needed = [(rows, count) for rows, count in zip(candidates.rows, candidates.counts, strict=True) if count]
+    size = sum(len(rows) for rows, _ in needed)
+    drawn = []
+    for rows, count in needed:
+        most = None if limit is None else max(count, round(limit * len(rows) / size))
+        drawn.append(rows[draw_candidates(len(rows), most, rng)])
+    return np.concatenate([*drawn, np.zeros(0, np.int64)])
+
+
+def places_in_groups(
+    candidates: Candidates | None, rows: npt.NDArray[np.int64], num_samples: int
+) -> list[tuple[npt.NDArray[np.int64], int]]:
+    """Which of some rows are of each group, as places among them, and how many to choose from these.
+
+    Args:
+        candidates: The groups; ``None`` for one of all rows.
+        rows: Rows of the pool.
+        num_samples: How many to choose from the only group.
+    """
+    if candidates is None:
+        return [(np.arange(len(rows)), num_samples)]
+    groups = zip(candidates.rows, candidates.counts, strict=True)
+    return [(np.flatnonzero(np.isin(rows, own)), count) for own, count in groups if count]
 
 
 def check_enough(

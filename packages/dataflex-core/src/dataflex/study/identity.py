@@ -17,9 +17,10 @@ from typing import Any
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, MODELS, group_of
 from dataflex.config.names import DATA_SETS, listed
-from dataflex.config.plan import PreparedRun
-from dataflex.config.run import RunFile
+from dataflex.config.plan import Part, PreparedRun
+from dataflex.config.run import COMPONENTS, RunFile
 from dataflex.paths import LISTS_OF_PATHS, PATH_KEYS, user_path
+from dataflex.runs import TrainType
 from dataflex.study.lengths import LENGTH_KEYS
 
 _INFO = "dataset_info.json"
@@ -80,9 +81,16 @@ def _named(key: str) -> str:
 def _bound(run: RunFile, prepared: PreparedRun) -> dict[str, Any]:
     """Our keys with the component found and its parameters bound, whichever way they were written."""
     plan, ours = prepared.facts, dict(run.ours)
+    if plan.train_type is TrainType.COMPOSED:
+        return ours | {COMPONENTS: {part.kind.value: _part(part) for part in prepared.parts}}
     ours |= {"train_type": plan.train_type.value, "component_name": plan.component.name}
     ours[COMPONENT_PARAMS] = {**plan.params, **prepared.bound.run_values}
     return ours
+
+
+def _part(part: Part) -> dict[str, Any]:
+    params = {**part.bound.values, **part.bound.run_values}
+    return {"name": part.entry.spec.name, "params": params, "every": part.every, "keep": part.keep}
 
 
 def _counts(key: str) -> bool:

@@ -53,6 +53,7 @@ class Bench(abc.ABC):
         self.cache_dir = cache_dir or folder / "output" / "cache"
         self.cache_dir.mkdir(parents=True, exist_ok=True)
         self._pool: Any = None  # of the context made last
+        self._known: list[Any] = []  # components that have been asked, or are resumed
 
     @cached_property
     def entry(self) -> CatalogEntry:
@@ -104,6 +105,18 @@ class Bench(abc.ABC):
             return self.build(seed=seed, domains=domains)
         except Exception as error:
             raise NotApplicable("it cannot be built: see can_be_built") from error
+
+    def resumed(self, stored: Mapping[str, Any]) -> Any:
+        """Construct the component of a run that goes on from a checkpoint.
+
+        Args:
+            stored: What the checkpoint holds of it; nothing is given back if that is empty.
+        """
+        component = self.component()
+        self._known.append(component)
+        if stored:
+            self.door(component).load_state_dict(stored)
+        return component
 
     def decide(self, component: Any, step: int = STEPS[0]) -> Any:
         """Ask for a decision in ordinary circumstances, for a check of something else than the decision."""

@@ -22,7 +22,8 @@ from dataflex.scoring.quiet import evaluating
 from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
-from dataflex.trainers.losses.weight_seam import sees_whole_steps, valid_weights
+from dataflex.trainers.losses.checked_weights import valid_weights
+from dataflex.trainers.losses.weight_seam import sees_whole_steps
 
 SAMPLES = 6
 ACCUMULATED = 2

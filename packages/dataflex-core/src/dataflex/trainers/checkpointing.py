@@ -115,7 +115,13 @@ class CheckpointingMixin(TrainerMixin):
         keys = run_keys.to_keep(self.made_under, component)
         self._unsealed = _Unsealed(
             folder,
-            state.Saved(engine_state, engine.plan.copy(), component, keys),
+            state.Saved(
+                engine_state,
+                engine.plan.copy(),
+                component,
+                keys,
+                None if engine.plan_weights is None else engine.plan_weights.copy(),
+            ),
             self.args.save_total_limit,
         )
         if self.args.should_save:

@@ -21,6 +21,7 @@ def run_context(
     data_seed: int | None,
     global_batch: int,
     data_keys: Mapping[str, Any] | None = None,
+    total_steps: int | None = None,
 ) -> RunContext:
     """Collect what a component may see of a Trainer.
 
@@ -30,6 +31,7 @@ def run_context(
         data_seed: The seed that rows are drawn by; ``None`` takes that of the arguments.
         global_batch: Samples of one optimizer step over all ranks.
         data_keys: LlamaFactory's keys that the pool was tokenised under.
+        total_steps: Optimizer steps of the run.
     """
     plan, handed = run.facts, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
@@ -51,6 +53,7 @@ def run_context(
         scores_only=plan.scores_only,
         passes=PoolPasses(),
         data_keys=data_keys or {},
+        total_steps=total_steps,
     )
 
 

@@ -287,6 +287,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             data_seed=session.data_seed,
             global_batch=global_batch,
             data_keys=session.data_keys(),
+            total_steps=schedule.total,
         )
         progress = RunProgress(self, session.run.facts)
         self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)
@@ -304,7 +305,7 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             slots.order,
             session.identity,
             session.versions,
-            session.run.facts.params,
+            session.params,
             data_seed=context.seed,
             loss=slots.loss,
             progress=progress,

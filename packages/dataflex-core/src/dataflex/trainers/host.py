@@ -87,6 +87,10 @@ class Host(Protocol):
 class DynamicHost(Host, Protocol):
     """A Trainer with our mixin."""
 
+    @property
+    def running(self) -> Any:
+        """The engine, while there is one."""
+
     def keep_progress(self) -> Any:
         """Write a checkpoint of the current step unless there is one; its folder, or ``None`` before the first."""
 

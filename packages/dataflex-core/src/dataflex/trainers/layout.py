@@ -9,7 +9,7 @@ from dataflex.config.order_params import ScoreKind
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
-from dataflex.kinds import StepKeys, step_keys
+from dataflex.kinds import StepKeys
 from dataflex.runs import RunFacts
 from dataflex.schedule import Schedule, by_epochs, by_passes, resolve
 from dataflex.spec import Kind
@@ -39,7 +39,7 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
     """
     refuse_data_parallel(args)
     facts, batch = run.facts, global_batch(args)
-    if step_keys(facts.train_type) is StepKeys.PASSES:
+    if facts.step_keys is StepKeys.PASSES:
         return by_passes(
             facts.steps,
             epochs=args.num_train_epochs,
@@ -65,6 +65,8 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
         )
     if run.mixture is not None:
         return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
+    if facts.every > 1 or facts.keep != "stage":
+        return schedule  # a selection that is used up begins anew
     drawn = schedule.longest_update * batch
     if drawn > len(pool) and not facts.params.get("replacement", False):
         fitting = len(pool) // batch

@@ -97,7 +97,7 @@ class ScoringMixin(CheckedLoads):
         self.parts = Parts(self.accelerator, run.timeout)
         asking = self.parts.open(run.parts[0], context)
         self._planner = SelectPlanner(self, self.session, schedule, context, None, asking)
-        self._stage = 1 if saved is None else self._restore_component(saved)
+        self._goes_on_from = saved
         self.args.max_steps = schedule.total
         self.args.ignore_data_skip = True  # there is one batch, and it is never served
         with foreign("scoring failed"):
@@ -118,9 +118,11 @@ class ScoringMixin(CheckedLoads):
 
     def _score(self, ticket: int) -> Any:
         tokens = self._tokens()
-        step, began = int(self.state.global_step), time.perf_counter()
+        step, began, saved = int(self.state.global_step), time.perf_counter(), self._goes_on_from
+        self._planner.begin()
+        stage = 1 if saved is None else self._restore_component(saved)
         with rng_scope(key_seed(self.session.data_seed, "plan", step), devices=True):
-            outcome = self._planner.outcome(self._stage, step, 1)
+            outcome = self._planner.outcome(stage, step, 1)
         if outcome.scores is None:
             raise ComponentError(
                 f"{self._planner.asking.title} gives no scores: its select() returned rows without Selection.scores."

@@ -22,6 +22,8 @@ from dataflex.kinds import KINDS
 from dataflex.math.ordering import Floats
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.opening import Mixture, check_domain_names, open_mixture
+from dataflex.record.run import hide_secrets
+from dataflex.runs import TrainType
 from dataflex.schedule import Schedule
 from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
@@ -72,6 +74,14 @@ class Session:
     def identity(self) -> str:
         """Kind and name of each component, as a checkpoint keeps them."""
         return " + ".join(part.identity for part in self.run.facts.parts)
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """Parameters of the component, as a checkpoint keeps them; by kind where there are several."""
+        parts = self.run.facts.parts
+        if len(parts) == 1:
+            return dict(parts[0].params)
+        return {part.component.kind.value: dict(part.params) for part in parts}
 
     @property
     def versions(self) -> dict[str, str]:
@@ -133,7 +143,24 @@ class Session:
 
     def settings(self) -> dict[str, Any]:
         """The step keys and those of a mixture as they were given, as JSON values for the record."""
-        return {"steps": dataclasses.asdict(self.run.facts.steps), "mixture": self.mixture_settings()}
+        facts = self.run.facts
+        settings = {"steps": dataclasses.asdict(facts.steps), "mixture": self.mixture_settings()}
+        return settings if facts.train_type is not TrainType.COMPOSED else settings | {"components": self.components()}
+
+    def components(self) -> list[dict[str, Any]]:
+        """Every component with its parameters and how it is asked, as JSON values for the record."""
+        return [
+            {
+                "kind": part.component.kind.value,
+                "component": part.component.name,
+                "dist": part.dist,
+                "version": part.version,
+                "params": hide_secrets(part.params),
+                "every": part.every,
+                "keep": part.keep,
+            }
+            for part in self.run.facts.parts
+        ]
 
     def check_domain_names(self, names: Sequence[str]) -> None:
         """Check what a mix run says about its domains as soon as their names are known.

@@ -5,20 +5,24 @@ The table of kinds names the function that makes what a part puts into them; wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dataflex.components.context import RunContext
-from dataflex.errors import ConfigError
-from dataflex.kinds import KINDS, load
+from dataflex.kinds import KINDS, Kind, load
 from dataflex.schedule import Schedule
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import epoch_samples
+from dataflex.trainers.losses.place_weights import PlaceWeights
 from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.parts import Parts
 from dataflex.trainers.planners.planner import Planner
 from dataflex.trainers.planners.stock import StockPlanner
 from dataflex.trainers.recording.recorder import Recorder
 from dataflex.trainers.session import Session
+
+Around = Callable[[LossShaper], LossShaper]
+"""Puts something around whoever shapes the loss."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +53,12 @@ class Filled:
     Attributes:
         order: Who orders the rows.
         loss: Who shapes the loss.
+        around: Stands around whoever shapes the loss, another part included.
     """
 
     order: Planner | None = None
     loss: LossShaper | None = None
+    around: Around | None = None
 
 
 @dataclass(frozen=True)
@@ -72,16 +78,20 @@ def fill_slots(opening: Opening) -> Slots:
     """Open the parts of a run, each in its slot. Called on every rank.
 
     Raises:
-        ComponentError, ConfigError: when a component cannot be constructed, does not fit the run, or two want one slot.
+        ComponentError, ConfigError: when a component cannot be constructed or does not fit the run.
     """
-    order: Planner | None = None
-    loss: LossShaper | None = None
-    for part in opening.session.run.parts:
-        filled: Filled = load(KINDS[part.entry.spec.kind].slot)(opening, part)
-        if (order and filled.order) or (loss and filled.loss):
-            raise ConfigError(f"{part.facts.title} and a part before it cannot act in one run.")
-        order, loss = order or filled.order, loss or filled.loss
-    return Slots(order or _stock_order(opening), loss or PlainLoss())
+    from dataflex.trainers.composing import composes, fill_together
+
+    parts = opening.session.run.parts
+    filled: Filled
+    filled = fill_together(opening) if composes(parts) else load(KINDS[parts[0].kind].slot)(opening, parts[0])
+    shaper: LossShaper = filled.loss or PlainLoss()
+    gives_weights = next((part.entry.spec.gives_weights for part in parts if part.kind is Kind.SELECTOR), False)
+    if filled.order is not None and filled.order.weighs_places and gives_weights is not False:
+        shaper = PlaceWeights(shaper, opening.host, declared=bool(gives_weights))
+    if filled.around is not None:
+        shaper = filled.around(shaper)
+    return Slots(filled.order or _stock_order(opening), shaper)
 
 
 def _stock_order(opening: Opening) -> StockPlanner:

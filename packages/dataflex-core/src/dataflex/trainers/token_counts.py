@@ -28,6 +28,7 @@ from dataflex.data.collator_settings import collator_settings
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, rank0_decides, together
 from dataflex.errors import ConfigError
+from dataflex.kinds import Kind
 from dataflex.trainers.batches import HandedCollator
 
 logger = logging.getLogger("dataflex")
@@ -99,7 +100,8 @@ def counting_of(checkpoint: Path, saved: Saved) -> Counting:
         ConfigError: when the checkpoint says something else.
     """
     planner = saved.engine.planner
-    given = planner.get("counting", Counting.COLUMNS.value) if isinstance(planner, Mapping) else None
+    mixing = planner.get(Kind.MIXER.value, planner) if isinstance(planner, Mapping) else None  # beside other components
+    given = mixing.get("counting", Counting.COLUMNS.value) if isinstance(mixing, Mapping) else None
     for counting in Counting:
         if given == counting.value:
             return counting

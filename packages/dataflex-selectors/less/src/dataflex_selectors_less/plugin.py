@@ -28,6 +28,7 @@ def dataflex_components() -> list[ComponentSpec]:
             needs=frozenset({Need.EVAL_SET}),
             stochastic=True,
             gives_scores=True,
+            gives_weights=False,
             paper="Xia et al. 2024, arXiv 2402.04333",
         )
     ]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import ComponentError, ConfigError, RunContext, Selection, Selector
+from dataflex import Candidates, ComponentError, ConfigError, RunContext, Selection, Selector
 from dataflex.math.rereading import per_pass, read_again
-from dataflex.scoring.candidates import check_enough, draw_candidates
+from dataflex.scoring.candidates import check_enough, draw_candidates, draw_of_groups, places_in_groups
 from dataflex_selectors_less.history import History
 from dataflex_selectors_less.params import LessParams
 from dataflex_selectors_less.ranking import choose, combine
@@ -47,8 +47,15 @@ class LessSelector(Selector):
         self._history = History()
         self._scorer: CosineScorer | None = None
 
-    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
-        """Score the candidates with the current weights and choose among them.
+    def select(
+        self,
+        model: nn.Module,
+        step_id: int,
+        num_samples: int,
+        candidates: Candidates | None = None,
+        **kwargs: Any,
+    ) -> Selection:
+        """Score the candidates with the current weights and choose among them, within each domain beside a mixer.
 
         Raises:
             ConfigError: when there are fewer candidates than samples to draw, no eval set, or no memory for the
@@ -58,8 +65,11 @@ class LessSelector(Selector):
         began, context, params = time.monotonic(), self.context, self.params
         rng = context.rng(step_id)
         pool_size, limit = len(self.dataset), params.max_candidates
-        rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
-        check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit, passes=params.passes)
+        if candidates is None:
+            rows = draw_candidates(pool_size, limit, rng, log=context.rank == 0)
+            check_enough(len(rows), num_samples, step_id, pool_size=pool_size, limit=limit, passes=params.passes)
+        else:
+            rows = draw_of_groups(candidates, limit, rng)
         subtasks = subtasks_of(context.eval_datasets, params.subtask_column, params.targets)
         found = self._score(model, rows, subtasks, step_id)
         history = self._history
@@ -67,8 +77,10 @@ class LessSelector(Selector):
             history = history.plus(step_id, self._learning_rate(), found.values)
         cosines = history.mean(rows) if params.history else found.values[rows]
         drawn = per_pass(num_samples, params.passes)
-        _check_scored(found, rows, cosines, drawn, step_id)
-        chosen = rows[choose(cosines, drawn, params, rng)]
+        chosen = np.zeros(0, np.int64)
+        for places, count in places_in_groups(candidates, rows, drawn):
+            _check_scored(found, rows[places], cosines[places], count, step_id)
+            chosen = np.append(chosen, rows[places][choose(cosines[places], count, params, rng)])
         scores = np.full(pool_size, np.nan)
         scores[rows] = combine(cosines, params)
         metrics = self._metrics(found, rows, subtasks, chosen) | {"seconds": time.monotonic() - began}

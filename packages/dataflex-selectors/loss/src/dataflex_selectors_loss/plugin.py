@@ -22,6 +22,7 @@ def dataflex_components() -> list[ComponentSpec]:
             summary="Prefer samples by their loss under the current model.",
             stochastic=True,
             gives_scores=True,
+            gives_weights=False,
             paper="Loshchilov & Hutter 2016, arXiv 1511.06343; draws: Kool et al. 2019, arXiv 1903.06059",
         )
     ]

@@ -18,5 +18,6 @@ def dataflex_components() -> list[ComponentSpec]:
             summary="Draw samples uniformly at random; the baseline.",
             stochastic=True,
             gives_scores=False,
+            gives_weights=False,
         )
     ]

@@ -107,6 +107,8 @@ class Engine:
         self.sampler.serve(np.zeros(self.global_batch, np.int64))
         # Rows of the micro-batches that were fetched and not yet trained on, this rank's share of each.
         self.fetched: deque[npt.NDArray[np.int64]] = deque(maxlen=self.accumulation)
+        self.plan_weights: npt.NDArray[np.float64] | None = None  # one for each row of the plan
+        self._fetched_weights: deque[npt.NDArray[np.float64] | None] = deque(maxlen=self.accumulation)
         self.restored_step = 0  # of the checkpoint the run goes on from
         self.ended = False  # early, at the checkpoint that was restored
         self.extended = False  # whether this run is longer than the restored one was
@@ -165,7 +167,9 @@ class Engine:
         if not self.sampler.was_asked:
             raise passed_by(self.trainer, "get_train_dataloader", "the plan of the component would not be trained on")
         self.has_served = True
-        self.fetched.append(self._rows_at(self._position))
+        at = self._slice_of(self._position)
+        self.fetched.append(self.plan[at])
+        self._fetched_weights.append(None if self.plan_weights is None else self.plan_weights[at])
         self._position += 1
         return batch
 
@@ -200,11 +204,24 @@ class Engine:
         return "" if sources is None else f" (data set {sources.names[int(sources.of(np.array([row]))[0])]})"
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
-        """Rows of one micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
+        """Rows of one micro-batch of this rank."""
+        return self.plan[self._slice_of(position)]
+
+    def _slice_of(self, position: int) -> slice:
+        """Places of a micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
         accelerator, size = self.trainer.accelerator, int(self.trainer.args.train_batch_size)
         micro_batch = position - self._first_position(self.plan_start)
         start = (micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)) * size
-        return self.plan[start : start + size]
+        return slice(start, start + size)
+
+    def weights_of_next(self) -> npt.NDArray[np.float64] | None:
+        """The plan's weights of the next micro-batch of this rank to train on, once; ``None`` for the stock loss."""
+        return self._fetched_weights.popleft()
+
+    def rows_of(self, step: int) -> npt.NDArray[np.int64]:
+        """Rows of all ranks, in the order of the plan, of the step after which ``step`` are done."""
+        start = (step - 1 - self.plan_start) * self.global_batch
+        return self.plan[start : start + self.global_batch]
 
     def _first_position(self, step: int) -> int:
         epoch, done = divmod(step, self._steps_per_epoch)
@@ -216,6 +233,7 @@ class Engine:
         if ticket != position % self._tickets_per_epoch and ticket == start % self._tickets_per_epoch:
             position, self._batches = start, None  # the loop began its epoch anew: reopen at this optimizer step
             self.fetched.clear()
+            self._fetched_weights.clear()
         if ticket != position % self._tickets_per_epoch or not start <= position < self._first_position(step + 1):
             raise RuntimeError(
                 f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
@@ -233,6 +251,7 @@ class Engine:
         if stage != self.stage or len(self.plan) != self._samples_between(self.plan_start, end):
             with rng_scope(key_seed(self.data_seed, "plan", step), devices=True):
                 self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
+            self.plan_weights = getattr(self.planner, "weights", None)
             self.stage, self.plan_start = stage, step
         self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
         self._stage_end = self._first_position(end)
@@ -319,6 +338,7 @@ class Engine:
         if dict(then.versions) != self.versions and self.trainer.is_world_process_zero():
             logger.warning("%s was written by %s; this is %s.", source, dict(then.versions), self.versions)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
+        self.plan_weights = saved.weights
         try:
             self.planner.load_state_dict(then.planner)
             self.loss.load_state_dict(then.planner)

@@ -17,6 +17,7 @@ from dataflex.trainers.losses.domain_tally import DomainTally
 from dataflex.trainers.losses.loss_seam import LossSeam
 from dataflex.trainers.losses.objective_seam import ObjectiveSeam
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
+from dataflex.trainers.losses.step_loss import StepLoss
 
 
 def refuse_unseen_losses(asking: Asking) -> None:
@@ -42,6 +43,10 @@ class DomainLoss(PlainLoss):
         view: Of the mixer; its losses are kept up to date.
         sampler: Knows the domain of a row.
         warmup: Optimizer steps before the mixer is told of any.
+
+    Attributes:
+        shown: Where the losses of micro-batches are shown.
+        objective: The weights of the domains, if the mixer gives any.
     """
 
     sees_steps = True
@@ -49,30 +54,32 @@ class DomainLoss(PlainLoss):
     def __init__(self, host: Host, asking: Asking, view: MixtureView, sampler: MixtureSampler, *, warmup: int) -> None:
         self._host, self._asking, self._view, self._warmup = host, asking, view, warmup
         self._tally = DomainTally(sampler, host.accelerator)
-        self._seam = (
+        self.shown = LossSeam(self._tally, asking, step=lambda: int(host.state.global_step))
+        self.objective = (
             ObjectiveSeam(host, self._tally, asking, domains=view.names, warmup=warmup)
             if asking.defines("objective_weights")
-            else LossSeam(self._tally, asking, step=lambda: int(host.state.global_step))
+            else None
         )
+        self._loss = StepLoss(host, tally=self.shown, objective=self.objective)
         self._untold: StepStats | None = None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Ask for the weights of the domains in the step."""
-        self._seam.begin_step(batches, rows)
+        self._loss.begin_step(batches, rows)
 
     def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
         """The Trainer's own, whose loss is looked at."""
-        with self._seam.micro_batch(rows()):
+        with self._loss.micro_batch(rows(), self.places_B):
             loss = stock()
-        if not self._seam.saw_loss:
+        if not self._loss.saw_loss:
             raise loss_not_seen(self._host)
         return loss
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The stock loss, or the weighted one; in evaluation the stock one."""
-        if not self._seam.watching:
+        if not self._loss.watching:
             return stock(model, inputs, *args, **kwargs)
-        return self._seam.compute_loss(stock, model, inputs, *args, **kwargs)
+        return self._loss.compute_loss(stock, model, inputs, *args, **kwargs)
 
     def step_end(self, step: int) -> None:
         """Add the step's losses to what the mixer sees; past the warm-up, tell it of them."""

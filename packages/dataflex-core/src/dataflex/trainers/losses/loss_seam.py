@@ -1,18 +1,15 @@
 """Where components see the losses of single samples: inside the Trainer's own forward pass.
 
     training_step ── rows of the micro-batch (engine) ──┐
-    compute_loss  ── stock loss and outputs ────────────┼──> tally.add(rows, losses per sample, scores)
-                                                        │
-    the loss that is trained on is the stock one, untouched
+    compute_loss  ── token losses (step_loss) ──────────┴──> tally.add(rows, losses per sample, scores)
 
-Only while a training step runs, and only for runs whose component asked for it: evaluation and all other runs go
-through stock code. A mixer with weights of its own for the domains has an :class:`ObjectiveSeam` instead.
+Only for runs whose component asked for it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,7 +19,7 @@ import torch
 from dataflex.components.asking import Asking
 from dataflex.components.mix_context import MicroBatch
 from dataflex.errors import ComponentError
-from dataflex.math.losses import SampleLosses, output_logits, token_losses
+from dataflex.math.losses import SampleLosses
 from dataflex.trainers.hooks import loss_not_asked
 from dataflex.trainers.host import Host
 
@@ -35,64 +32,17 @@ class Tally(Protocol):
 
 
 class LossSeam:
-    """Shows each training micro-batch's losses to a tally.
+    """Shows each training micro-batch's losses to a tally, and to the mixer that scores tokens.
 
     Args:
         tally: Told of every micro-batch.
         asking: The mixer, asked for ``token_scores`` if it has them; ``None`` without one.
         step: Optimizer steps done so far.
-
-    Attributes:
-        saw_loss: Whether the loss of the latest micro-batch came by.
     """
 
     def __init__(self, tally: Tally, asking: Asking | None = None, step: Callable[[], int] = lambda: 0) -> None:
         self._tally, self._step = tally, step
         self._scores = asking if asking is not None and asking.defines("token_scores") else None
-        self._rows_B: npt.NDArray[np.int64] | None = None
-        self.saw_loss = False
-
-    def begin_step(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[npt.NDArray[np.int64]]) -> None:
-        """Nothing: the loss is only looked at."""
-
-    @property
-    def watching(self) -> bool:
-        """Whether a training step is under way."""
-        return self._rows_B is not None
-
-    @contextlib.contextmanager
-    def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
-        """Watch the loss computed in this block: that of the pool's rows ``rows_B``."""
-        self._rows_B, self.saw_loss = rows_B, False
-        try:
-            yield
-        finally:
-            self._rows_B = None
-
-    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the stock ``compute_loss`` and look at what the model returned."""
-        given = dict(inputs)  # stock code may pop the labels
-        loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
-        self.observe(given, outputs, model)
-        return (loss, outputs) if kwargs.get("return_outputs") else loss
-
-    def observe(self, inputs: Mapping[str, Any], outputs: Any, model: Any) -> None:
-        """Take the losses of the current micro-batch from the model's outputs, without gradient.
-
-        Raises:
-            ComponentError: when there are no labels or logits, or not one row of them for each sample.
-        """
-        rows_B = self.rows
-        labels_BT = row_labels(inputs, rows_B)
-        with torch.no_grad():
-            losses_BT, mask_BT = token_losses(output_logits(outputs, labels_BT, model), labels_BT)
-            self.note(rows_B, inputs, losses_BT, mask_BT)
-
-    @property
-    def rows(self) -> npt.NDArray[np.int64]:
-        """Rows of the micro-batch under way."""
-        assert self._rows_B is not None
-        return self._rows_B
 
     def note(
         self,
@@ -102,7 +52,6 @@ class LossSeam:
         mask_BT: torch.Tensor,
     ) -> None:
         """Hand a micro-batch's token losses, without gradient, to the component and the tally."""
-        self.saw_loss = True
         scores_B = None
         if self._scores is not None:
             with self._scores.alone(f"step {self._step()}"):

@@ -1,18 +1,13 @@
-"""Where a mixer's weights of the domains act: in place of the loss, inside the Trainer's own ``compute_loss``.
+"""A mixer's weights of the domains, as weights of the rows of a step.
 
-    get_batch_samples ── labels of the step's micro-batches ──> tokens of each domain, over all ranks
-                                                                └─> objective_weights(tokens): once a step
-    compute_loss ──> stock code: pops the labels, runs the model
-                       └─> compute_loss_func: token losses ── per row ── sum c_d S / N
-                 <── stock code: scales for ranks and accumulation, as for any loss function
-
-The tally and ``token_scores`` get the token losses that are trained on: there is no second cross entropy.
+get_batch_samples ── labels of the step's micro-batches ──> tokens of each domain, over all ranks
+                                                            └─> objective_weights(tokens): once a step
+compute_loss      ── weights of its rows, in the loss that :mod:`.step_loss` puts in place of the stock one
 """
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,20 +17,18 @@ import torch
 from dataflex.components.asking import Asking
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.domain_weights import token_weights
-from dataflex.math.losses import IGNORE_INDEX, output_logits, token_losses
-from dataflex.math.weighting import weighted_loss
+from dataflex.math.losses import IGNORE_INDEX
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.domain_tally import DomainTally, sum_dtype
-from dataflex.trainers.losses.loss_seam import LossSeam, loss_function, row_labels
-from dataflex.trainers.losses.router_loss import with_router_loss
+from dataflex.trainers.losses.loss_seam import row_labels
 
 
-class ObjectiveSeam(LossSeam):
-    """Trains on ``sum_d weight_d * (mean token loss of domain d)`` past the warm-up, over whole optimizer steps.
+class ObjectiveSeam:
+    """Weighs the domains past the warm-up: ``sum_d weight_d * (mean token loss of domain d)``, over whole steps.
 
     Args:
         trainer: The ``transformers.Trainer``.
-        tally: Told of every micro-batch.
+        tally: Knows the domain of a row.
         asking: The mixer.
         domains: Names of the domains.
         warmup: Optimizer steps before it acts.
@@ -53,7 +46,6 @@ class ObjectiveSeam(LossSeam):
         domains: Sequence[str],
         warmup: int,
     ) -> None:
-        super().__init__(tally, asking, lambda: int(trainer.state.global_step))
         if trainer.compute_loss_func is not None:
             raise ConfigError(
                 "the Trainer has a compute_loss_func of its own, which the weights of the domains would replace. Use "
@@ -69,6 +61,11 @@ class ObjectiveSeam(LossSeam):
         self._token_weights_K: torch.Tensor | None = None
         self._tokens = 0
 
+    @property
+    def acts(self) -> bool:
+        """Whether the domains are weighed in the current step."""
+        return self._token_weights_K is not None
+
     def begin_step(self, batches: Sequence[Mapping[str, Any]], rows: Sequence[npt.NDArray[np.int64]]) -> None:
         """Ask for the step's weights. Called on every rank, once all micro-batches of the step are there.
 
@@ -80,7 +77,7 @@ class ObjectiveSeam(LossSeam):
         if self._trainer.state.global_step < self._warmup or not batches:
             return
         tokens_K = self._count(batches, rows)
-        with self._asking.alone(f"step {self._step()}"):
+        with self._asking.alone(f"step {int(self._trainer.state.global_step)}"):
             weights_K = self._asking.call("objective_weights", tokens=tokens_K)
             if weights_K is None:
                 return
@@ -88,34 +85,12 @@ class ObjectiveSeam(LossSeam):
         self._tokens = int(tokens_K.sum())
         self._token_weights_K = torch.from_numpy(token_weights(checked_K, tokens_K))
 
-    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the stock ``compute_loss`` with the weighted loss in place."""
-        if self._token_weights_K is None:
-            return super().compute_loss(stock, model, inputs, *args, **kwargs)
-        trainer, given = self._trainer, dict(inputs)  # stock code pops the labels
-        with loss_function(trainer, functools.partial(self._weighted, model, given)):
-            return stock(model, inputs, *args, **kwargs)
-
-    def _weighted(
-        self,
-        model: Any,
-        inputs: Mapping[str, Any],
-        outputs: Any,
-        labels_BT: Any,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """A ``compute_loss_func``."""
-        labels_BT, rows_B = row_labels(inputs, self.rows), self.rows
-        losses_BT, mask_BT = token_losses(output_logits(outputs, labels_BT, model), labels_BT)
-        with torch.no_grad():
-            self.note(rows_B, inputs, losses_BT.detach(), mask_BT)
+    def weights(self, rows_B: npt.NDArray[np.int64], like: torch.Tensor) -> torch.Tensor:
+        """What each row's summed loss counts for in the step; shape [B], device and type of ``like``."""
         assert self._token_weights_K is not None
-        device = losses_BT.device
-        weights_B = self._token_weights_K.to(device, losses_BT.dtype)[self._domain_tally.domains(rows_B, device)]
-        loss = weighted_loss(losses_BT.sum(dim=1), weights_B, 1.0, self._target_tokens(num_items_in_batch))
-        return with_router_loss(loss, outputs, model, self._trainer.accelerator)
+        return self._token_weights_K.to(like.device, like.dtype)[self._domain_tally.domains(rows_B, like.device)]
 
-    def _target_tokens(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
+    def target_tokens(self, num_items_in_batch: torch.Tensor | int | None) -> torch.Tensor | float:
         """What a micro-batch's sum is divided by, so that stock scaling leaves the mean over the whole step.
 
         The stock count covers all ranks only with ``average_tokens_across_devices``; where it does not, stock code

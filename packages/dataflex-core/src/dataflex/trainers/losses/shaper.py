@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 Rows = npt.NDArray[np.int64]
 Batches = Sequence[Mapping[str, Any]]
@@ -23,9 +24,12 @@ class LossShaper(Protocol):
 
     Attributes:
         sees_steps: Whether it is to be told when a step ends.
+        places_B: Weights of the rows of the micro-batch under way, by their places in the plan; ``None`` in a stage
+            without. Who puts a loss function of its own in place multiplies with them.
     """
 
     sees_steps: bool
+    places_B: torch.Tensor | None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Take this rank's micro-batches of the next step, and their rows of the pool. Called on every rank."""
@@ -69,6 +73,7 @@ class PlainLoss:
     """The stock loss, which nobody looks at."""
 
     sees_steps = False
+    places_B: torch.Tensor | None = None
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Nothing."""

@@ -17,7 +17,7 @@ import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,8 @@ _SMALL = 1 << 16  # numbers of a buffer; those of quantised weights have more, a
 _PADDING = -1.0  # no sample has so many target tokens
 _TOKENS = 1  # the row of a table of samples that holds their target tokens
 
-Weigh = Callable[[SampleLosses, Mapping[str, Any]], torch.Tensor]
+Losses = TypeVar("Losses", bound=SampleLosses)
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,11 @@ class WeighedStep:
 
     Attributes:
         weights: Of the samples of each micro-batch of this rank, in order.
-        normaliser: Their token-weighted mean over the samples of all ranks and micro-batches.
+        normalisers: Their token-weighted mean over the samples of all ranks and micro-batches, of each domain.
     """
 
     weights: Sequence[torch.Tensor]
-    normaliser: float
+    normalisers: npt.NDArray[np.float64]
 
 
 def samples_of_all_ranks(local_RU: torch.Tensor, accelerator: Any) -> torch.Tensor:
@@ -83,10 +84,12 @@ def gathered_table(parts_RU: Sequence[torch.Tensor], rows: int, accelerator: Any
 
 
 def weigh_step(
-    parts: Sequence[tuple[SampleLosses, Mapping[str, Any]]],
-    weigh: Weigh,
+    parts: Sequence[tuple[Losses, Batch]],
+    weigh: Callable[[Losses, Batch], torch.Tensor],
     tell: Callable[[StepLosses], None],
+    domains_of: Sequence[torch.Tensor | None],
     *,
+    domains: int = 1,
     step: int,
     accelerator: Any,
 ) -> WeighedStep:
@@ -96,15 +99,22 @@ def weigh_step(
         parts: Losses and batch of each micro-batch of this rank, in order.
         weigh: Asks for the weights of a micro-batch that has samples.
         tell: Told of all samples first.
+        domains_of: Domain of each sample of each micro-batch; ``None`` for the only one.
+        domains: How many there are.
         step: Optimizer steps done so far.
         accelerator: The run's accelerator.
     """
     seen = [torch.stack([units.means.detach(), units.counts_B]) for units, _ in parts]
     losses, tokens = gathered_table(seen, 2, accelerator)
     tell(StepLosses(step=step, losses=losses, tokens=tokens))
-    weights = [weigh(units, inputs) if len(units.sums_B) else torch.zeros_like(units.sums_B) for units, inputs in parts]
-    weighed = [torch.stack([part, units.counts_B]) for part, (units, _) in zip(weights, parts, strict=True)]
-    return WeighedStep(weights, token_mean_weight(*gathered_table(weighed, 2, accelerator)))
+    weights = [weigh(units, batch) if len(units.sums_B) else torch.zeros_like(units.sums_B) for units, batch in parts]
+    weighed = [
+        torch.stack([part, units.counts_B, torch.zeros_like(part) if domain is None else domain.to(part)])
+        for part, (units, _), domain in zip(weights, parts, domains_of, strict=True)
+    ]
+    asked, tokens, numbers = gathered_table(weighed, 3, accelerator)
+    normalisers = [token_mean_weight(asked[numbers == k], tokens[numbers == k]) for k in range(domains)]
+    return WeighedStep(weights, np.array(normalisers))
 
 
 class AheadOfStep:

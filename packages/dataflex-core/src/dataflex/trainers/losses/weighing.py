@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from dataflex.components.asking import Asking
 from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError, ConfigError
-from dataflex.math.weighting import HISTOGRAM_EDGES, token_mean_weight
+from dataflex.math.weighting import HISTOGRAM_EDGES, domain_normalisers
 from dataflex.math.window import StepWindow
 from dataflex.trainers.hooks import loss_not_seen
 from dataflex.trainers.host import Host
+from dataflex.trainers.losses.own_step import OwnStep, check_warmup, kept_state, kept_window
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
+from dataflex.trainers.losses.step_loss import StepLoss
 from dataflex.trainers.losses.weight_log import WeightLog
-from dataflex.trainers.losses.weight_seam import TakenStep, WeightSeam
+from dataflex.trainers.losses.weight_seam import DomainOf, TakenStep, WeightSeam
 from dataflex.trainers.slots import Filled, Opening
 
 logger = logging.getLogger("dataflex")
@@ -29,9 +31,12 @@ logger = logging.getLogger("dataflex")
 LEAST_SAMPLES = 64
 """Samples with targets that the window must hold before weights act: the mean of a handful swings the step size."""
 
+LEAST_OF_DOMAIN = 32
+"""Samples that a domain must have shown before its weights are divided by a mean of their own."""
 
-def fill(opening: Opening, part: Part) -> Filled:
-    """Let a weighter shape the loss.
+
+def fill(opening: Opening, part: Part, domains: WeighedDomains | None = None) -> Filled:
+    """Let a weighter shape the loss; ``domains`` are those of a run with a mixer.
 
     Raises:
         ConfigError: when the Trainer has a loss function of its own.
@@ -47,54 +52,27 @@ def fill(opening: Opening, part: Part) -> Filled:
     if not asking.defines("weights") and asking.defines("training_step"):
         return Filled(loss=OwnStep(host, asking, warmup=warmup))
     total, global_batch = opening.schedule.total, opening.context.global_batch
-    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch))
+    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch, domains=domains))
 
 
-class OwnStep(PlainLoss):
-    """A weighter with a ``training_step`` of its own, which then replaces the Trainer's.
+@dataclass(frozen=True)
+class WeighedDomains:
+    """The domains of a run with a mixer, in each of which weights are normalised by themselves.
 
-    Args:
-        host: The Trainer.
-        asking: The weighter.
-        warmup: Optimizer steps before it is told to weigh.
+    Attributes:
+        names: Theirs.
+        of: Index of the domain of each of some rows.
     """
 
-    def __init__(self, host: Host, asking: Asking, *, warmup: int) -> None:
-        self._host, self._asking, self._warmup = host, asking, warmup
-        self._window, self._log = StepWindow(Weighter.window, columns=2), WeightLog()
-
-    def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
-        """Let the component do a micro-batch, warm-up included.
-
-        It gets no ``num_items_in_batch``, so that the loss is a mean and its division by the accumulation steps right.
-        """
-        step = int(self._host.state.global_step)
-        with self._asking.alone(f"step {step}"):
-            loss = self._asking.call(
-                "training_step",
-                ctx=self._host,
-                model=model,
-                inputs=inputs,
-                num_items_in_batch=None,
-                use_weighter=step >= self._warmup,
-            )
-            if not isinstance(loss, torch.Tensor):
-                raise ComponentError(
-                    f"training_step() returned {type(loss).__name__}; it must return the detached loss"
-                )
-        return loss
-
-    def state_dict(self) -> dict[str, Any]:
-        """Warm-up and step; window and log as other weighters have them, empty."""
-        return _state(int(self._host.state.global_step), self._warmup, self._window, self._log)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Check it against this run."""
-        _check_warmup(state, self._warmup)
+    names: tuple[str, ...]
+    of: DomainOf
 
 
 class Weighing(PlainLoss):
-    """Normalises the weights of samples over a window of steps, tells the weighter of each, and logs.
+    """Normalises the weights of samples over windows of steps, tells the weighter of each, and logs.
+
+    Without domains there is one window. With them there is one for each: see
+    :func:`~dataflex.math.weighting.domain_normalisers`.
 
     Args:
         host: The Trainer.
@@ -102,71 +80,95 @@ class Weighing(PlainLoss):
         warmup: Optimizer steps before it acts.
         total: Optimizer steps of the run.
         global_batch: Samples of one optimizer step over all ranks.
+        domains: The domains, in a run with a mixer.
+
+    Attributes:
+        log: What the weights were.
+        seam: Where they act.
     """
 
     sees_steps = True
 
-    def __init__(self, host: Host, asking: Asking, *, warmup: int, total: int, global_batch: int) -> None:
+    def __init__(
+        self,
+        host: Host,
+        asking: Asking,
+        *,
+        warmup: int,
+        total: int,
+        global_batch: int,
+        domains: WeighedDomains | None = None,
+    ) -> None:
         self._host, self._asking, self._warmup = host, asking, warmup
         self._total, self._global_batch = total, global_batch
         self.log = WeightLog()
         self._native = asking.defines("weights")
         self._idle_said, self._too_late = False, False
-        self._window = StepWindow(_window(asking), columns=2)
-        self._needed = min(LEAST_SAMPLES, self._window.samples)
+        self._names = () if domains is None else domains.names
+        self._windows = [StepWindow(_window(asking), columns=2) for _ in self._names or ("",)]
+        self._needed = min(LEAST_SAMPLES, _window(asking))
         self._untold: WeightedStep | None = None
-        self._seam = WeightSeam(host, asking, warmup=warmup)
+        domain_of = None if domains is None else domains.of
+        self.seam = WeightSeam(host, asking, warmup=warmup, domain_of=domain_of, domains=len(self._windows))
+        self._loss = StepLoss(host, weighing=self.seam)
         self._normalise()
-        self._seam.announce = self._say_when
+        self.seam.announce = self._say_when
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Take the micro-batches, on which the weights may depend."""
-        self._seam.begin_step(batches)
+        self._loss.begin_step(batches, rows)
 
     def training_step(self, stock: Callable[[], Any], model: Any, inputs: Any, rows: Callable[[], Rows]) -> Any:
         """The Trainer's own, whose loss is weighted."""
-        with self._seam.micro_batch(rows()):
+        with self._loss.micro_batch(rows(), self.places_B):
             loss = stock()
-        if not self._seam.saw_loss:
+        if not self._loss.saw_loss:
             raise loss_not_seen(self._host)
         return loss
 
     def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """The weighted loss; in the warm-up and in evaluation the stock one."""
-        if not self._seam.watching:
+        if not self._loss.watching:
             return stock(model, inputs, *args, **kwargs)
-        return self._seam.compute_loss(stock, model, inputs, *args, **kwargs)
+        return self._loss.compute_loss(stock, model, inputs, *args, **kwargs)
 
     def step_end(self, step: int) -> None:
         """Move the window on: the next step's normaliser, and whatever the component keeps."""
-        taken = self._seam.take()
+        self.note_step(step)
+        self.resumed()
+
+    def note_step(self, step: int) -> None:
+        """Take up the step that has ended; the weighter has yet to be told of it."""
+        taken = self.seam.take()
         if taken is None:
             return
         if step > self._warmup:
             self._count(taken)
         if self._native:
-            self._tell(taken.stats)
+            self._untold = taken.stats
 
     def _tell(self, stats: WeightedStep) -> None:
         def untold() -> None:
             self._untold = stats
 
-        self._asking.step_ended(stats.step, stats, untold)
         self._untold = None
+        self._asking.step_ended(stats.step, stats, untold)
 
     def resumed(self) -> None:
-        """Tell the weighter of the step whose ``on_step`` failed."""
+        """Tell the weighter of the step that it has not been told of."""
         if self._untold is not None:
             self._tell(self._untold)
 
     def _count(self, taken: TakenStep) -> None:
         """Let a weighted step into the log and the normaliser."""
-        seam = self._seam
+        seam = self.seam
         self.log.add(taken.stats)
         self._say_idle(taken)
         if not self._native or seam.whole_steps:
             return
-        self._window.add_step(np.stack([taken.asked, taken.stats.tokens], axis=1))
+        samples = np.stack([taken.asked, taken.stats.tokens], axis=1)
+        for domain, window in enumerate(self._windows):
+            window.add_step(samples[taken.domains == domain])
         acted = seam.acts
         self._normalise()
         if acted or not seam.acts:
@@ -175,21 +177,27 @@ class Weighing(PlainLoss):
         if not self._too_late and self._host.is_world_process_zero():
             logger.info(
                 "%s: the weights act from step %d on; their window holds %d samples.",
-                *(self._asking.title, taken.stats.step + 1, len(self._window)),
+                *(self._asking.title, taken.stats.step + 1, self._held),
             )
 
     def _normalise(self) -> None:
         """Set what the weights of the next step are divided by, and whether they act, from the window."""
-        seam = self._seam
+        seam = self.seam
         if self._native and not seam.whole_steps:
-            weights, tokens = self._window.values.T
-            seam.normaliser, seam.acts = token_mean_weight(weights, tokens), len(self._window) >= self._needed
+            windows = [window.values for window in self._windows]
+            least = min(LEAST_OF_DOMAIN, self._windows[0].samples)
+            seam.normalisers, seam.acts = domain_normalisers(windows, least=least), self._held >= self._needed
+
+    @property
+    def _held(self) -> int:
+        """Samples that the windows hold, of all domains."""
+        return sum(map(len, self._windows))
 
     def _say_when(self) -> None:
         """Say before the first step that weighted steps fill the window first; and if they never will."""
-        if self._seam.acts or not self._host.is_world_process_zero():
+        if self.seam.acts or not self._host.is_world_process_zero():
             return
-        missing, begins = self._needed - len(self._window), max(self._warmup, int(self._host.state.global_step))
+        missing, begins = self._needed - self._held, max(self._warmup, int(self._host.state.global_step))
         steps = math.ceil(missing / self._global_batch)
         logger.info(
             "%s: until its window holds %d samples with targets, weights are computed and the loss is the plain one: "
@@ -224,7 +232,11 @@ class Weighing(PlainLoss):
 
     def state_dict(self) -> dict[str, Any]:
         """Warm-up, window and what is to be logged, as JSON values; and the step that was not told, if there is one."""
-        state, stats = _state(int(self._host.state.global_step), self._warmup, self._window, self.log), self._untold
+        state = kept_state(int(self._host.state.global_step), self._warmup, self._windows[0], self.log)
+        if self._names:
+            del state["window"]
+            state["windows"] = {name: kept_window(one) for name, one in zip(self._names, self._windows, strict=True)}
+        stats = self._untold
         if stats is not None:
             numbers = {name: getattr(stats, name).tolist() for name in ("losses", "tokens", "weights")}
             state["untold"] = {"step": stats.step, **numbers}
@@ -236,8 +248,10 @@ class Weighing(PlainLoss):
         Raises:
             ConfigError: when steps that are done were weighted then and are not now, or the other way round.
         """
-        _check_warmup(state, self._warmup)
-        self._window.load_state_dict(state["window"])
+        check_warmup(state, self._warmup)
+        saved = [state["windows"][name] for name in self._names] if self._names else [state["window"]]
+        for window, kept in zip(self._windows, saved, strict=True):
+            window.load_state_dict(kept)
         self.log.load_state_dict(state["log"])
         untold = state.get("untold")
         self._untold = None
@@ -248,11 +262,11 @@ class Weighing(PlainLoss):
 
     def finish(self, step: int) -> None:
         """Say so if the weights never acted."""
-        if (self._too_late or not self._seam.acts) and self._host.is_world_process_zero():
+        if (self._too_late or not self.seam.acts) and self._host.is_world_process_zero():
             logger.warning(
                 "%s: its window holds %d samples with targets after step %d; weights act once it holds %d. They never "
                 "acted: the loss was the plain one throughout. %s",
-                *(self._asking.title, len(self._window), step, self._needed, self._advice()),
+                *(self._asking.title, self._held, step, self._needed, self._advice()),
             )
 
     def log_values(self) -> dict[str, float]:
@@ -263,19 +277,6 @@ class Weighing(PlainLoss):
         """The weights of those steps."""
         counts = self.log.take_histogram()
         return {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts} if counts else {}
-
-
-def _state(step: int, warmup: int, window: StepWindow, log: WeightLog) -> dict[str, Any]:
-    kept = {name: array.tolist() for name, array in window.state_dict().items()}
-    return {"step": step, "warmup": warmup, "window": kept, "log": log.state_dict()}
-
-
-def _check_warmup(state: Mapping[str, Any], warmup: int) -> None:
-    if state["warmup"] != warmup and min(state["warmup"], warmup) < state["step"]:
-        raise ConfigError(
-            f"cannot resume at step {state['step']}: warmup_step was {state['warmup']} and is now {warmup}. "
-            "Put it back, or start anew in another output_dir."
-        )
 
 
 def _window(asking: Asking) -> Any:

@@ -1,23 +1,20 @@
-"""Where weighters act: inside the Trainer's own ``compute_loss``, through its ``compute_loss_func``.
+"""A weighter's weights of the samples of a step, and the loss that they make.
 
-    training_step ── compute_loss ──> stock code: pops the labels, runs the model
-                                         └─> weighted(outputs, labels, num_items_in_batch)
-                                               token losses ── per sample ── weights ── sum w/c S / N
-                  <── stock code: scales for ranks and accumulation, as for any loss function
+    begin_step   ──> the step's micro-batches, for weights that depend on all of them
+    compute_loss ──> token losses (:mod:`.step_loss`) ── per sample ── weights ── sum w/c_d S / N
+    on_step_end  ──> what the weights were, over all ranks
 
 Under ``statistics: batch`` the samples of the whole step are gathered before any is weighed
 (:mod:`dataflex.trainers.losses.step_samples`).
 
-``compute_loss_func`` is set for the time of one ``compute_loss`` only: the rest of the Trainer asks whether there is
-one and would count and scale differently. Warm-up steps and evaluation go through stock code.
+Shapes: B rows of a micro-batch, U units of it (rows, or the samples in packed rows), N units of a step, D domains.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,19 +25,31 @@ import torch
 from dataflex.components.asking import Asking
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.errors import ComponentError
-from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
-from dataflex.math.segments import segment_ids, unit_losses
+from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits
+from dataflex.math.segments import segment_ids, unit_losses, unit_rows
 from dataflex.math.weighting import weighted_loss
-from dataflex.trainers.divergence import ADVICE
 from dataflex.trainers.host import Host
-from dataflex.trainers.losses.loss_seam import loss_function
-from dataflex.trainers.losses.router_loss import with_router_loss
+from dataflex.trainers.losses.checked_weights import require_finite, require_labels, valid_weights
+from dataflex.trainers.losses.shaper import Batches, Rows
 from dataflex.trainers.losses.step_samples import AheadOfStep, gathered_table, weigh_step
 
 logger = logging.getLogger("dataflex")
 
 BATCH = "batch"
 """The value of a weighter's ``statistics`` under which it sees all samples of a step before it weighs them."""
+
+DomainOf = Callable[[Rows], npt.NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class Units(SampleLosses):
+    """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only.
+
+    Attributes:
+        places_U: Place within the micro-batch of the row that each is of.
+    """
+
+    places_U: torch.Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,77 +59,154 @@ class TakenStep:
     Attributes:
         stats: What the component is told of it.
         asked: The weights the component gave, before they were normalised, fp64, shape ``[N]``.
+        domains: Domain of each sample, shape ``[N]``; zeros where there is one alone.
     """
 
     stats: WeightedStep
     asked: npt.NDArray[np.float64]
+    domains: npt.NDArray[np.int64]
 
 
 class WeightSeam:
-    """Replaces the loss of training micro-batches past the warm-up by the weighted one.
+    """Weighs the samples of training micro-batches past the warm-up.
 
     Args:
         trainer: The ``transformers.Trainer``.
         asking: The weighter, with ``weights`` or ``get_weighted_loss``.
         warmup: Optimizer steps before it acts.
+        domain_of: Domain of each of some rows, where the weights are normalised by domain.
+        domains: How many there are.
 
     Attributes:
-        normaliser: Mean weight that those of the current step are divided by.
+        normalisers: Mean weight of each domain that those of the current step are divided by; shape [D].
         acts: Whether the weights of the current step count in its loss; if not, they are computed and the loss is the
             plain one.
         announce: Called once, before the first step.
-        saw_loss: Whether the loss of the latest micro-batch came by.
+        probed: Whether the outputs of a model were looked at in the warm-up.
+        watches_warmup: Whether the component is told of the samples of the warm-up, too.
+        token_losses: Makes the token losses of a micro-batch, with their mask, from logits and labels.
     """
 
-    def __init__(self, trainer: Host, asking: Asking, *, warmup: int) -> None:
+    token_losses: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+    def __init__(
+        self, trainer: Host, asking: Asking, *, warmup: int, domain_of: DomainOf | None = None, domains: int = 1
+    ) -> None:
         self._trainer, self._asking, self._warmup = trainer, asking, warmup
+        self._domain_of = domain_of
         self._native = native = asking.defines("weights")
-        self.normaliser, self.acts = 1.0, True
+        self.normalisers, self.acts = np.ones(domains), True
         self.announce: Callable[[], None] | None = None
         whole = native and sees_whole_steps(asking)
-        self._ahead = AheadOfStep(trainer.accelerator, self._sample_losses) if whole else None
-        self._watching = self._probed = self.saw_loss = False
-        self._watches_warmup = native and bool(asking.attribute("watches_warmup"))
+        self._ahead = AheadOfStep(trainer.accelerator, self._losses_ahead) if whole else None
+        self._rows_ahead: deque[Rows] = deque()
+        self.probed = False
+        self.watches_warmup = native and bool(asking.attribute("watches_warmup"))
         self._units_said: set[bool] = set()
-        self._parts_3U: list[torch.Tensor] = []
+        self._parts_4U: list[torch.Tensor] = []
 
     @property
-    def watching(self) -> bool:
-        """Whether a training step is under way."""
-        return self._watching
+    def weighs(self) -> bool:
+        """Whether the warm-up is over."""
+        return int(self._trainer.state.global_step) >= self._warmup
 
     @property
     def whole_steps(self) -> bool:
         """Whether the weights depend on all samples of the step they are for."""
         return self._ahead is not None
 
-    def begin_step(self, batches: Sequence[Mapping[str, Any]]) -> None:
+    @property
+    def chunk_tokens(self) -> int:
+        """Target tokens whose logits are held in fp32 at one time."""
+        return int(self._asking.attribute("chunk_tokens") or CHUNK_TOKENS)
+
+    @property
+    def normaliser(self) -> float:
+        """The first of :attr:`normalisers`: the only one without domains."""
+        return float(self.normalisers[0])
+
+    def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Take this rank's micro-batches of the next step, before its first forward. Called on every rank."""
         if self.announce is not None:
             self.announce()
             self.announce = None
         if self._ahead is not None:
             self._ahead.begin(batches)
+            self._rows_ahead = deque(rows)
 
-    @contextlib.contextmanager
-    def micro_batch(self, rows_B: npt.NDArray[np.int64]) -> Iterator[None]:
-        """Weigh the loss computed in this block."""
-        self._watching, self.saw_loss = True, False
-        try:
-            yield
-        finally:
-            self._watching = False
-
-    def compute_loss(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """Call the stock ``compute_loss`` with the weighted loss in place, past the warm-up."""
-        trainer, self.saw_loss = self._trainer, True
-        if trainer.state.global_step < self._warmup:
-            return self._plain(stock, model, inputs, *args, **kwargs)
+    def look_ahead(self, model: Any) -> None:
+        """Weigh the whole step now, if its weights depend on all of it and its first backward comes before its end."""
         if self._ahead is not None and self._ahead.looks_ahead:
-            self._weigh_step(self._ahead.look_ahead(model, trainer._prepare_inputs), model)
-        weighted = functools.partial(self._weighted, model, dict(inputs))  # stock code pops the labels
-        with loss_function(trainer, weighted):
-            return stock(model, inputs, *args, **kwargs)
+            parts = self._ahead.look_ahead(model, self._trainer._prepare_inputs)
+            self._weigh_step([(units, inputs) for units, inputs in parts], model)
+
+    def units(self, losses_BT: torch.Tensor, mask_BT: torch.Tensor, inputs: Mapping[str, Any]) -> Units:
+        """Sum token losses by what has a weight of its own."""
+        segments_BT = segment_ids(inputs)
+        self._say_unit(segments_BT is not None)
+        every, places_U = unit_losses(losses_BT, mask_BT, segments_BT), unit_rows(mask_BT, segments_BT)
+        used = every.counts_B > 0
+        if bool(used.all()):
+            return Units(every.sums_B, every.counts_B, places_U)
+        return Units(every.sums_B[used], every.counts_B[used], places_U[used])
+
+    def require_finite(self, units: Units) -> None:
+        """Check that the losses are numbers.
+
+        Raises:
+            ComponentError: says that the model has diverged.
+        """
+        with self._asking.alone(f"step {int(self._trainer.state.global_step)}"):
+            require_finite(units.means.detach())
+
+    def watch(self, units: Units, rows_B: Rows) -> None:
+        """Keep the samples of a micro-batch of the warm-up, whose weights are 1."""
+        self._keep(units, torch.ones_like(units.means), rows_B)
+
+    def loss(
+        self,
+        units: Units,
+        target_tokens: torch.Tensor | float,
+        *,
+        model: Any,
+        inputs: Mapping[str, Any],
+        rows_B: Rows,
+        domains_B: torch.Tensor | None,
+        places_B: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """The weighted loss of a micro-batch.
+
+        Args:
+            units: Its samples, with gradient.
+            target_tokens: What their sum is divided by.
+            model: As the Trainer calls it.
+            inputs: The micro-batch.
+            rows_B: Its rows of the pool.
+            domains_B: What the loss of each row is multiplied by, as one of its domain; ``None`` for 1.
+            places_B: Likewise, as one of the plan.
+        """
+        if self._ahead is not None and self._ahead.due:
+            self._rows_ahead = deque([rows_B])
+            self._weigh_step([(units, inputs)], model)
+        if not len(units.sums_B):
+            return units.sums_B.sum()  # 0, but in the graph, so that backward finds it
+        if not self._native:
+            mean = self._reduce(units, model, inputs, rows_B, domains_B, places_B)
+            return mean * units.counts_B.sum() / target_tokens
+        weights_U = self._ask(units, model, inputs, rows_B) if self._ahead is None else self._ahead.take()
+        self._keep(units, weights_U, rows_B)
+        normaliser: float | torch.Tensor = 1.0
+        if not self.acts:
+            weights_U = torch.ones_like(weights_U)
+        else:
+            normaliser = self._normalisers_of(units, rows_B)
+        sums_U = units.sums_B if places_B is None else units.sums_B * places_B[units.places_U]
+        if domains_B is None and isinstance(normaliser, float):
+            return weighted_loss(sums_U, weights_U, normaliser, target_tokens)
+        combined_U = weights_U.to(units.sums_B.dtype) / normaliser
+        if domains_B is not None:
+            combined_U = combined_U * domains_B[units.places_U]
+        return weighted_loss(sums_U, combined_U, 1.0, target_tokens)
 
     def take(self) -> TakenStep | None:
         """The step's samples over all ranks; begins the next step. Called on every rank.
@@ -130,109 +216,94 @@ class WeightSeam:
             with ``get_weighted_loss`` are not known: NaN.
         """
         step = int(self._trainer.state.global_step)
-        if step <= self._warmup and not self._watches_warmup:
+        if step <= self._warmup and not self.watches_warmup:
             return None
-        losses, tokens, asked = gathered_table(self._parts_3U, 3, self._trainer.accelerator)
-        self._parts_3U = []
+        losses, tokens, asked, numbers = gathered_table(self._parts_4U, 4, self._trainer.accelerator)
+        self._parts_4U, domains = [], numbers.astype(np.int64)
         plain = step <= self._warmup or not self.acts
-        weights = np.ones_like(asked) if plain else asked / self.normaliser
-        return TakenStep(WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights), asked)
+        weights = np.ones_like(asked) if plain else asked / self.normalisers[domains]
+        stats = WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights)
+        return TakenStep(stats, asked, domains)
 
-    def _plain(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        """The stock loss; the first outputs are looked at, so that a model without logits is found at once."""
-        if self._probed and not self._watches_warmup:
-            return stock(model, inputs, *args, **kwargs)
-        batch = dict(inputs)
-        loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
-        logits_BTV = output_logits(outputs, _require_labels(batch.get("labels")), model)
-        self._probed = True
-        if self._watches_warmup:
-            with torch.no_grad():
-                units = self._units(logits_BTV, batch["labels"], batch)
-            self._parts_3U.append(torch.stack([units.means, units.counts_B, torch.ones_like(units.means)]))
-        return (loss, outputs) if kwargs.get("return_outputs") else loss
+    def _losses_ahead(self, model: Any, outputs: Any, inputs: Mapping[str, Any]) -> Units:
+        labels_BT = require_labels(inputs.get("labels"))
+        losses_BT, mask_BT = self.token_losses(output_logits(outputs, labels_BT, model), labels_BT)
+        return self.units(losses_BT, mask_BT, inputs)
 
-    def _sample_losses(self, model: Any, outputs: Any, inputs: Mapping[str, Any]) -> SampleLosses:
-        labels_BT = _require_labels(inputs.get("labels"))
-        return self._units(output_logits(outputs, labels_BT, model), labels_BT, inputs)
+    def _keep(self, units: Units, weights_U: torch.Tensor, rows_B: Rows) -> None:
+        domains_U = self._domains(units, rows_B)
+        numbers_U = torch.zeros_like(units.means) if domains_U is None else domains_U.to(units.means)
+        self._parts_4U.append(torch.stack([units.means.detach(), units.counts_B, weights_U, numbers_U.detach()]))
 
-    def _units(self, logits_BTV: torch.Tensor, labels_BT: torch.Tensor, inputs: Mapping[str, Any]) -> SampleLosses:
-        """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only."""
-        losses_BT, mask_BT = token_losses(
-            logits_BTV,
-            labels_BT,
-            chunk_tokens=self._asking.attribute("chunk_tokens") or CHUNK_TOKENS,
-            label_smoothing=float(self._trainer.args.label_smoothing_factor),
-        )
-        segments_BT = segment_ids(inputs)
-        self._say_unit(segments_BT is not None)
-        every = unit_losses(losses_BT, mask_BT, segments_BT)
-        used = every.counts_B > 0
-        return every if bool(used.all()) else SampleLosses(every.sums_B[used], every.counts_B[used])
+    def _domains(self, units: Units, rows_B: Rows) -> torch.Tensor | None:
+        if self._domain_of is None:
+            return None
+        return torch.from_numpy(self._domain_of(rows_B)).to(units.places_U.device)[units.places_U]
 
-    def _weighted(
-        self,
-        model: Any,
-        inputs: Mapping[str, Any],
-        outputs: Any,
-        labels_BT: Any,
-        num_items_in_batch: torch.Tensor | int | None = None,
-    ) -> torch.Tensor:
-        """A ``compute_loss_func``."""
-        logits_BTV = output_logits(outputs, _require_labels(labels_BT), model)
-        units = self._units(logits_BTV, labels_BT, inputs)
-        with self._asking.alone(f"step {int(self._trainer.state.global_step)}"):
-            require_finite(units.means.detach())
-        tokens = units.counts_B.sum()
-        target_tokens = tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-        if self._ahead is not None and self._ahead.due:
-            self._weigh_step([(units, inputs)], model)
-        if not len(units.sums_B):
-            loss = units.sums_B.sum()  # 0, but in the graph, so that backward finds it
-        elif self._native:
-            loss = self._weigh(units, target_tokens, model, inputs)
-        else:
-            loss = self._reduce(units, model, inputs) * tokens / target_tokens
-        return with_router_loss(loss, outputs, model, self._trainer.accelerator)
+    def _normalisers_of(self, units: Units, rows_B: Rows) -> float | torch.Tensor:
+        domains_U = self._domains(units, rows_B)
+        if domains_U is None:
+            return self.normaliser
+        return torch.from_numpy(self.normalisers).to(units.sums_B.device, units.sums_B.dtype)[domains_U]
 
-    def _weigh(
-        self, units: SampleLosses, target_tokens: torch.Tensor | int, model: Any, inputs: Mapping[str, Any]
-    ) -> torch.Tensor:
-        weights_U = self._ask(units, model, inputs) if self._ahead is None else self._ahead.take()
-        self._parts_3U.append(torch.stack([units.means.detach(), units.counts_B, weights_U]))
-        if not self.acts:
-            return weighted_loss(units.sums_B, torch.ones_like(weights_U), 1.0, target_tokens)
-        return weighted_loss(units.sums_B, weights_U, self.normaliser, target_tokens)
-
-    def _ask(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def _ask(self, units: Units, model: Any, inputs: Mapping[str, Any], rows_B: Rows) -> torch.Tensor:
         """Weights of a micro-batch that has samples."""
         losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
-        context = WeightContext(step=step, tokens_B=units.counts_B, model=model, inputs=inputs)
-        normaliser = self.normaliser if self.acts and self._ahead is None else 1.0
+        places_U = units.places_U.cpu().numpy()
+        context = WeightContext(
+            step=step,
+            tokens_B=units.counts_B,
+            model=model,
+            inputs=inputs,
+            rows_B=rows_B[places_U],
+            domains_B=None if self._domain_of is None else self._domain_of(rows_B)[places_U],
+        )
+        normalisers: float | torch.Tensor = 1.0
+        if self.acts and self._ahead is None:
+            normalisers = self._normalisers_of(units, rows_B)
         with self._asking.alone(f"step {step}"):
-            return valid_weights(self._asking.call("weights", losses_B=losses_U, context=context), losses_U, normaliser)
+            answer = self._asking.call("weights", losses_B=losses_U, context=context)
+            return valid_weights(answer, losses_U, normalisers)
 
     def _weigh_step(self, parts: Sequence[tuple[SampleLosses, Mapping[str, Any]]], model: Any) -> None:
         """Weigh all samples of a step. Called on every rank, once a step."""
         assert self._ahead is not None
-        step = int(self._trainer.state.global_step)
+        step, rows = int(self._trainer.state.global_step), list(self._rows_ahead)
+        units = [part for part, _ in parts if isinstance(part, Units)]
         weighed = weigh_step(
-            parts,
-            lambda units, inputs: self._ask(units, model, inputs),
+            [(part, (inputs, rows_B)) for part, (_, inputs), rows_B in zip(units, parts, rows, strict=True)],
+            lambda part, given: self._ask(part, model, *given),
             self._tell,
+            [self._domains(part, rows_B) for part, rows_B in zip(units, rows, strict=True)],
+            domains=len(self.normalisers),
             step=step,
             accelerator=self._trainer.accelerator,
         )
-        self.normaliser = weighed.normaliser
+        self.normalisers = weighed.normalisers
         self._ahead.keep(weighed)
 
     def _tell(self, losses: StepLosses) -> None:
         with self._asking.alone(f"step {losses.step}"):
             self._asking.call("on_losses", losses=losses)
 
-    def _reduce(self, units: SampleLosses, model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    def _reduce(
+        self,
+        units: Units,
+        model: Any,
+        inputs: Mapping[str, Any],
+        rows_B: Rows,
+        domains_B: torch.Tensor | None,
+        places_B: torch.Tensor | None,
+    ) -> torch.Tensor:
         losses_U, step = units.means, int(self._trainer.state.global_step)
+        if places_B is not None:
+            losses_U = losses_U * places_B[units.places_U]
         with self._asking.alone(f"step {step}"):
+            if domains_B is not None:
+                raise ComponentError(
+                    "get_weighted_loss() reduces the losses of a micro-batch to one number, which cannot be split by "
+                    "the domains that the mixer weighs. Use a weighter with weights()"
+                )
             mean = self._asking.call(
                 "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)
             )
@@ -243,8 +314,7 @@ class WeightSeam:
                 raise ComponentError("get_weighted_loss() returned a number that does not depend on the losses")
             if not bool(torch.isfinite(mean)) and bool(torch.isfinite(losses_U).all()):
                 raise ComponentError(f"get_weighted_loss() returned {mean.item()} for losses {losses_U.tolist()}")
-        unknown_U = torch.full_like(losses_U, torch.nan)
-        self._parts_3U.append(torch.stack([losses_U.detach(), units.counts_B, unknown_U]))
+        self._keep(units, torch.full_like(losses_U, torch.nan).detach(), rows_B)
         return mean.reshape(())
 
     def _say_unit(self, segmented: bool) -> None:
@@ -259,42 +329,3 @@ def sees_whole_steps(asking: Asking) -> bool:
     """Whether a native weighter asks for all samples of a step before it weighs them (``statistics: batch``)."""
     asked = asking.attribute("statistics")
     return isinstance(asked, str) and asked == BATCH
-
-
-def require_finite(losses_U: torch.Tensor) -> None:
-    """Check that the losses a weighter is to look at are numbers: of others it could not tell high from low.
-
-    Raises:
-        ComponentError: says that the model has diverged.
-    """
-    broken = int((~torch.isfinite(losses_U)).sum())
-    if broken:
-        raise ComponentError(f"the training loss of {broken} of {len(losses_U)} samples is not a number. {ADVICE}")
-
-
-def valid_weights(answer: Any, losses_U: torch.Tensor, normaliser: float = 1.0) -> torch.Tensor:
-    """Check what ``weights`` returned, and that its quotient by the normaliser is a number.
-
-    Raises:
-        ComponentError: says which of type, shape or values is wrong.
-    """
-    if not isinstance(answer, torch.Tensor):
-        raise ComponentError(f"weights() returned {type(answer).__name__}; it must return a tensor")
-    if answer.shape != losses_U.shape:
-        raise ComponentError(
-            f"weights() returned shape {list(answer.shape)} for losses of shape {list(losses_U.shape)}"
-        )
-    weights_U = answer.detach().to(losses_U)
-    if not bool((torch.isfinite(weights_U / normaliser) & (weights_U >= 0)).all()):
-        beside = "" if normaliser == 1.0 else f", where the mean weight of the latest steps was {normaliser:.3g}"
-        raise ComponentError(
-            f"weights() returned {weights_U.tolist()} for losses {losses_U.tolist()}{beside}; none may be negative or "
-            "infinite"
-        )
-    return weights_U
-
-
-def _require_labels(labels_BT: Any) -> torch.Tensor:
-    if not isinstance(labels_BT, torch.Tensor):
-        raise ComponentError("the batches hold no labels, so the losses of their samples cannot be told apart.")
-    return labels_BT

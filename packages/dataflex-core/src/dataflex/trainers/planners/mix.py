@@ -17,7 +17,8 @@ from dataflex.config.plan import Part
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.mixing.proportions import Proportions, check_proportions
-from dataflex.mixing.sampler import MixtureSampler, MixtureState, permute_global_batches
+from dataflex.mixing.row_source import RowSource
+from dataflex.mixing.sampler import MixtureSampler, MixtureState, Whole, permute_global_batches
 from dataflex.rng import key_seed
 from dataflex.schedule import Schedule
 from dataflex.scoring.losses import score_pool
@@ -44,6 +45,7 @@ def fill(opening: Opening, part: Part) -> Filled:
         opening.recorder,
         lambda seen: opening.parts.open(part, seen),
     )
+    mix.every = part.every
     if Need.DOMAIN_LOSSES not in part.entry.spec.needs:
         refuse_unseen_losses(mix.asking)
         return Filled(mix)
@@ -66,9 +68,13 @@ class MixPlanner(ComponentPlanner):
         view: The mixture as the mixer sees it.
         sampler: Draws the rows.
         losses_are_seen: Whether the losses of the domains are added up for the mixer.
+        every: At which boundaries the mixer is asked: 1 for all, n for the first and every nth after it.
+        source: Who says which row of a domain comes next; ``None`` for the domain's own passes.
     """
 
     losses_are_seen = False
+    source: RowSource | None = None
+    every: int = 1
 
     def __init__(
         self,
@@ -100,19 +106,33 @@ class MixPlanner(ComponentPlanner):
         sample it has come to.
         """
         begins = step == self.schedule.bounds(stage)[0]
-        proportions = self._mix(stage, step) if begins and stage > 0 else self.view.proportions
+        asks = begins and stage > 0 and (stage - 1) % self.every == 0
+        proportions = self.propose(stage, step) if asks else self.view.proportions
         if not begins:
-            self.sampler.restore(self._before)
-            self.sampler.draw(proportions, (step - self._drawn_from) * self.global_batch)
+            self.rewind(step)
+        rows, metrics = self.draw(proportions, step, num_samples)
+        if asks or (begins and stage == 0):
+            self.forget_losses()
+        shuffled = permute_global_batches(rows, self.global_batch, self.seed, step)
+        return Outcome(rows=shuffled, result=proportions, metrics=metrics, decided=asks)
+
+    def rewind(self, step: int) -> None:
+        """Put the sampler to where the present plan has come to at ``step``: what it holds beyond was not served."""
+        self.sampler.restore(self._before)
+        self.sampler.draw(self.view.proportions, (step - self._drawn_from) * self.global_batch, self.source)
+
+    def draw(self, proportions: Proportions, step: int, num_samples: int) -> tuple[Whole, dict[str, Any]]:
+        """Draw the rows of a plan, unshuffled, and note where it began; with the numbers to record."""
         before = self.sampler.state()
-        rows = self.sampler.draw(proportions, num_samples)
+        rows = self.sampler.draw(proportions, num_samples, self.source)
         metrics = self._metrics(proportions, before)
         self._drawn_from, self._before = step, before
         self.view.update(step=step, proportions=proportions)
-        if begins:
-            self.view.update(losses=DomainLosses.zeros(len(self.view.names)))
-        shuffled = permute_global_batches(rows, self.global_batch, self.seed, step)
-        return Outcome(rows=shuffled, result=proportions, metrics=metrics, decided=begins)
+        return rows, metrics
+
+    def forget_losses(self) -> None:
+        """Begin to add up the losses of a stage."""
+        self.view.update(losses=DomainLosses.zeros(len(self.view.names)))
 
     def describe(self, outcome: Outcome) -> str:
         """The new proportions, by name."""
@@ -135,8 +155,7 @@ class MixPlanner(ComponentPlanner):
         if (reported or not self.schedule.boundaries) and self._mix_recorder.writes:
             stage = max(0, stage)
             if step < self.schedule.bounds(stage)[1]:  # what was drawn for the steps that were not made does not count
-                self.sampler.restore(self._before)
-                self.sampler.draw(self.view.proportions, (step - self._drawn_from) * self.global_batch)
+                self.rewind(step)
             self._mix_recorder.closing(
                 stage=stage,
                 step=step,
@@ -190,7 +209,8 @@ class MixPlanner(ComponentPlanner):
         losses = DomainLosses(np.array(sums, np.float64), np.array(tokens, np.int64), np.array(samples, np.int64))
         self.view.update(proportions=state["proportions"], losses=losses)
 
-    def _mix(self, stage: int, step: int) -> Proportions:
+    def propose(self, stage: int, step: int) -> Proportions:
+        """Ask the mixer for the proportions of a stage, and check them."""
         self.view.update(step=step)
         self._require_finite_losses()
         answer = self.ask("mix", model=self.model(), step_id=step, **self.runtime_arguments(stage))

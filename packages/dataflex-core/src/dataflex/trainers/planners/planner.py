@@ -31,10 +31,14 @@ class Planner(Protocol):
         domains: Names of the domains it draws from; empty if it knows none.
         epoch_samples: Samples of an epoch over all ranks, if the stages are epochs that end as the stock Trainer's do,
             with a step that may be short; ``None`` if every step is full.
+        weighs_places: Whether its plans may have weights.
+        weights: Of the plan made last, one for each of its rows; ``None`` for the stock loss.
     """
 
     domains: Sequence[str]
     epoch_samples: int | None
+    weighs_places: bool
+    weights: npt.NDArray[np.float64] | None
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """Return row indices in training order, over all ranks; shape ``[num_samples]``."""
@@ -66,10 +70,14 @@ class ComponentPlanner(abc.ABC):
     Attributes:
         domains: Names of the domains it draws from; empty for a selector.
         epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
+        weighs_places: Whether its plans may have weights.
+        weights: Of the plan made last.
     """
 
     domains: Sequence[str] = ()
     epoch_samples: int | None = None
+    weighs_places = False
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(
         self,
@@ -97,6 +105,7 @@ class ComponentPlanner(abc.ABC):
         outcome = self.outcome(stage, step, num_samples)
         if self._recorder is not None:
             self._record(self._recorder, stage, step, outcome, time.perf_counter() - started, cpu)
+        self.weights = outcome.weights
         return outcome.rows
 
     def outcome(self, stage: int, step: int, num_samples: int) -> Outcome:
@@ -116,7 +125,7 @@ class ComponentPlanner(abc.ABC):
         with self.asking.agreed(where, kept):
             outcome = self.decide(stage, step, num_samples)
         try:
-            assert_same_on_all_ranks(f"the plan made at step {step}", outcome.rows, self.host.accelerator)
+            assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self.host.accelerator)
         except ComponentError as error:
             raise ComponentError(f"{self.asking.title}: {error}{kept()}") from error
         return outcome
@@ -171,17 +180,33 @@ class ComponentPlanner(abc.ABC):
 
     def model(self) -> Any:
         """The current model, without the wrapper that spreads it over ranks."""
-        return self.host.accelerator.unwrap_model(self.host.model_wrapped)
+        return model_of(self.host)
 
     def runtime_arguments(self, stage: int) -> dict[str, Any]:
         """Facts that a component's ``select`` or ``mix`` may ask for by name."""
-        trainer = self.host
-        return {
-            "optimizer_state": trainer.optimizer.state if trainer.optimizer is not None else None,
-            "scheduler_state": trainer.lr_scheduler.state_dict() if trainer.lr_scheduler is not None else None,
-            "current_update_times": stage,
-            "update_times": len(self.schedule.boundaries),
-            "dataset": self.context.dataset,
-            "data_collator": self.context.data_collator,
-            "tokenizer": getattr(trainer, "processing_class", None),
-        }
+        return runtime_arguments(self.host, self.schedule, self.context, stage)
+
+
+def model_of(host: Host) -> Any:
+    """The current model, without the wrapper that spreads it over ranks."""
+    return host.accelerator.unwrap_model(host.model_wrapped)
+
+
+def runtime_arguments(host: Host, schedule: Schedule, context: RunContext, stage: int) -> dict[str, Any]:
+    """Facts that a component's ``select`` or ``mix`` may ask for by name."""
+    return {
+        "optimizer_state": host.optimizer.state if host.optimizer is not None else None,
+        "scheduler_state": host.lr_scheduler.state_dict() if host.lr_scheduler is not None else None,
+        "current_update_times": stage,
+        "update_times": len(schedule.boundaries),
+        "dataset": context.dataset,
+        "data_collator": context.data_collator,
+        "tokenizer": getattr(host, "processing_class", None),
+    }
+
+
+def to_agree_on(outcome: Outcome) -> npt.NDArray[np.int64]:
+    """The rows and, bit by bit, their weights."""
+    if outcome.weights is None:
+        return outcome.rows
+    return np.concatenate([outcome.rows, outcome.weights.view(np.int64)])

@@ -2,25 +2,65 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.components.asking import Asking
 from dataflex.components.selector import Selection
 from dataflex.config.plan import Part
 from dataflex.errors import ComponentError
+from dataflex.rng import key_seed, rng_scope
+from dataflex.scoring.quiet import quiet
+from dataflex.spec import Need
+from dataflex.trainers.clock import DECISIONS, Clock
+from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
+from dataflex.trainers.losses.row_seam import RowTelling, Told
+from dataflex.trainers.losses.shaper import LossShaper
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.recording.outcome import Outcome
-from dataflex.trainers.slots import Filled, Opening
+from dataflex.trainers.slots import Around, Filled, Opening
 
 
 def fill(opening: Opening, part: Part) -> Filled:
     """Let a selector order the rows."""
+    host, recorder = opening.host, opening.recorder
     asking = opening.parts.open(part, opening.context)
-    return Filled(
-        SelectPlanner(opening.host, opening.session, opening.schedule, opening.context, opening.recorder, asking)
-    )
+    planner = SelectPlanner(host, opening.session, opening.schedule, opening.context, recorder, asking)
+    return Filled(planner, around=telling(opening, part, asking))
+
+
+def telling(opening: Opening, part: Part, asking: Told) -> Around | None:
+    """What tells a selector of the rows of each step; ``None`` for one that does not hear of them."""
+    host, clock = opening.host, opening.recorder.clock
+    if not asking.defines("on_rows"):
+        return None
+    sees_losses = Need.SAMPLE_LOSSES in part.entry.spec.needs
+
+    def around(inner: LossShaper) -> LossShaper:
+        def rows_of(step: int) -> npt.NDArray[np.int64]:
+            rows: npt.NDArray[np.int64] = host.running.rows_of(step)
+            return rows
+
+        return RowTelling(inner, host, asking, rows_of, clock, sees_losses=sees_losses)
+
+    return around
+
+
+def show_model(asking: Asking, model: Any, seed: int, clock: Clock | None) -> None:
+    """Show a selector the model as training begins. Called on every rank.
+
+    Raises:
+        ComponentError: on every rank, when it fails on one.
+    """
+    if not asking.defines("begin"):
+        return
+    counting = contextlib.nullcontext() if clock is None else clock.spending(DECISIONS)
+    own_draws = rng_scope(key_seed(seed, "begin"), devices=True)
+    with counting, asking.agreed("the start"), own_draws, quiet(model):
+        asking.call("begin", model=model)
 
 
 class SelectPlanner(ComponentPlanner):
@@ -30,6 +70,30 @@ class SelectPlanner(ComponentPlanner):
         As of :class:`ComponentPlanner`.
     """
 
+    weighs_places = True
+    _begun = False
+
+    def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
+        """Make the plan of a stage; the selector of a new run sees the model first.
+
+        Raises:
+            ComponentError: as :meth:`ComponentPlanner.plan`, and when ``begin`` fails on a rank.
+        """
+        if step == 0:
+            self.begin()
+        return super().plan(stage, step, num_samples)
+
+    def begin(self) -> None:
+        """Show the selector the model as training begins, once. Called on every rank.
+
+        Raises:
+            ComponentError: on every rank, when it fails on one.
+        """
+        if not self._begun:
+            self._begun = True
+            clock = None if self._recorder is None else self._recorder.clock
+            show_model(self.asking, self.model(), self.context.seed, clock)
+
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Ask the selector and check its answer."""
         answer = self._warmup(num_samples) if stage == 0 else self._select(stage, step, num_samples)
@@ -38,7 +102,14 @@ class SelectPlanner(ComponentPlanner):
         rows = valid_rows(selection.rows, num_samples, pool_size)
         counts = {"pool": pool_size, "selected": len(rows), "distinct": len(np.unique(rows))}
         scores = None if selection.scores is None else valid_scores(selection.scores, pool_size)
-        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores)
+        weights = self._weights(selection, num_samples)
+        return Outcome(rows=rows, result=rows, metrics={**counts, **selection.metrics}, scores=scores, weights=weights)
+
+    def _weights(self, selection: Selection, num_samples: int) -> npt.NDArray[np.float64] | None:
+        if selection.weights is None:
+            return None
+        refuse_other_loss(self.host)
+        return valid_weights(selection.weights, num_samples)
 
     def describe(self, outcome: Outcome) -> str:
         """How much was chosen of how much."""

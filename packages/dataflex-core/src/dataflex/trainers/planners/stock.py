@@ -28,9 +28,13 @@ class StockPlanner:
     Attributes:
         domains: None.
         epoch_samples: As given.
+        weighs_places: Never.
+        weights: None.
     """
 
     domains: Sequence[str] = ()
+    weighs_places = False
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(
         self,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.runs import PartFacts
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -20,6 +22,7 @@ class Outcome:
         decided: Whether the component was asked; otherwise there is no decision to record.
         scores: Score of every row of the pool, shape ``[pool]``, NaN where a row was not scored; ``None`` if the
             component gave none.
+        weights: Weight of each row of the plan in the loss, shape ``[num_samples]``; ``None`` for the stock loss.
     """
 
     rows: npt.NDArray[np.int64]
@@ -27,3 +30,19 @@ class Outcome:
     metrics: Mapping[str, float | list[float]] = field(default_factory=dict)
     decided: bool = True
     scores: npt.NDArray[np.float64] | None = None
+    weights: npt.NDArray[np.float64] | None = None
+
+
+@dataclass(frozen=True)
+class Made:
+    """One of the decisions of a boundary.
+
+    Attributes:
+        part: The component that took it.
+        outcome: What came of it; its ``rows`` are no plan.
+        seconds: Spent inside the component.
+    """
+
+    part: PartFacts
+    outcome: Outcome
+    seconds: float

@@ -22,11 +22,11 @@ from dataflex.errors import OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.record.plans import find_plans, forget_from, plan_name, result_name, served_plans
 from dataflex.record.run import Ending, Logged, RunInfo, RunRecord, hide_secrets
-from dataflex.runs import RunSummary
+from dataflex.runs import PartFacts, RunSummary
 from dataflex.schedule import Schedule
 from dataflex.trainers.clock import CHECKPOINTS, Clock
 from dataflex.trainers.host import Host
-from dataflex.trainers.recording.outcome import Outcome
+from dataflex.trainers.recording.outcome import Made, Outcome
 from dataflex.trainers.recording.samples import pick_samples
 from dataflex.trainers.resume.checkpoint import why_not_from_its_own
 from dataflex.trainers.session import Session
@@ -163,6 +163,35 @@ class Recorder:
         self._selected = outcome.rows
         return decision
 
+    def together(self, *, stage: int, step: int, made: Sequence[Made], plan: Rows, seconds: float) -> list[Decision]:
+        """Write the plan and the decisions of several components that led to it, in their order. Rank 0 writes.
+
+        Only the last of them names the plan. What was spent outside all components counts as the last one's planning.
+        """
+        self._save(plan_name(step), plan)
+        decisions, planning = [], max(0.0, seconds - sum(each.seconds for each in made))
+        for each in made:
+            last, outcome = each is made[-1], each.outcome
+            reference = result_name(step, each.part.component.kind)
+            self._save(reference, outcome.result)
+            own = each.seconds + (planning if last else 0.0)
+            with self._writing("the decision"):
+                decision = self._decided(
+                    part=each.part,
+                    step=step,
+                    stage=stage,
+                    seconds=own,
+                    result_ref=reference,
+                    plan_ref=plan_name(step) if last else "",
+                    timing={"component_seconds": each.seconds, "planning_seconds": own - each.seconds},
+                    scores={} if outcome.scores is None else score_summary(outcome.scores, outcome.rows),
+                    metrics=dict(outcome.metrics),
+                )
+            decisions.append(decision)
+        scored = [each.outcome.scores for each in made if each.outcome.scores is not None]
+        self._note(step, Outcome(rows=plan, result=plan, scores=scored[-1] if scored else None))
+        return decisions
+
     def closing(
         self, *, stage: int, step: int, result: npt.NDArray[np.generic], metrics: Mapping[str, float | list[float]]
     ) -> None:
@@ -190,17 +219,19 @@ class Recorder:
         )
         run.plugins.call("dataflex_run_finished", summary=summary)
 
-    def _decided(self, *, step: int, stage: int, seconds: float, **results: Any) -> Decision:
+    def _decided(
+        self, *, step: int, stage: int, seconds: float, part: PartFacts | None = None, **results: Any
+    ) -> Decision:
         """Append a decision to the log, then tell the plugins; ``results`` are fields of the record."""
-        facts = self.session.run.facts
+        part = self.session.run.facts.parts[0] if part is None else part
         decision = Decision(
             step=step,
             stage=stage,
-            kind=facts.component.kind,
-            component=facts.component.name,
-            dist=facts.dist,
-            version=facts.version,
-            params=hide_secrets(facts.params),
+            kind=part.component.kind,
+            component=part.component.name,
+            dist=part.dist,
+            version=part.version,
+            params=hide_secrets(part.params),
             seconds=seconds,
             seed=int(self.trainer.args.seed),
             data_seed=self._data_seed,
@@ -292,6 +323,7 @@ class Recorder:
             total=self.schedule.total,
             versions={**_versions(), **self.session.versions},
             settings=self.session.settings(),
+            components=self.session.components(),
             pool_fingerprint=engine.pool_fingerprint,
             started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
         )

@@ -12,13 +12,14 @@ from typing import Any, Protocol
 from dataflex.checkpoint.state import Saved
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.compare import Changes, ModelFiles, RunKeys, compare
-from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, DATA, MEDIA, MODELS, Group, group_of
+from dataflex.checkpoint_keys.keys import COMPONENT_PARAMS, COMPONENTS, DATA, MEDIA, MODELS, Group, group_of
 from dataflex.config.plan import PreparedRun
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ConfigError
 from dataflex.paths import user_path
 from dataflex.record.run import hide_secrets
+from dataflex.runs import RunFacts, TrainType
 from dataflex.spec import Need
 from dataflex.trainers.host import Host
 
@@ -207,6 +208,7 @@ def _own_keys(session: KeyedRun) -> dict[str, Any]:
         "train_type": plan.train_type.value,
         "component_name": plan.component.name,
         COMPONENT_PARAMS: dict(plan.params),
+        **_several(plan),
         "component_timeout": run.timeout,
         "warmup_step": steps.warmup,
         "update_step": steps.update,
@@ -217,6 +219,17 @@ def _own_keys(session: KeyedRun) -> dict[str, Any]:
     if run.mixture is not None:
         keys["mixture_max_epochs"] = run.mixture.max_epochs
     return hide_secrets(keys)
+
+
+def _several(plan: RunFacts) -> dict[str, Any]:
+    """The keys of a run with several components: which they are, when they are asked, and all their parameters."""
+    if plan.train_type is not TrainType.COMPOSED:
+        return {}
+    parts = {part.component.kind.value: part for part in plan.parts}
+    return {
+        COMPONENTS: {kind: [part.component.name, part.every, part.keep] for kind, part in parts.items()},
+        COMPONENT_PARAMS: {f"{kind}.{name}": v for kind, part in parts.items() for name, v in part.params.items()},
+    }
 
 
 def _named_models(trainer: Host, arguments: Arguments, own: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:

@@ -1,0 +1,353 @@
+"""The planner of several components: turns from the mixer, queues from the selector, both drawn into one plan.
+
+    boundary ── mix ───> shares ──> how many rows each domain will give, until the selector is asked again
+             └─ select ─> within each domain, so many rows ──> its queue
+             └─ draw ──> whose turn it is, and the next row of its queue ──> global batches, shuffled within themselves
+
+The shares fix whose turn each draw is, before anything is selected; so they are met exactly whatever is selected.
+Without a mixer the pool is one domain. Nothing is written until the whole plan is there: a run that is killed between
+two of its decisions takes all of them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dataflex.components.asking import Asking
+from dataflex.config.plan import Part
+from dataflex.distributed import all_gather, assert_same_on_all_ranks
+from dataflex.errors import ComponentError, ConfigError
+from dataflex.kinds import Kind
+from dataflex.mixing.packed import packed, unpacked
+from dataflex.mixing.proportions import Proportions
+from dataflex.mixing.queues import Queues
+from dataflex.mixing.sampler import MixtureSampler, MixtureState, permute_global_batches
+from dataflex.rng import key_seed
+from dataflex.trainers.clock import DECISIONS
+from dataflex.trainers.planners.mix import MixPlanner
+from dataflex.trainers.planners.planner import model_of, runtime_arguments, to_agree_on
+from dataflex.trainers.planners.selecting import EachDomain, Picked, Selecting
+from dataflex.trainers.recording.announce import announce
+from dataflex.trainers.recording.metrics import DECIDED, decision_metrics, log_metrics
+from dataflex.trainers.recording.outcome import Made, Outcome
+from dataflex.trainers.slots import Opening
+
+Rows = npt.NDArray[np.int64]
+
+POOL = "pool"
+"""The only domain of a run without a mixer."""
+
+
+class ComposedPlanner:
+    """Turns from the mixer, queues from the selector.
+
+    Args:
+        opening: What parts are opened with.
+        selector: The selector.
+        mix: The mixer, opened; ``None`` for a pool of one domain.
+
+    Attributes:
+        domains: Names of the domains; empty without a mixer.
+        epoch_samples: ``None``: the stages are not the stock Trainer's epochs.
+        weighs_places: The selector may give its rows weights.
+        weights: Of the plan made last, one for each of its rows; ``None`` for the stock loss.
+    """
+
+    epoch_samples: int | None = None
+    weighs_places = True
+    weights: npt.NDArray[np.float64] | None = None
+
+    def __init__(self, opening: Opening, selector: Part, mix: MixPlanner | None) -> None:
+        self._host, self._schedule, self._context = opening.host, opening.schedule, opening.context
+        self._recorder, self._part, self._mix = opening.recorder, selector, mix
+        self._mixer = opening.session.run.part(Kind.MIXER)
+        context = opening.context
+        pool = len(opening.host.train_dataset)
+        self._sampler = MixtureSampler([pool], [POOL], seed=context.seed) if mix is None else mix.sampler
+        self.domains: Sequence[str] = () if mix is None else mix.domains
+        self._select = Selecting(
+            opening.host,
+            selector,
+            opening.parts,
+            context,
+            self._sampler.names,
+            self._sampler.sizes.tolist(),
+            self._facts,
+        )
+        self._queues = Queues(self._sampler.names, seed=context.seed, spare=self._unselected)
+        self._until = 0  # optimizer step up to which rows were chosen
+        self._row_weights: npt.NDArray[np.float64] | None = None  # of the rows of the pool
+        self._drawn_from, self._before = 0, self._sampler.state()
+        self._served_before: list[int] = [0] * len(self.domains or (POOL,))
+        self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
+        self._stage = 0
+        self._asked: list[tuple[Asking, dict[str, Any] | None]] = []
+        if mix is not None:
+            mix.source = self._queues
+
+    def plan(self, stage: int, step: int, num_samples: int) -> Rows:
+        """Make the plan of a stage; the same on all ranks.
+
+        Raises:
+            ComponentError: on every rank, when a component fails on one, returns something unusable or differs between
+                ranks. A checkpoint of the current step has been written by then.
+        """
+        if step == 0:
+            self._select.begin(model_of(self._host), self._recorder.clock)
+        started, cpu = time.perf_counter(), self._recorder.clock.cpu()
+        before, self._asked, self._stage = self.state_dict(), [], stage
+        begins = step == self._schedule.bounds(stage)[0]
+        made: list[Made] = []
+        if not begins:
+            self._rewind(step)
+        shares = self._shares
+        if self._mix is not None and begins and stage > 0 and self._is_due(self._mixer, stage):
+            shares, each = self._ask_mixer(self._mix, stage, step, before)
+            made.append(each)
+        if self._selects(stage, step, begins=begins):
+            each = self._ask_selector(stage, step, num_samples, shares, before)
+            made += [each] if stage > 0 else []
+        rows, numbers = self._draw(shares, step, num_samples)
+        if self._mix is not None and begins and (stage == 0 or self._is_due(self._mixer, stage)):
+            self._mix.forget_losses()
+        plan = (
+            rows
+            if self._mix is None
+            else permute_global_batches(rows, self._context.global_batch, self._context.seed, step)
+        )
+        try:
+            weights = None if self._row_weights is None else self._row_weights[plan]
+            outcome = Outcome(rows=plan, result=plan, weights=weights)
+            assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self._host.accelerator)
+        except ComponentError as error:
+            titles = " and ".join(asking.title for asking in self._askings())
+            raise ComponentError(f"{titles}: {error}{self._kept(before)}") from error
+        self.weights = weights
+        self._record(stage, step, plan, self._with_numbers(made, numbers), time.perf_counter() - started, cpu)
+        return plan
+
+    @property
+    def told(self) -> Asking | EachDomain:
+        """Who hears of the rows of each step."""
+        return self._select.told
+
+    def finish(self, step: int, stage: int) -> None:
+        """Tell the mixer that the run has ended, on every rank."""
+        if self._mix is not None:
+            if step < self._schedule.bounds(max(0, stage))[1]:
+                self._queues.served[:] = self._served_before  # what was drawn for steps that were not made
+            self._mix.finish(step, stage)
+
+    def log_values(self) -> Mapping[str, float]:
+        """What the mixer reports."""
+        return {} if self._mix is None else self._mix.log_values()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What every part of the plan must remember, by kind, as JSON values."""
+        own: dict[str, Any] = {
+            "queues": self._queues.state_dict(),
+            "until": self._until,
+            "drawn_from": self._drawn_from,
+            "served_before": list(self._served_before),
+            "recycled": self._recycled.tolist(),
+        }
+        if self._row_weights is not None:
+            own["weights"] = packed(self._row_weights)
+        if self._mix is None:
+            own |= {"turns": dataclasses.asdict(self._sampler.state()), "before": dataclasses.asdict(self._before)}
+            return {Kind.SELECTOR.value: own}
+        return {Kind.MIXER.value: self._mix.state_dict(), Kind.SELECTOR.value: own}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take it back.
+
+        Raises:
+            ConfigError: as :meth:`MixPlanner.load_state_dict`.
+        """
+        own = state[Kind.SELECTOR.value]
+        if self._mix is None:
+            self._sampler.restore(MixtureState.from_json(own["turns"]))
+            self._before = MixtureState.from_json(own["before"])
+        else:
+            self._mix.load_state_dict(state[Kind.MIXER.value])
+        self._queues.load_state_dict(own["queues"])
+        self._until, self._drawn_from = int(own["until"]), int(own["drawn_from"])
+        self._served_before = [int(count) for count in own["served_before"]]
+        self._recycled = np.array(own["recycled"], np.int64)
+        self._row_weights = unpacked(own["weights"]) if "weights" in own else None
+
+    @property
+    def _shares(self) -> Proportions:
+        return np.ones(1) if self._mix is None else self._mix.view.proportions
+
+    @staticmethod
+    def _is_due(part: Part | None, stage: int) -> bool:
+        return part is not None and (stage - 1) % part.every == 0
+
+    def _selects(self, stage: int, step: int, *, begins: bool) -> bool:
+        """Whether rows are to be chosen: in the warm-up, when it is the selector's turn, when none were chosen so far
+        ahead.
+        """
+        if stage == 0 or self._part.keep == "stage":
+            missing = step >= self._until or not begins
+            return missing or (stage > 0 and self._is_due(self._part, stage))
+        return begins and (self._is_due(self._part, stage) or step >= self._until)
+
+    def _ask_mixer(self, mix: MixPlanner, stage: int, step: int, before: Mapping[str, Any]) -> tuple[Proportions, Made]:
+        with self._agreed(mix.asking, step, before):
+            self._asked.append((mix.asking, mix.asking.copy_state()))
+            shares = mix.propose(stage, step)
+        facts = self._mixer
+        assert facts is not None
+        return shares, Made(facts.facts, Outcome(rows=shares, result=shares), mix.asking.spent)
+
+    def _ask_selector(
+        self, stage: int, step: int, num_samples: int, shares: Proportions, before: Mapping[str, Any]
+    ) -> Made:
+        keeps = stage > 0 and self._part.keep != "stage"
+        end = self._chosen_until(stage)
+        with self._agreed(self._select.askings[0], step, before, where="the warm-up" if stage == 0 else ""):
+            for asking in self._select.askings:
+                self._asked.append((asking, asking.copy_state()))
+            counts_K = self._wanted(shares, (end - step) * self._context.global_batch, num_samples, keeps=keeps)
+            if stage == 0:
+                picked = self._select.warm_up(counts_K, step)
+            else:
+                picked = self._select.choose(counts_K, step, model_of(self._host), distinct=keeps)
+        overlap = self._overlap(picked, first=stage <= 1)
+        for domain, rows in enumerate(picked.rows):
+            self._queues.fill(domain, rows, key=step if keeps else None)
+        self._until, self._row_weights = (self._schedule.total if keeps else end), picked.weights
+        chosen = np.concatenate(picked.rows)
+        outcome = Outcome(rows=chosen, result=chosen, metrics={**overlap, **picked.metrics}, scores=picked.scores)
+        return Made(self._part.facts, outcome, picked.seconds)
+
+    def _chosen_until(self, stage: int) -> int:
+        """Optimizer step at which the selector is asked next, or the run ends."""
+        schedule, every = self._schedule, self._part.every
+        if stage == 0:
+            return schedule.warmup
+        following = ((stage - 1) // every + 1) * every  # boundary after which it chooses again
+        return min(schedule.warmup + following * schedule.update, schedule.total)
+
+    def _wanted(self, shares: Proportions, ahead: int, now: int, *, keeps: bool) -> Rows:
+        """Rows to choose of each domain."""
+        sizes = self._sampler.sizes
+        if keeps:
+            return np.maximum(np.floor(float(self._part.keep) * sizes + 0.5), 1).astype(np.int64)
+        try:
+            return self._sampler.expected(shares, ahead)
+        except ConfigError:  # the shares may have moved before a limit is reached
+            return self._sampler.expected(shares, now)
+
+    def _draw(self, shares: Proportions, step: int, num_samples: int) -> tuple[Rows, dict[str, Any]]:
+        """Draw from the queues."""
+        self._served_before = self._queues.served.tolist()
+        recycled = self._queues.recycled
+        if self._mix is not None:
+            rows, numbers = self._mix.draw(shares, step, num_samples)
+        else:
+            self._before, numbers = self._sampler.state(), {}
+            rows = self._sampler.draw(shares, num_samples, self._queues)
+        self._drawn_from = step
+        self._recycled += self._queues.recycled - recycled
+        return rows, numbers
+
+    def _unselected(self, domain: int) -> Rows:
+        """All rows of a domain that nothing was expected of, and so nothing chosen, in the selector's place."""
+        size, name = int(self._sampler.sizes[domain]), self._sampler.names[domain]
+        rng = np.random.default_rng(key_seed("unselected", self._context.seed, name))
+        return int(self._sampler.offsets[domain]) + rng.permutation(size)
+
+    def _rewind(self, step: int) -> None:
+        """Go back to where the plan has come to: in the middle of a stage, a resumed run has another length."""
+        self._queues.served[:] = self._served_before
+        if self._mix is not None:
+            self._mix.rewind(step)
+            return
+        self._sampler.restore(self._before)
+        done = (step - self._drawn_from) * self._context.global_batch
+        self._sampler.draw(self._shares, done, self._queues)
+
+    def _overlap(self, picked: Picked, *, first: bool) -> dict[str, Any]:
+        """Share of the distinct rows that the selection before held too; nothing after the warm-up."""
+        held = [self._queues.rows(domain) for domain in range(len(picked.rows))]
+        if first or not any(map(len, held)):
+            return {}
+        rows = np.unique(np.concatenate(picked.rows))
+        return {"overlap": float(np.isin(rows, np.unique(np.concatenate(held)), assume_unique=True).mean())}
+
+    def _facts(self, context: Any) -> dict[str, Any]:
+        return runtime_arguments(self._host, self._schedule, context, self._stage)
+
+    def _askings(self) -> list[Asking]:
+        return [*([] if self._mix is None else [self._mix.asking]), *self._select.askings]
+
+    @contextlib.contextmanager
+    def _agreed(self, asking: Asking, step: int, before: Mapping[str, Any], where: str = "") -> Iterator[None]:
+        """Ask one part on every rank; if it fails, all parts are as they were before the boundary."""
+        selects = asking in self._select.askings
+        self._select.asking = self._select.askings[0]
+        speaker = (lambda: self._select.asking) if selects else None
+        with asking.agreed(where or f"step {step}", lambda: self._kept(before), speaker):
+            yield
+
+    def _kept(self, before: Mapping[str, Any]) -> str:
+        """Keep the steps done, with every part as it was before the boundary; how the sentence about it ends."""
+        self.load_state_dict(before)
+        progress = self._select.askings[0].progress
+        with contextlib.ExitStack() as held:
+            for asking, state in self._asked:
+                if state is None:  # too large to copy
+                    return progress.last_whole()
+                held.enter_context(asking.holding(state))
+            return progress.keep()
+
+    def _with_numbers(self, made: Sequence[Made], drawn: Mapping[str, Any]) -> list[Made]:
+        """Decisions with what was drawn after them: a mixer's shares realised, what the queues served again."""
+        if not made:
+            return []
+        done = []
+        for each in made:
+            outcome = each.outcome
+            if each.part.component.kind is Kind.MIXER:
+                outcome = dataclasses.replace(outcome, metrics={**outcome.metrics, **drawn})
+            if each is made[-1]:
+                again: Any = self._recycled.tolist() if self._mix is not None else int(self._recycled[0])
+                named = {"domains": list(self.domains)} if self.domains else {}
+                outcome = dataclasses.replace(outcome, metrics={**named, **outcome.metrics, "recycled": again})
+            done.append(dataclasses.replace(each, outcome=outcome))
+        self._recycled = np.zeros_like(self._recycled)
+        return done
+
+    def _record(
+        self, stage: int, step: int, plan: Rows, made: Sequence[Made], seconds: float, cpu_began: float
+    ) -> None:
+        """Write the plan and the decisions down. Called on every rank."""
+        recorder, entries = self._recorder, dict[str, float]()
+        if made:
+            recorder.clock.add(DECISIONS, seconds, recorder.clock.cpu() - cpu_began)
+        if recorder.writes and not made:
+            recorder.undecided(step, Outcome(rows=plan, result=plan), stage=stage)
+        elif recorder.writes:
+            for each, decision in zip(
+                made, recorder.together(stage=stage, step=step, made=made, plan=plan, seconds=seconds), strict=True
+            ):
+                announce(decision, self._described(each))
+                numbers = decision_metrics(decision)
+                entries = {**entries, **numbers, DECIDED: entries.get(DECIDED, 0.0) + numbers[DECIDED]}
+        if made:
+            log_metrics(self._host, all_gather(entries, self._host.accelerator)[0])
+
+    def _described(self, made: Made) -> str:
+        if self._mix is not None and made.part.component.kind is Kind.MIXER:
+            return self._mix.describe(made.outcome)
+        counts, name = made.outcome.metrics, self._select.name
+        return f"{name} chose {counts['selected']} samples ({counts['distinct']} distinct) of {counts['pool']}"

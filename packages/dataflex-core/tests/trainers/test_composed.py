@@ -1,0 +1,284 @@
+"""Several components in one run: shares met whatever is selected, weights by domain, and one run across any break."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from dataflex.errors import ComponentError, ConfigError
+from dataflex.math.weighting import domain_normalisers, token_mean_weight
+from dataflex.record.plans import plan_name, result_name
+
+DOMAINS = {"a": 12, "b": 20}
+HALVES = {"init_mixture_proportions": [0.5, 0.5]}
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import composed_runs
+
+    return composed_runs
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    """What was decided, without what takes time."""
+    lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name not in ("seconds", "timing")} for line in lines]
+
+
+def plans(folder: Path) -> dict[str, list[int]]:
+    return {path.name: np.load(path).tolist() for path in sorted((folder / "decisions").glob("*.npy"))}
+
+
+def trained(runs: Any, folder: Path, keys: dict[str, Any], **more: Any) -> Any:
+    made = runs.trainer(folder, keys, **{"domains": DOMAINS, **more})
+    made.train()
+    return made
+
+
+def test_every_global_batch_has_the_domains_it_would_have_without_a_selector(runs, tmp_path) -> None:
+    for name, components in {"mix": {"mixer": "tilts"}, "both": {"mixer": "tilts", "selector": "draws"}}.items():
+        trained(runs, tmp_path, {"components": components, **HALVES}, out=name)
+    for step in (0, 1, 3, 5):
+        mixed, both = (np.load(tmp_path / name / plan_name(step)).reshape(-1, 4) for name in ("mix", "both"))
+        assert ((mixed >= 12).sum(axis=1) == (both >= 12).sum(axis=1)).all()
+        assert step == 0 or mixed.tolist() != both.tolist()
+    shares = [each["metrics"] for each in decisions(tmp_path / "both") if each["kind"] == "mixer"]
+    assert [each["samples"] for each in shares] == [each["metrics"]["samples"] for each in decisions(tmp_path / "mix")]
+
+
+@pytest.mark.parametrize(
+    ("alone", "components"),
+    [
+        ({"train_type": "dynamic_select", "component_name": "draws"}, {"selector": "draws"}),
+        ({"train_type": "dynamic_mix", "component_name": "halves", **HALVES}, {"mixer": "halves"}),
+    ],
+    ids=["selector", "mixer"],
+)
+def test_one_component_under_dynamic_trains_as_under_its_own_train_type(runs, tmp_path, alone, components) -> None:
+    mixture = {key: alone[key] for key in HALVES if key in alone}
+    single = trained(runs, tmp_path, alone, out="single", rows=24, domains={"a": 10, "b": 14})
+    both = trained(runs, tmp_path, {"components": components, **mixture}, out="both", domains={"a": 10, "b": 14})
+    assert torch.equal(runs.weights(single), runs.weights(both))
+    assert plans(tmp_path / "single") == plans(tmp_path / "both")
+    assert decisions(tmp_path / "single") == decisions(tmp_path / "both")
+
+
+def test_a_weighter_alone_under_dynamic_keeps_the_stock_epochs(runs, tmp_path) -> None:
+    keys = {"update_step": 7, "train_step": 5}
+    single = {"train_type": "dynamic_weight", "component_name": "easy", **keys}
+    one = trained(runs, tmp_path, single, out="single", domains=None)
+    two = trained(runs, tmp_path, {"components": {"weighter": "easy"}, **keys}, out="dynamic", domains=None)
+    assert torch.equal(runs.weights(one), runs.weights(two))
+
+
+def test_a_selector_within_the_only_domain_chooses_what_it_would_of_the_pool(runs, tmp_path) -> None:
+    trained(runs, tmp_path, {"train_type": "dynamic_select", "component_name": "draws"}, out="pool", domains=None)
+    components = {"mixer": "static", "selector": "draws"}
+    keys = {"components": components, "mixture_sample_rule": "uniform"}
+    trained(runs, tmp_path, keys, out="domain", domains={"only": 24})
+    for step in (1, 3, 5):
+        selected = np.load(tmp_path / "pool" / result_name(step)).reshape(-1, 4)
+        planned = np.load(tmp_path / "domain" / plan_name(step)).reshape(-1, 4)
+        assert np.sort(selected).tolist() == np.sort(planned).tolist()
+
+
+def test_no_two_domains_draw_alike(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "static", "selector": "draws"}, **HALVES}
+    trained(runs, tmp_path, keys, domains={"a": 16, "b": 16})
+    for step in (0, 1, 3, 5):
+        rows = np.load(tmp_path / "out" / plan_name(step))
+        one, two = (sorted(rows[(rows >= first) & (rows < first + 16)] - first) for first in (0, 16))
+        assert one != two
+
+
+def test_a_selector_is_asked_for_the_rows_until_its_next_turn_and_keeps_its_own_state(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "tilts", "selector": {"name": "first", "every": 2}}, **HALVES}
+    made = trained(runs, tmp_path, keys)
+    calls = [call for call in made.parts.opened["selector@a"].component.select.__func__.__globals__["CALLS"]]
+    asked = [call[1:] for call in calls if call[0] == "select"]
+    # Boundary 0 at a share of .4, for the 16 samples of two stages; boundary 2 at .2, for the 8 of the last one.
+    assert asked == [("a", 1, 6, 12), ("b", 1, 10, 20), ("a", 5, 1, 12), ("b", 5, 7, 20)]
+    assert [call[1] for call in calls if call[0] == "mix"] == [1, 3, 5]
+    assert {name: asking.state_dict() for name, asking in made.parts.opened.items()} == {
+        "mixer": {"moved": 3}, "selector@a": {"at": 7}, "selector@b": {"at": 17},
+    }  # fmt: skip
+    kinds = [(each["step"], each["kind"], bool(each["plan_ref"])) for each in decisions(tmp_path / "out")]
+    assert kinds == [
+        (1, "mixer", False), (1, "selector", True), (3, "mixer", True), (5, "mixer", False), (5, "selector", True),
+    ]  # fmt: skip
+    info = json.loads((tmp_path / "out" / "dataflex" / "run.json").read_text())
+    assert [(each["kind"], each["component"], each["every"], each["keep"]) for each in info["components"]] == [
+        ("mixer", "tilts", 1, "stage"), ("selector", "first", 2, "stage"),
+    ]  # fmt: skip
+
+
+def test_a_share_of_each_domain_is_kept_and_all_of_it_served_before_any_comes_again(runs, tmp_path) -> None:
+    selector = {"name": "draws", "keep": 0.25, "every": 3}
+    trained(runs, tmp_path, {"components": {"mixer": "static", "selector": selector}, **HALVES})
+    chosen = np.load(tmp_path / "out" / result_name(1, "selector"))
+    assert len(chosen) == len(set(chosen)) == 3 + 5
+    rows = np.concatenate([np.load(tmp_path / "out" / plan_name(step)) for step in (1, 3, 5)])
+    for first, end, size in ((0, 12, 3), (12, 32, 5)):
+        kept = {int(row) for row in chosen if first <= row < end}
+        served = [int(row) for row in rows if first <= row < end]
+        times = [served.count(row) for row in kept]
+        assert len(kept) == size and set(served) <= kept and max(times) - min(times) <= 1
+    with pytest.raises(ComponentError, match=r"domain a.*returned row 0 more than once, where a share"):
+        selector = {"name": "twice", "keep": 0.25}
+        trained(runs, tmp_path, {"components": {"mixer": "static", "selector": selector}, **HALVES}, out="twice")
+
+
+def test_a_domain_with_fewer_rows_than_asked_gives_whole_passes_and_the_rest(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "static", "selector": "first"}, **HALVES}
+    trained(runs, tmp_path, {**keys, "update_step": 7, "update_times": 1}, domains={"a": 6, "b": 26})
+    rows = np.load(tmp_path / "out" / result_name(1, "selector"))
+    of_a = rows[rows < 6]
+    assert np.bincount(of_a, minlength=6).tolist() == [3, 3, 2, 2, 2, 2]  # 14 = 2 passes and the first two
+
+
+def test_candidates_are_handed_to_one_instance_for_all_domains(runs, tmp_path) -> None:
+    made = trained(runs, tmp_path, {"components": {"mixer": "tilts", "selector": "whole"}, **HALVES})
+    calls = made.parts.opened["selector"].component.select.__func__.__globals__["CALLS"]
+    assert [call for call in calls if call[0] == "whole"] == [
+        ("whole", 8, (3, 5)), ("whole", 8, (3, 5)), ("whole", 8, (1, 7)),
+    ]  # fmt: skip
+    assert np.load(tmp_path / "out" / result_name(5, "selector")).tolist() == [0, *range(12, 19)]
+
+
+def test_weights_of_chosen_rows_come_into_the_loss_beside_a_mixer(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "static", "selector": "pruned"}, **HALVES}
+    made = trained(runs, tmp_path, keys, save_strategy="steps", save_steps=2)
+    plan = np.load(tmp_path / "out" / plan_name(1))
+    kept = np.load(tmp_path / "out" / "checkpoint-2" / "dataflex" / "plan_weights.npy")
+    assert kept.tolist() == np.where(np.isin(plan, (0, 12)), 3.0, 1.0).tolist()
+    plain = trained(runs, tmp_path, {"components": {"mixer": "static", "selector": "whole"}, **HALVES}, out="plain")
+    assert not torch.equal(runs.weights(made), runs.weights(plain))
+
+
+WORKED = [np.exp(-1.0), np.exp(-4.5)]  # .3679 and .0111: weights of two domains at mean losses of 1 and 4.5
+
+
+def test_one_normaliser_would_take_the_mixers_shares_back() -> None:
+    tokens, weights = np.full(4, 10.0), np.repeat(WORKED, 2)
+    one = token_mean_weight(weights, tokens)
+    mass = weights / one
+    assert one == pytest.approx(0.1895, abs=5e-5)
+    assert mass[2:].sum() / mass.sum() == pytest.approx(0.0293, abs=5e-5)  # of the half that was asked for
+    windows = [np.stack([np.full(32, weight), np.full(32, 10.0)], axis=1) for weight in WORKED]
+    own = weights / np.repeat(domain_normalisers(windows, least=32), 2)
+    assert own.tolist() == pytest.approx([1, 1, 1, 1]) and own[2:].sum() / own.sum() == pytest.approx(0.5)
+
+
+def test_a_domain_borrows_the_mean_of_all_until_it_has_shown_enough() -> None:
+    windows = [np.stack([np.full(n, weight), np.full(n, 10.0)], 1) for n, weight in ((32, 0.5), (31, 0.1))]
+    everywhere = (32 * 0.5 + 31 * 0.1) / 63
+    assert domain_normalisers(windows, least=32).tolist() == pytest.approx([0.5, everywhere])
+    assert domain_normalisers([windows[0][:0], windows[1][:0]], least=32).tolist() == [1.0, 1.0]
+
+
+def test_windows_of_all_domains_together_decide_when_weights_act(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "halves", "weighter": "easy"}, **HALVES, "update_times": 9}
+    made = trained(runs, tmp_path, keys, warmup_steps=0)
+    seam, state = made.loss_shaper._weighing.seam, made.loss_shaper.state_dict()["weighter"]
+    assert {name: sum(window["lengths"]) for name, window in state["windows"].items()} == {"a": 32, "b": 32}
+    for number, window in enumerate(state["windows"].values()):
+        weights, tokens = np.array(window["values"]).T
+        assert seam.normalisers[number] == pytest.approx(float(weights @ tokens / tokens.sum()), rel=1e-12)
+    acts = [entry["step"] for entry in made.state.log_history if entry.get("dataflex/weight_ess", 1.0) < 1.0]
+    assert acts[0] == 10  # the warm-up's step, 32 samples (its window is that small) in steps 2 to 9, then this one
+
+
+def test_equal_weights_leave_the_mixers_own_loss_bit_for_bit(runs, tmp_path) -> None:
+    keys = {**HALVES, "update_times": 4}
+    mixer = trained(runs, tmp_path, {"components": {"mixer": "halves"}, **keys}, out="mixer")
+    both = trained(runs, tmp_path, {"components": {"mixer": "halves", "weighter": "equal"}, **keys}, out="both")
+    assert any("dataflex/weight_mean" in entry for entry in both.state.log_history)
+    assert torch.equal(runs.weights(mixer), runs.weights(both))
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_one_cross_entropy_a_micro_batch_serves_mixer_and_weighter(runs, tmp_path, monkeypatch, accumulation) -> None:
+    from dataflex.trainers.losses import step_loss
+
+    asked, original = [], step_loss.token_losses
+    monkeypatch.setattr(step_loss, "token_losses", lambda *args, **kwargs: asked.append(1) or original(*args, **kwargs))
+    batch = {"per_device_train_batch_size": 4 // accumulation, "gradient_accumulation_steps": accumulation}
+    trained(runs, tmp_path, {"components": {"mixer": "halves", "weighter": "easy"}, **HALVES}, **batch)
+    assert len(asked) == 7 * accumulation
+
+
+FOUR = {"components": {"mixer": "halves", "selector": {"name": "breaks", "every": 2}, "weighter": "easy"}, **HALVES}
+SAVES = {"save_strategy": "steps", "save_steps": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """A run of three parts that nothing befell, and its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        import composed_runs
+
+        folder = tmp_path_factory.mktemp("whole")
+        return trained(composed_runs, folder, FOUR), folder / "out"
+
+
+@pytest.mark.parametrize("step", [1, 3, 4, 5])
+def test_a_run_of_three_parts_that_is_stopped_anywhere_ends_as_one_that_is_not(runs, tmp_path, whole, step) -> None:
+    first = runs.trainer(tmp_path, FOUR, domains=DOMAINS, **SAVES)
+    first.add_callback(runs.StopAt(step))
+    first.train()
+    resumed = runs.trainer(tmp_path, FOUR, domains=DOMAINS, **SAVES)
+    resumed.train(resume_from_checkpoint=True)
+    assert torch.equal(runs.weights(whole[0]), runs.weights(resumed))
+    assert decisions(whole[1]) == decisions(tmp_path / "out")
+    assert plans(whole[1]) == plans(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("planted", "named"),
+    [
+        ("select 5 b", r"selector 'breaks' .*\(domain b\) failed in select\(\) at step 5: OSError: planted"),
+        ("select 5 a", r"selector 'breaks' .*\(domain a\) failed in select\(\) at step 5: OSError: planted"),
+        ("mixer 4 ", r"mixer 'halves' .* failed in on_step\(\) at step 4: OSError: planted"),
+        ("weighter 4 ", r"weighter 'easy' .* failed in on_step\(\) at step 4: OSError: planted"),
+    ],
+)
+def test_a_part_that_fails_leaves_all_as_they_were_so_that_the_repaired_run_is_one(
+    runs, tmp_path, whole, planted, named
+) -> None:
+    (tmp_path / "broken").write_text(planted)
+    with pytest.raises(ComponentError, match=named):
+        trained(runs, tmp_path, FOUR)
+    (tmp_path / "broken").unlink()
+    repaired = runs.trainer(tmp_path, FOUR, domains=DOMAINS)
+    repaired.train(resume_from_checkpoint=True)
+    assert torch.equal(runs.weights(whole[0]), runs.weights(repaired))
+    for name, asking in whole[0].parts.opened.items():
+        assert asking.state_dict() == repaired.parts.opened[name].state_dict()
+    assert decisions(whole[1]) == decisions(tmp_path / "out")
+
+
+def test_every_and_keep_may_not_change_at_a_resume(runs, tmp_path) -> None:
+    first = runs.trainer(tmp_path, FOUR, domains=DOMAINS, **SAVES)
+    first.add_callback(runs.StopAt(2))
+    first.train()
+    other = {**FOUR, "components": {**FOUR["components"], "selector": {"name": "breaks", "every": 3}}}
+    with pytest.raises(ConfigError, match=r"components was .*'breaks', 2, 'stage'.* and is now .*'breaks', 3"):
+        runs.trainer(tmp_path, other, domains=DOMAINS).train(resume_from_checkpoint=True)
+
+
+def test_a_longer_run_goes_on_in_the_middle_of_a_stage(runs, tmp_path) -> None:
+    keys = {**FOUR, "train_step": 4}
+    runs.trainer(tmp_path, keys, domains=DOMAINS, **SAVES).train()
+    longer = runs.trainer(tmp_path, {**FOUR, "train_step": 7}, domains=DOMAINS)
+    longer.train(resume_from_checkpoint=True)
+    assert longer.state.global_step == 7
+    rows = np.concatenate([np.load(tmp_path / "out" / plan_name(step)) for step in (4, 5)])
+    assert (rows[:4] >= 12).sum() == 2 and len(rows) == 4 + 8
