@@ -335,6 +335,6 @@ def test_an_orderer_beside_other_components_is_refused_and_not_left_out_in_silen
         "components": {"orderer": {"name": "folds", "params": {"by": "length"}}},
         **{"warmup_step": 1, "update_step": 1, "update_times": 1},
     }
-    with pytest.raises(ConfigError, match="orderer 'folds' .* cannot order the rows of a run with several components"):
+    with pytest.raises(ConfigError, match=r"orderer 'folds' .* cannot order the rows of a run with several components"):
         args = TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none")
         dynamic_trainer(Trainer, config)(model=Line(), args=args, train_dataset=pool(), data_collator=collate)
