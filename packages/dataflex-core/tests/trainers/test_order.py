@@ -327,14 +327,3 @@ def test_a_run_extended_in_its_middle_ranks_what_is_left_anew(tmp_path: Path) ->
     longer = make(tmp_path, train_step=3)
     longer.train(resume_from_checkpoint=True)
     assert batches(first) + batches(longer) == cut([0, 5, 9, 2, 1, 6, 10, 3, 7, 11, 4, 8])
-
-
-def test_an_orderer_beside_other_components_is_refused_and_not_left_out_in_silence(tmp_path: Path) -> None:
-    config = {
-        "train_type": "dynamic",
-        "components": {"orderer": {"name": "folds", "params": {"by": "length"}}},
-        **{"warmup_step": 1, "update_step": 1, "update_times": 1},
-    }
-    with pytest.raises(ConfigError, match=r"orderer 'folds' .* cannot order the rows of a run with several components"):
-        args = TrainingArguments(str(tmp_path / "out"), use_cpu=True, report_to="none")
-        dynamic_trainer(Trainer, config)(model=Line(), args=args, train_dataset=pool(), data_collator=collate)

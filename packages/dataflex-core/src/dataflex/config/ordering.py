@@ -11,7 +11,7 @@ from dataflex.errors import ConfigError
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import user_path
 from dataflex.run_checks import PAIRED_STAGES
-from dataflex.runs import Problem, RunFacts, TrainType
+from dataflex.runs import Problem, RunFacts
 
 if TYPE_CHECKING:
     from dataflex.config.plan import Part
@@ -57,11 +57,6 @@ def problems(facts: RunFacts, parts: Sequence[Part]) -> Iterator[Problem]:
         if not KINDS[part.entry.spec.kind].orders:
             continue
         title = f"orderer {part.entry.spec.name!r}"
-        if facts.train_type is TrainType.COMPOSED:
-            yield Problem(
-                f"{title} (from {facts.source}) cannot order the rows of a run with several components yet.",
-                "Leave it out of components, or use train_type: dynamic_order.",
-            )
         try:
             source = source_of(part, selects=selects)
         except ConfigError as error:

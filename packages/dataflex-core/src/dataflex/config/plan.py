@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,9 +21,6 @@ from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import PluginManager
 from dataflex.runs import PartFacts, Problem, RunFacts, TrainType
 from dataflex.spec import API, ComponentSpec, Kind
-
-Layers = list[tuple[str, dict[str, Any]]]
-"""Parameters of a component with where they come from, the weakest first."""
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ def _component(
         return None, None
     if preset.source:
         written[preset.source] = preset.written
-    layers: Layers = [(preset.source, dict(preset.params)), *chosen.layers(run)]
+    layers = [(preset.source, dict(preset.params)), *chosen.layers(run)]
     if KINDS[chosen.kind].orders:
         preset, layers = _as_ours(preset, layers, problems)
     with problems.taking():
@@ -250,7 +248,9 @@ def _component(
     return None, None
 
 
-def _as_ours(preset: Preset, layers: Layers, problems: Gathered) -> tuple[Preset, Layers]:
+def _as_ours(
+    preset: Preset, layers: list[tuple[str, dict[str, Any]]], problems: Gathered
+) -> tuple[Preset, list[tuple[str, dict[str, Any]]]]:
     """An orderer and its parameters where a file of PyPI dataflex 1.x names them otherwise."""
     ours = []
     for source, values in layers:

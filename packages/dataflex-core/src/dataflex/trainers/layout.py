@@ -9,7 +9,8 @@ from dataflex.config.order_params import ScoresFrom
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
-from dataflex.kinds import StepKeys
+from dataflex.kinds import KINDS, StepKeys, step_keys
+from dataflex.math.rereading import per_pass
 from dataflex.runs import RunFacts
 from dataflex.schedule import Schedule, by_epochs, by_passes, resolve
 from dataflex.spec import Kind
@@ -39,7 +40,7 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
     """
     refuse_data_parallel(args)
     facts, batch = run.facts, global_batch(args)
-    if facts.step_keys is StepKeys.PASSES:
+    if step_keys(facts.train_type) is StepKeys.PASSES:
         return by_passes(
             facts.steps,
             epochs=args.num_train_epochs,
@@ -65,14 +66,16 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
         )
     if run.mixture is not None:
         return schedule  # an exhausted domain begins anew, unless mixture_max_epochs forbids it
-    if facts.every > 1 or facts.keep != "stage":
-        return schedule  # a selection that is used up begins anew
-    drawn = schedule.longest_update * batch
+    if any(part.every > 1 or part.keep != "stage" or KINDS[part.component.kind].orders for part in facts.parts):
+        return schedule  # a selection, or a pass, that is used up begins anew
+    passes = facts.params.get("passes") or 1  # a stage reads the rows that it draws so many times
+    drawn = per_pass(schedule.longest_update * batch, passes)
     if drawn > len(pool) and not facts.params.get("replacement", False):
-        fitting = len(pool) // batch
+        fitting = passes * len(pool) // batch
         advice = f"Lower update_step to {fitting} or less" if fitting else "Lower the batch size"
+        stage = f"{schedule.longest_update} steps of {batch}" + (f", read passes={passes} times" if passes > 1 else "")
         raise ConfigError(
-            f"update_step={facts.steps.update} draws {drawn} samples ({schedule.longest_update} steps of {batch}) but "
+            f"update_step={facts.steps.update} draws {drawn} samples ({stage}) but "
             f"the pool holds {len(pool)} (from {facts.source}). {advice}, add data, or let samples repeat with "
             "component_params.replacement: true if the component has it."
         )
