@@ -16,7 +16,7 @@ from dataflex.bridge.raw_columns import raw_column
 from dataflex.bridge.tokenized import Look, TokenisedFolders
 from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import incompatible
-from dataflex.config.order_params import ScoresFrom
+from dataflex.config.order_params import ScoreKind
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
 from dataflex.trainers.resume.repeated import leave_if_ended
@@ -69,7 +69,7 @@ def checking(
 
     def traced(data_args: Any, process: int) -> Callable[..., Any]:
         names = tuple(data_args.dataset or ())
-        by_column = any(source.kind is ScoresFrom.COLUMN for source in session.order_sources())
+        by_column = any(source.kind is ScoreKind.COLUMN for source in session.order_sources())
         follower = tracer or (Tracer(names) if len(names) > 1 or by_column else None)
         if follower is None:
             return guarded

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dataflex.config.legacy import RIVAL
-from dataflex.config.order_params import ScoresFrom
+from dataflex.config.order_params import ScoreKind
 from dataflex.errors import ConfigError
 
 logger = logging.getLogger("dataflex")
@@ -126,11 +126,11 @@ def _by(given: Mapping[str, Any], *, dynamic: bool, pattern: str, source: str) -
     if not said:
         return None
     if kind == "model_loss":
-        return str(ScoresFrom.LOSS)
+        return str(ScoreKind.LOSS)
     path = given.get("score_path")
     if path is not None:
-        return f"{ScoresFrom.FILE}:{path}"
-    return f"{ScoresFrom.COLUMN}:{given.get('score_field', 'score')}"
+        return f"{ScoreKind.FILE}:{path}"
+    return f"{ScoreKind.COLUMN}:{given.get('score_field', 'score')}"
 
 
 def _earlier(polarity: Any, dynamic: bool, source: str) -> bool:

@@ -13,7 +13,7 @@ from dataflex.errors import ConfigError
 from dataflex.spec import param
 
 
-class ScoresFrom(StrEnum):
+class ScoreKind(StrEnum):
     """Where the scores of an order come from."""
 
     SELECTOR = "selector"
@@ -24,7 +24,7 @@ class ScoresFrom(StrEnum):
 
 
 LISTED = "selector, loss, length, file:PATH or column:NAME"
-_WITH_NAME = (ScoresFrom.FILE, ScoresFrom.COLUMN)
+_WITH_NAME = (ScoreKind.FILE, ScoreKind.COLUMN)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ScoreSource:
         name: Path of the file, or name of the column; ``""`` for the others.
     """
 
-    kind: ScoresFrom
+    kind: ScoreKind
     name: str = ""
 
     def __str__(self) -> str:
@@ -51,13 +51,13 @@ def score_source(by: str) -> ScoreSource:
     """
     word, colon, name = by.partition(":")
     try:
-        kind = ScoresFrom(word.strip())
+        kind = ScoreKind(word.strip())
     except ValueError:
         raise ConfigError(f"by: {by!r} is no source of scores; write {LISTED}.") from None
     name = name.strip()
     if kind in _WITH_NAME and not name:
         raise ConfigError(
-            f"by: {by!r} names nothing; write {'file:PATH' if kind is ScoresFrom.FILE else 'column:NAME'}."
+            f"by: {by!r} names nothing; write {'file:PATH' if kind is ScoreKind.FILE else 'column:NAME'}."
         )
     if kind not in _WITH_NAME and colon:
         raise ConfigError(f"by: {by!r} must be {kind} alone.")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataflex.config.order_params import LISTED, OrdererParams, ScoresFrom, ScoreSource, score_source
+from dataflex.config.order_params import LISTED, OrdererParams, ScoreKind, ScoreSource, score_source
 from dataflex.errors import ConfigError
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import user_path
@@ -39,7 +39,7 @@ def source_of(part: Part, *, selects: bool) -> ScoreSource | None:
     if "by" not in part.bound.values:  # a class that has no such parameter asks for nothing
         return None
     if selects:
-        return ScoreSource(ScoresFrom.SELECTOR)
+        return ScoreSource(ScoreKind.SELECTOR)
     if isinstance(part.bound.params, OrdererParams) and not part.bound.params.needs_scores:
         return None
     raise ConfigError(f"orderer {part.entry.spec.name!r} has to be told what to order by: set by to {LISTED}.")
@@ -73,9 +73,9 @@ def _selects(part: Part) -> bool:
 
 def _of_source(facts: RunFacts, source: ScoreSource, title: str, *, selects: bool) -> Iterator[Problem]:
     said = f"{title}: by: {source} (from {facts.source})"
-    if source.kind is ScoresFrom.SELECTOR and not selects:
+    if source.kind is ScoreKind.SELECTOR and not selects:
         yield Problem(f"{said} needs a selector in the run.", f"Name one under components, or set by to {LISTED}.")
-    if source.kind is ScoresFrom.LOSS:
+    if source.kind is ScoreKind.LOSS:
         if facts.stage in PAIRED_STAGES:
             yield Problem(
                 f"{said} scores the next-token loss of single answers, and stage: {facts.stage} has another objective.",
@@ -83,9 +83,9 @@ def _of_source(facts: RunFacts, source: ScoreSource, title: str, *, selects: boo
             )
         if facts.step_keys is StepKeys.PASSES and not facts.steps.update:
             yield Problem(f"{said} scores at boundaries, and update_step is missing.", "Set update_step.")
-    if source.kind is ScoresFrom.COLUMN and facts.arguments.get("packing"):
+    if source.kind is ScoreKind.COLUMN and facts.arguments.get("packing"):
         yield Problem(f"{said} is not known of packed rows.", "Set packing: false, or use by: length or file:PATH.")
-    if source.kind is ScoresFrom.FILE:
+    if source.kind is ScoreKind.FILE:
         path = user_path(source.name)
         if path.suffix not in _SUFFIXES:
             yield Problem(f"{said} is neither a .npy file nor scores.parquet of dataflex score.", "Convert the scores.")

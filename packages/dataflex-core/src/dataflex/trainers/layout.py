@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sized
 from typing import Any
 
-from dataflex.config.order_params import ScoresFrom
+from dataflex.config.order_params import ScoreKind
 from dataflex.config.plan import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
@@ -47,7 +47,7 @@ def lay_out(run: PreparedRun, pool: Sized, args: Any) -> Schedule:
             pool_size=len(pool),
             global_batch=batch,
             max_steps=args.max_steps,
-            moves=facts.params.get("by") == ScoresFrom.LOSS,
+            moves=facts.params.get("by") == ScoreKind.LOSS,
         )
     weighs = all(part.component.kind is Kind.WEIGHTER for part in facts.parts)
     schedule = resolve(

@@ -10,7 +10,7 @@ import numpy as np
 
 from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
-from dataflex.config.order_params import ScoresFrom, ScoreSource, score_source
+from dataflex.config.order_params import ScoreKind, ScoreSource, score_source
 from dataflex.config.plan import Part
 from dataflex.math.ordering import Floats, rank_correlation, score_by_tenth
 from dataflex.mixing.batch_order import permute_global_batches
@@ -82,7 +82,7 @@ class OrderPlanner(ComponentPlanner):
 
     @property
     def _moves(self) -> bool:
-        return self.source is not None and self.source.kind is ScoresFrom.LOSS
+        return self.source is not None and self.source.kind is ScoreKind.LOSS
 
     def decide(self, stage: int, step: int, num_samples: int) -> Outcome:
         """Rank what is left of the pass and read on.

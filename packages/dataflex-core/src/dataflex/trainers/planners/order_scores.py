@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex.config.order_params import ScoresFrom, ScoreSource
+from dataflex.config.order_params import ScoreKind, ScoreSource
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.row_lengths import row_lengths
 from dataflex.errors import ConfigError, reason
@@ -19,7 +19,7 @@ from dataflex.paths import user_path
 RawColumn = Callable[[str], Floats]
 """A column of the data as it was before tokenising, as scores of the rows of the pool."""
 
-GIVEN = frozenset({ScoresFrom.LENGTH, ScoresFrom.FILE, ScoresFrom.COLUMN})
+GIVEN = frozenset({ScoreKind.LENGTH, ScoreKind.FILE, ScoreKind.COLUMN})
 """Sources that are known before training, and do not change."""
 
 _PARQUET, _SUMMARY = ".parquet", "summary.json"
@@ -39,9 +39,9 @@ def given_scores(source: ScoreSource, pool: Any, column: RawColumn | None) -> Fl
     Raises:
         ConfigError: when there are none, or they are of another pool.
     """
-    if source.kind is ScoresFrom.LENGTH:
+    if source.kind is ScoreKind.LENGTH:
         return row_lengths(pool).astype(np.float64)
-    if source.kind is ScoresFrom.FILE:
+    if source.kind is ScoreKind.FILE:
         return _of_file(source, pool)
     if source.name in _columns(pool):
         return numbers((pool[row][source.name] for row in range(len(pool))), source)
