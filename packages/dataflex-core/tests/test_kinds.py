@@ -201,7 +201,7 @@ def test_facts_of_kinds_stand_in_the_table_alone() -> None:
     found = {
         path.relative_to(core).as_posix()
         for path in core.rglob("*.py")
-        if len(set(re.findall(r"Kind\.[A-Z]+", path.read_text(encoding="utf-8")))) > 1
+        if len(set(re.findall(r"\bKind\.[A-Z]+", path.read_text(encoding="utf-8")))) > 1
     }
     assert found == lists
 

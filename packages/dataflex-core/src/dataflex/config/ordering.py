@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dataflex.config.order_params import LISTED, OrdererParams, ScoreKind, ScoreSource, score_source
 from dataflex.errors import ConfigError
-from dataflex.kinds import KINDS, Kind, StepKeys, step_keys
+from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import user_path
 from dataflex.run_checks import PAIRED_STAGES
 from dataflex.runs import Problem, RunFacts
@@ -52,7 +52,7 @@ def problems(facts: RunFacts, parts: Sequence[Part]) -> Iterator[Problem]:
         facts: The run.
         parts: All its components, with their parameters.
     """
-    selects = any(step_keys(facts.train_type) is not StepKeys.PASSES and _selects(part) for part in parts)
+    selects = any(_selects(part) for part in parts)
     for part in parts:
         if not KINDS[part.entry.spec.kind].orders:
             continue
@@ -81,7 +81,7 @@ def _of_source(facts: RunFacts, source: ScoreSource, title: str, *, selects: boo
                 f"{said} scores the next-token loss of single answers, and stage: {facts.stage} has another objective.",
                 "Use stage: sft or pt, or another source.",
             )
-        if step_keys(facts.train_type) is StepKeys.PASSES and not facts.steps.update:
+        if facts.step_keys is StepKeys.PASSES and not facts.steps.update:
             yield Problem(f"{said} scores at boundaries, and update_step is missing.", "Set update_step.")
     if source.kind is ScoreKind.COLUMN and facts.arguments.get("packing"):
         yield Problem(f"{said} is not known of packed rows.", "Set packing: false, or use by: length or file:PATH.")
