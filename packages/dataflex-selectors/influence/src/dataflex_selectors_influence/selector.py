@@ -159,7 +159,7 @@ class InfluenceSelector(Selector):
                 labels, usable = self._labels.comparable(), np.isfinite(features).all(axis=1)
                 if usable.sum() < LEAST_LABELS:
                     raise ComponentError(
-                        f"only {int(usable.sum())} of {len(usable)} labelled rows have features: the others have "
+                        f"only {int(usable.sum())} of {usable.size} labelled rows have features: the others have "
                         f"{self._features.without}."
                     )
                 found = fit(features[usable], labels[usable], self.params.ridge)
@@ -197,7 +197,7 @@ class InfluenceSelector(Selector):
         finite = np.isfinite(scores_NS).all(axis=1)
         metrics: Metrics = {
             "scored": float(finite.sum()),
-            "without_score": float(len(finite) - finite.sum()),
+            "without_score": float(finite.size - finite.sum()),
             "directions": float(len(np.unique(self._labels.directions))),
             **self._features.metrics,
         }

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dataflex.components.asking import Asking
 from dataflex.components.candidates import Candidates
 from dataflex.components.context import RunContext
-from dataflex.components.selector import Selection, random_rows
+from dataflex.components.selector import Selection, random_rows, valid_scores
 from dataflex.config.plan import Part
 from dataflex.data.view import rows_from
 from dataflex.errors import ComponentError
@@ -23,7 +23,7 @@ from dataflex.trainers.clock import Clock
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.parts import Parts
-from dataflex.trainers.planners.select import show_model, valid_rows, valid_scores
+from dataflex.trainers.planners.select import show_model, valid_rows
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -88,9 +88,8 @@ class Selecting:
             self.askings = [parts.open(part, context)]
         else:
             self._contexts = [self._context(context, domain) for domain in range(len(self._names))]
-            self.askings = [
-                parts.open(part, own, domain=name) for own, name in zip(self._contexts, self._names, strict=True)
-            ]
+            own = zip(self._contexts, self._names, strict=True)
+            self.askings = [parts.open(part, context, domain=name) for context, name in own]
 
         self.asking = self.askings[0]
 
