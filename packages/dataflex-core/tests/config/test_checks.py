@@ -103,7 +103,7 @@ def test_losses_are_only_seen_where_there_are_any(need, keys, message):
 
 
 def test_a_selector_has_no_domains():
-    assert "only train_type: dynamic_mix has" in messages(plan(needs=[Need.DOMAINS]))
+    assert "only a run with a mixer has" in messages(plan(needs=[Need.DOMAINS]))
 
 
 def warned(tmp_path, text):
