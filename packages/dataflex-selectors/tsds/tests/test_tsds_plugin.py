@@ -83,8 +83,8 @@ def test_runs_that_cannot_be_aimed_are_refused() -> None:
 def test_names_of_dataflex_1x_are_ignored_with_a_sentence_and_a_file_of_probabilities_is_refused() -> None:
     assert {"max_K", "kde_K", "embedding_model_dtype"} <= set(SPEC.legacy)
     found = Subject(name="tsds", kind=Kind.SELECTOR).find()
-    assert bind_values(found, {"max_K": 5000, "kde_K": 1000, "alpha": 0.6}).alpha == 0.6
-    with pytest.raises(ConfigError, match="probs_path.* set embedding_model to the model the file was made with"):
+    assert bind_values(found, {"max_K": 5000, "kde_K": 1000, "alpha": 0.6}).params == TsdsParams(alpha=0.6)
+    with pytest.raises(ConfigError, match=r"probs_path.* set embedding_model to the model the file was made with"):
         bind_values(found, {"probs_path": "probs.npy"})
 
 

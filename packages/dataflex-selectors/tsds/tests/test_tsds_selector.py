@@ -43,32 +43,32 @@ def test_rows_like_those_of_the_eval_set_are_drawn_by_their_probabilities(model:
 
 
 def test_each_boundary_draws_anew_and_in_random_order(model: nn.Module, tmp_path: Path) -> None:
-    first, second = rows_of(selector(tmp_path, C=20.0), model, 4), rows_of(selector(tmp_path, C=20.0), model, 5)
+    first, second = rows_of(selector(tmp_path, C=4.0), model, 4), rows_of(selector(tmp_path, C=4.0), model, 5)
     assert sorted(first) != sorted(second)
     assert first != sorted(first)
-    assert rows_of(selector(tmp_path, C=20.0), model, 5) == second
+    assert rows_of(selector(tmp_path, C=4.0), model, 5) == second
 
 
 def test_independent_draws_scatter_and_distinct_ones_never_repeat(model: nn.Module, tmp_path: Path) -> None:
-    p = selector(tmp_path, C=20.0).select(model, 4, 5).scores
+    p = selector(tmp_path, C=4.0).select(model, 4, 5).scores
     assert p is not None
-    drawn = rows_of(selector(tmp_path, C=20.0, draw="independent"), model, 4, 4000)
+    drawn = rows_of(selector(tmp_path, C=4.0, draw="independent"), model, 4, 4000)
     assert np.bincount(drawn, minlength=60) / 4000 == pytest.approx(p, abs=0.03)
     support = int(np.count_nonzero(p))
     assert 20 <= support < 60
-    distinct = rows_of(selector(tmp_path, C=20.0, draw="distinct"), model, 4, support)
+    distinct = rows_of(selector(tmp_path, C=4.0, draw="distinct"), model, 4, support)
     assert sorted(distinct) == np.flatnonzero(p).tolist()
     advice = (
         rf"needs {support + 1} rows at step 4, and {support} of 60 have a probability. Lower component_params.alpha"
     )
     with pytest.raises(ComponentError, match=advice):
-        rows_of(selector(tmp_path, C=20.0, draw="distinct"), model, 4, support + 1)
-    assert len(rows_of(selector(tmp_path, C=20.0, draw="distinct", passes=2), model, 4, support + 1)) == support + 1
+        rows_of(selector(tmp_path, C=4.0, draw="distinct"), model, 4, support + 1)
+    assert len(rows_of(selector(tmp_path, C=4.0, draw="distinct", passes=2), model, 4, support + 1)) == support + 1
 
 
 def test_passes_read_what_was_drawn_again_in_another_order(model: nn.Module, tmp_path: Path) -> None:
-    once = rows_of(selector(tmp_path, C=20.0), model, 4, 9)
-    found = rows_of(selector(tmp_path, C=20.0, passes=3), model, 4, 25)
+    once = rows_of(selector(tmp_path, C=4.0), model, 4, 9)
+    found = rows_of(selector(tmp_path, C=4.0, passes=3), model, 4, 25)
     assert sorted(found[:9]) == sorted(found[9:18]) == sorted(once)
     assert found[:9] != found[9:18]
 

@@ -75,7 +75,7 @@ def token_blocks(dataset: Any, start: int, stop: int, *, part: Part = "all", siz
         return
     names = _names(dataset, start, part)
     arrow = hasattr(dataset, "with_format") and getattr(dataset, "format", {}).get("type") != "custom"
-    tables = dataset.with_format("arrow", columns=names) if arrow else None
+    tables: Any = dataset.with_format("arrow", columns=names) if arrow else None
     count = _FIRST_READ
     while start < stop:
         rows = range(start, min(start + count, stop))

@@ -30,7 +30,7 @@ def aggregate(scores_NS: Scores, rule: Rule) -> Scores:
     Returns:
         Shape [N]; NaN where any target's score is not finite.
     """
-    finite = np.isfinite(scores_NS).all(axis=1)
+    finite = np.asarray(np.isfinite(scores_NS).all(axis=1))
     scores_N = scores_NS.mean(axis=1) if rule == "mean" else scores_NS.max(axis=1)
     return np.where(finite, scores_N, np.nan)
 
@@ -47,7 +47,7 @@ def round_robin(scores_NS: Scores, num_samples: int, *, first: int = 0, taken: C
     Returns:
         Rows in the order they were taken, each once; fewer than ``num_samples`` if there are no more.
     """
-    finite = np.isfinite(scores_NS).all(axis=1)
+    finite = np.asarray(np.isfinite(scores_NS).all(axis=1))
     known_NS = np.where(finite[:, None], scores_NS, np.nan)
     orders = [top_k(known_N, len(known_N)).tolist() for known_N in known_NS.T]
     return take_in_turn(orders, num_samples, first=first, taken=taken)
@@ -69,7 +69,7 @@ def take_in_turn(
         ends passes its turns on.
     """
     left = [iter(order) for order in [*orders[first:], *orders[:first]]]
-    gone, found = set(taken), []
+    gone, found = set(taken), list[int]()
     while left and len(found) < num_samples:
         for order in list(left):
             if len(found) == num_samples:

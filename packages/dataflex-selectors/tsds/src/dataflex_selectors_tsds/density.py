@@ -62,4 +62,5 @@ def _unit(values: npt.NDArray[Any], device: Any) -> torch.Tensor:
     """In fp32 and of length 1, which fp16 rows are to 5e-4 only."""
     tensor = torch.as_tensor(np.asarray(values, np.float32))
     tensor = tensor if device is None else tensor.to(device)
-    return tensor / tensor.norm(dim=1, keepdim=True)
+    lengths: torch.Tensor = tensor.norm(dim=1, keepdim=True)
+    return tensor / lengths

@@ -110,7 +110,7 @@ class TsdsSelector(Selector):
         assert embedded.pool is not None
         assert embedded.targets is not None
         known = self._known(embedded.targets, subtasks)
-        there = np.isfinite(embedded.pool).all(axis=1)
+        there = np.asarray(np.isfinite(embedded.pool).all(axis=1))
         if not there.any():
             raise ComponentError(
                 f"no row of the pool has an embedding: they have {_WHY[self.params.span]}. Set component_params.span: "
