@@ -7,6 +7,14 @@
     losses.py      mean next-token losses of a batch
     shards.py      finished scores on disk, so that a pass that was killed goes on
     candidates.py  which rows are scored
+    embedding_source.py   where a component's embeddings come from: the model in training, as it began, or another
+    embedding_params.py   the parameters that each such component has
+    embeddings.py         rows to unit vectors, or those that lie on disk; the key they lie under
+    embedding_pass.py     the loop: this rank's batches, gathered on rank 0, centred there
+    embedded_model.py, other_model.py  the run's own model with its tokens, or another one with the rows' text
+    hidden_states.py      layers of a model, without head and without the layers above
+    pooling.py, cutting.py  tokens to one vector a row; tokens that need not be run
+    index_store.py, writer_lock.py, index_cache.py  finished indexes, who makes one, what lies in a folder
     inputs.py      from a collated batch to what the model is called with
     objective.py   whether the loss that is scored is the one the model is trained with
     quiet.py, buffers.py, rope.py  a model that computes the same each time and is left as it was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -66,14 +67,16 @@ class RunModel:
     on_every_rank = True
 
     def __init__(self, model: nn.Module, context: RunContext) -> None:
-        self._model, self._collator = model, context.data_collator
+        self._model, self._collator, self._weights = model, context.data_collator, ""
 
     def fingerprint(self, dataset: Any, rows: Rows, settings: Mapping[str, Any]) -> str:
         """Of the weights, frozen ones whole too: an index may be shared by runs of several models."""
-        frozen = [parameter for parameter in self._model.parameters() if not parameter.requires_grad]
-        others = [("frozen", (_sums(frozen),))] if frozen else []
-        depends = {**settings, "configuration": _configuration(self._model)}
-        return pass_fingerprint(self._model, [contents(dataset, rows)], depends, others)
+        if not self._weights:
+            frozen = [parameter for parameter in self._model.parameters() if not parameter.requires_grad]
+            others = [("frozen", (_sums(frozen),))] if frozen else []
+            self._weights = pass_fingerprint(self._model, [], {"configuration": _configuration(self._model)}, others)
+        depends = json.dumps([self._weights, contents(dataset, rows), dict(settings)], sort_keys=True)
+        return hashlib.blake2b(depends.encode(), digest_size=12).hexdigest()
 
     def ready(self, dataset: Any, rows: Rows, spec: EmbeddingSpec) -> Ready:
         """The rows as they are."""

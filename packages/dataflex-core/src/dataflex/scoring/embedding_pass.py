@@ -206,7 +206,7 @@ def _centred_(values: Half, origin: Mean) -> Mean:
         left = -origin
     for part in blocks:
         values[part] = unit(torch.from_numpy(values[part].astype(np.float32) - left)).half().numpy()
-    return origin + left
+    return np.asarray(origin + left, np.float32)
 
 
 def _autocast(context: RunContext) -> contextlib.AbstractContextManager[None]:

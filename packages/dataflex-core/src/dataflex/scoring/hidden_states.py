@@ -65,7 +65,7 @@ def decoder_of(model: nn.Module) -> Decoder:
     """
     below_adapter = getattr(model, "get_base_model", None)  # PEFT
     base: Any = below_adapter() if callable(below_adapter) else model
-    config = getattr(base, "config", None)
+    config: Any = getattr(base, "config", None)
     if getattr(config, "is_encoder_decoder", False):
         raise ComponentError(
             f"{type(base).__name__} is an encoder with a decoder; a row's embedding is made of one stack of layers. "

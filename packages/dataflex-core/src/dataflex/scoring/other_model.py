@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from dataflex.checkpoint_keys.models import weight_files
 from dataflex.components.context import RunContext
 from dataflex.data.fingerprint import contents
 from dataflex.errors import ComponentError, ConfigError
@@ -96,33 +97,36 @@ class OtherModel:
             torch.cuda.empty_cache()
 
     def _folder(self) -> Path:
+        """Where its files are; those of a hub are fetched first."""
         local = user_path(self.name)
         if local.is_dir():
             return local
-        from huggingface_hub import snapshot_download
+        from transformers.utils.hub import cached_file
 
         try:
             with foreign(f"embedding_model {self.name} could not be had"):
-                return Path(snapshot_download(self.name))
-        except ConfigError:
-            raise
+                folder = Path(str(cached_file(self.name, "config.json"))).parent
         except Exception as error:
             raise ConfigError(
                 f"component_params.embedding_model: {self.name} is neither a folder nor a model that can be downloaded "
                 f"({type(error).__name__}). Correct it; run and initial name the run's own model."
             ) from error
+        if not weight_files(folder):
+            self._load()
+        return folder
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
             from transformers import AutoModel, AutoTokenizer
 
-            folder, context = self._folder(), self._context
+            local, context = user_path(self.name), self._context
+            place = str(local) if local.is_dir() else self.name
             device = torch.device("cpu") if context.accelerator is None else context.accelerator.device
             dtype: Any = torch.float32 if device.type == "cpu" else "auto"
             trusted = {"trust_remote_code": context.trust_remote_code}
             with rng_scope(devices=True), foreign(f"embedding_model {self.name} could not be loaded"):
-                tokenizer = AutoTokenizer.from_pretrained(folder, **trusted)
-                model = AutoModel.from_pretrained(folder, dtype=dtype, **trusted)
+                tokenizer = AutoTokenizer.from_pretrained(place, **trusted)
+                model = AutoModel.from_pretrained(place, dtype=dtype, **trusted)
             self._loaded = model.requires_grad_(False).eval().to(device), tokenizer
         return self._loaded
 

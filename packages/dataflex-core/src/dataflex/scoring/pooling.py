@@ -53,7 +53,8 @@ def modality_tokens(config: Any, input_ids: torch.Tensor) -> list[torch.Tensor]:
         ComponentError: when the model's configuration does not say which tokens stand for pictures.
     """
     names = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-    numbers = {getattr(config, name, None) for name in names} - {None}
+    given: list[Any] = [getattr(config, name, None) for name in names]
+    numbers: set[int] = {int(number) for number in given if number is not None}
     if not numbers:
         raise ComponentError(
             "modalities: split was asked for, but the model's configuration does not say which tokens stand for "

@@ -184,4 +184,5 @@ class NearSelector(Selector):
 def _shares(targets: Sequence[npt.NDArray[Any]], chosen: npt.NDArray[Any]) -> list[float]:
     """The part of the chosen rows that lie nearest to each target."""
     best = np.stack([(chosen.astype(np.float32) @ each.astype(np.float32).T).max(axis=1) for each in targets])
-    return (np.bincount(best.argmax(axis=0), minlength=len(targets)) / len(chosen)).tolist()
+    shares: list[float] = (np.bincount(best.argmax(axis=0), minlength=len(targets)) / len(chosen)).tolist()
+    return shares
