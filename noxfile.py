@@ -67,7 +67,7 @@ def environment(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Test every promise in about twelve minutes, or run what follows `--`: nox -s tests -- -k schedule."""
+    """Test every promise, or run what follows `--`: nox -s tests -- -k schedule."""
     run_tests(session, "-m", "not long")
 
 
