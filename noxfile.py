@@ -67,22 +67,22 @@ def environment(session: nox.Session) -> None:
 
 @nox.session(python=False)
 def tests(session: nox.Session) -> None:
-    """Test every promise in about twelve minutes, or run what follows `--`: nox -s tests -- -k schedule."""
-    run_tests(session, "-m", "not long", DATAFLEX_TEST_STARTS="warm")
+    """Test every promise, or run what follows `--`: nox -s tests -- -k schedule."""
+    run_tests(session, "-m", "not long")
 
 
 @nox.session(python=False)
 def tests_all(session: nox.Session) -> None:
-    """Run every test, the long forms too, each process from nothing; `-- -m long`: what `nox -s tests` leaves out."""
+    """Run every test, the long forms too; `-- -m long` runs what `nox -s tests` leaves out."""
     run_tests(session)
 
 
-def run_tests(session: nox.Session, *which: str, **environ: str) -> None:
+def run_tests(session: nox.Session, *which: str) -> None:
     """Run pytest on all cores; what follows `--` on the command line comes last and so counts."""
     python = shared_environment(session)
     workers = str(min(os.cpu_count() or 1, 4))
     spread = ("-n", workers, "--dist", "loadgroup", "--durations", "20", "--durations-min", "1")
-    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env={**QUIET, **environ})
+    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET)
 
 
 @nox.session(python=False)

@@ -55,7 +55,8 @@ def running(workshop):
     def start(run_file, **environ):
         log = workshop.out / f"{run_file.stem}.log"
         with log.open("w") as file:
-            fixed = {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1"}
+            # A process of its own from the beginning: its number is what a second run names.
+            fixed = {"OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", "DATAFLEX_WARM_SOCKET": ""}
             process = subprocess.Popen(
                 command(run_file), env={**os.environ, **fixed, **environ}, stdout=file, stderr=subprocess.STDOUT
             )
