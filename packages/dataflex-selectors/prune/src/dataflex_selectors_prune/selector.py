@@ -75,9 +75,15 @@ class PruneSelector(Selector):
         scores = self._scores.values.copy() if known else None
         return Selection(rows, metrics, scores, weights=None if (weights == 1).all() else weights)
 
-    def on_rows(self, step: int, rows: npt.NDArray[np.int64], losses: npt.NDArray[np.float64]) -> None:
+    def on_rows(
+        self,
+        step: int,
+        rows: npt.NDArray[np.int64],
+        losses: npt.NDArray[np.float64] | None = None,
+        labels: npt.NDArray[np.float64] | None = None,
+    ) -> None:
         """Keep the losses of the rows that a step trained on, the warm-up's included."""
-        if self.params.ratio:
+        if self.params.ratio and losses is not None:
             self._scores.see(rows, losses)
 
     def state_dict(self) -> dict[str, Any]:
