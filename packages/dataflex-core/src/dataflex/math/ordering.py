@@ -143,7 +143,7 @@ def permutation_of(answer: Any, rows: Whole, what: str) -> Whole:
     given = dict(zip(*np.unique(rows, return_counts=True), strict=True))
     found = zip(*np.unique(order, return_counts=True), strict=True)
     row, times = next((row, count) for row, count in found if count > given[row])
-    raise ComponentError(f"{what} returned {row} {'twice' if times == 2 else f'{times} times'}; return each row once")
+    raise ComponentError(f"{what} returned {row} {'twice' if times == 2 else 'several times'}; return each row once")
 
 
 def score_by_tenth(scores: npt.ArrayLike) -> list[float | None]:
