@@ -177,6 +177,8 @@ class ComposedPlanner:
             "position": self._position,
             "recycled": self._recycled.tolist(),
         }
+        if self._arrange is not None and self._arrange.scores is not None and self._arrange.moves:
+            own["scores"] = packed(self._arrange.scores)
         if self._row_weights is not None:
             own["weights"] = packed(self._row_weights)
         if self._mix is None:
@@ -200,6 +202,8 @@ class ComposedPlanner:
         self._until, self._drawn_from = int(own["until"]), int(own["drawn_from"])
         self._position = own["position"]
         self._recycled = np.array(own["recycled"], np.int64)
+        if self._arrange is not None and self._arrange.moves:
+            self._arrange.scores = unpacked(own["scores"]) if "scores" in own else None
         self._row_weights = unpacked(own["weights"]) if "weights" in own else None
 
     @property
