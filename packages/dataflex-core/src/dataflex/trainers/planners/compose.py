@@ -146,7 +146,7 @@ class ComposedPlanner:
             titles = " and ".join(asking.title for asking in self._askings())
             raise ComponentError(f"{titles}: {error}{self._kept(before)}") from error
         self.weights = weights
-        made = self._with_numbers(made, numbers)
+        made = list(self._with_numbers(made, numbers))
         seconds = time.perf_counter() - started
         record_all(self._host, self._recorder, made, stage=stage, step=step, plan=plan, seconds=seconds, cpu_began=cpu)
         return plan
@@ -236,7 +236,7 @@ class ComposedPlanner:
             shares = mix.propose(stage, step)
         facts = self._mixer
         assert facts is not None
-        return shares, Made(facts.facts, Outcome(rows=shares, result=shares), mix.asking.spent)
+        return shares, Made(facts.facts, Outcome(rows=np.zeros(0, np.int64), result=shares), mix.asking.spent)
 
     def _ask_selector(
         self, stage: int, step: int, num_samples: int, shares: Proportions, before: Mapping[str, Any]
@@ -330,7 +330,8 @@ class ComposedPlanner:
         """All rows of a domain that nothing was expected of, and so nothing chosen, in the selector's place."""
         size, name = int(self._sampler.sizes[domain]), self._sampler.names[domain]
         rng = np.random.default_rng(key_seed("unselected", self._context.seed, name))
-        return int(self._sampler.offsets[domain]) + rng.permutation(size)
+        rows: Rows = int(self._sampler.offsets[domain]) + rng.permutation(size)
+        return rows
 
     def _rewind(self, step: int) -> None:
         """Go back to where the plan has come to: in the middle of a stage, a resumed run has another length."""
