@@ -173,7 +173,7 @@ def _check_rule(run: RunFile, rule: Rule, max_epochs: Any, problems: Gathered) -
 def _moves(run: RunFile) -> bool:
     """Whether a mixer moves the proportions."""
     if run.train_type is TrainType.COMPOSED:
-        return _mixer(run) != STATIC
+        return bool(_mixer(run) != STATIC)
     return run.train_type is TrainType.MIX
 
 

@@ -285,7 +285,8 @@ def _with_names(given: Any, layer: Any) -> Any:
     """The keys with ``selector: loss`` written as ``selector: {name: loss}`` where the layer says more about it."""
     from omegaconf import OmegaConf
 
-    below, above = (each.get(COMPONENTS) if COMPONENTS in each else None for each in (given, layer))
+    both: list[Any] = [each.get(COMPONENTS) if COMPONENTS in each else None for each in (given, layer)]
+    below, above = both
     if not OmegaConf.is_dict(below) or not OmegaConf.is_dict(above):
         return given
     named = {key: {"name": below[key]} for key in above if isinstance(below.get(key), str) and _is_dict(above[key])}

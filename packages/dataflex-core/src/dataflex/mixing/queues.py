@@ -45,7 +45,8 @@ class Queues:
     @property
     def recycled(self) -> Whole:
         """By domain, the rows served that its queue had served before."""
-        return np.maximum(self.served - self.sizes, 0)
+        again: Whole = np.maximum(self.served - self.sizes, 0)
+        return again
 
     def rows(self, domain: int) -> Whole:
         """All rows of a queue."""

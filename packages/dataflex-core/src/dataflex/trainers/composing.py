@@ -87,15 +87,13 @@ class ByKind:
         self._inner, self._kind = inner, kind.value
         self.domains, self.epoch_samples = inner.domains, inner.epoch_samples
         self.weighs_places = inner.weighs_places
-
-    @property
-    def weights(self) -> npt.NDArray[np.float64] | None:
-        """As the planner."""
-        return self._inner.weights
+        self.weights: npt.NDArray[np.float64] | None = None
 
     def plan(self, stage: int, step: int, num_samples: int) -> npt.NDArray[np.int64]:
         """As the planner."""
-        return self._inner.plan(stage, step, num_samples)
+        rows = self._inner.plan(stage, step, num_samples)
+        self.weights = self._inner.weights
+        return rows
 
     def state_dict(self) -> dict[str, Any]:
         """The planner's, under the kind."""

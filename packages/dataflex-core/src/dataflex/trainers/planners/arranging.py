@@ -37,6 +37,7 @@ class Arranging:
     Attributes:
         asking: The orderer.
         queues: Of each domain, in order.
+        scores: Of the rows of the pool, NaN where there is none; ``None`` before there are any.
     """
 
     def __init__(self, opening: Opening, part: Part, sampler: MixtureSampler) -> None:
@@ -46,9 +47,9 @@ class Arranging:
         selects = opening.session.run.part(Kind.SELECTOR) is not None
         self._source: ScoreSource | None = source_of(part, selects=selects)
         self._step = 0
-        self._scores: Floats | None = None  # of the rows of the pool, NaN where there is none
+        self.scores: Floats | None = None
         if self._source is not None and self._source.kind not in (ScoreKind.LOSS, ScoreKind.SELECTOR):
-            self._scores = opening.session.given_scores(self._source, opening.context.dataset)
+            self.scores = opening.session.given_scores(self._source, opening.context.dataset)
         direction = str(self._params.get("direction") or "ascending")
         self.queues = OrderedQueues(sampler.names, self._order, direction=direction)
 
@@ -68,15 +69,15 @@ class Arranging:
         """
         self._step = step
         if self._source is not None and self._source.kind is ScoreKind.SELECTOR:
-            self._scores = scores
+            self.scores = scores
         for domain, own in enumerate(rows):
-            known = None if self._scores is None else self._scores[own]
+            known = None if self.scores is None else self.scores[own]
             self.queues.fill(domain, own, known, number=step, places=None if places is None else places[domain])
 
     def fill_one(self, domain: int, rows: Rows, step: int, places: int | None) -> None:
         """Take rows as the next pass of one queue, with the scores there are."""
         self._step = step
-        known = None if self._scores is None else self._scores[rows]
+        known = None if self.scores is None else self.scores[rows]
         self.queues.fill(domain, rows, known, number=step, places=places)
 
     def rescore(self, step: int, counts_K: Rows) -> None:
@@ -92,12 +93,12 @@ class Arranging:
         found = self._context.losses(
             model_of(self._opening.host), places, token_budget=self._params.get("token_budget")
         )
-        self._scores = np.full(len(self._context.dataset), np.nan) if self._scores is None else self._scores
-        self._scores[places] = found.means[places]
+        self.scores = np.full(len(self._context.dataset), np.nan) if self.scores is None else self.scores
+        self.scores[places] = found.means[places]
         for domain in range(len(self._sampler.names)):
             own = self.queues.rows(domain)
             if len(own):
-                self.queues.score(domain, self._scores[own])
+                self.queues.score(domain, self.scores[own])
 
     def made(self, seconds: float) -> Made:
         """What was decided: the rows left of every pass, in order."""
@@ -114,7 +115,7 @@ class Arranging:
                 metrics["score_by_tenth"] = score_by_tenth(found[0])
             if not single or correlations[0] is not None:
                 metrics["rank_correlation"] = correlations[0] if single else correlations
-        return Made(self._part.facts, Outcome(rows=rows, result=rows, metrics=metrics, scores=self._scores), seconds)
+        return Made(self._part.facts, Outcome(rows=rows, result=rows, metrics=metrics, scores=self.scores), seconds)
 
     def _order(self, domain: int, rows: Rows) -> Order:
         context = self._context

@@ -146,7 +146,7 @@ class ComposedPlanner:
             titles = " and ".join(asking.title for asking in self._askings())
             raise ComponentError(f"{titles}: {error}{self._kept(before)}") from error
         self.weights = weights
-        made = self._with_numbers(made, numbers)
+        made = list(self._with_numbers(made, numbers))
         seconds = time.perf_counter() - started
         record_all(self._host, self._recorder, made, stage=stage, step=step, plan=plan, seconds=seconds, cpu_began=cpu)
         return plan
@@ -177,6 +177,8 @@ class ComposedPlanner:
             "position": self._position,
             "recycled": self._recycled.tolist(),
         }
+        if self._arrange is not None and self._arrange.scores is not None and self._arrange.moves:
+            own["scores"] = packed(self._arrange.scores)
         if self._row_weights is not None:
             own["weights"] = packed(self._row_weights)
         if self._mix is None:
@@ -200,6 +202,8 @@ class ComposedPlanner:
         self._until, self._drawn_from = int(own["until"]), int(own["drawn_from"])
         self._position = own["position"]
         self._recycled = np.array(own["recycled"], np.int64)
+        if self._arrange is not None and self._arrange.moves:
+            self._arrange.scores = unpacked(own["scores"]) if "scores" in own else None
         self._row_weights = unpacked(own["weights"]) if "weights" in own else None
 
     @property
@@ -232,7 +236,7 @@ class ComposedPlanner:
             shares = mix.propose(stage, step)
         facts = self._mixer
         assert facts is not None
-        return shares, Made(facts.facts, Outcome(rows=shares, result=shares), mix.asking.spent)
+        return shares, Made(facts.facts, Outcome(rows=np.zeros(0, np.int64), result=shares), mix.asking.spent)
 
     def _ask_selector(
         self, stage: int, step: int, num_samples: int, shares: Proportions, before: Mapping[str, Any]
@@ -326,7 +330,8 @@ class ComposedPlanner:
         """All rows of a domain that nothing was expected of, and so nothing chosen, in the selector's place."""
         size, name = int(self._sampler.sizes[domain]), self._sampler.names[domain]
         rng = np.random.default_rng(key_seed("unselected", self._context.seed, name))
-        return int(self._sampler.offsets[domain]) + rng.permutation(size)
+        rows: Rows = int(self._sampler.offsets[domain]) + rng.permutation(size)
+        return rows
 
     def _rewind(self, step: int) -> None:
         """Go back to where the plan has come to: in the middle of a stage, a resumed run has another length."""
