@@ -19,7 +19,8 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(?!dataflex\.).*"),  # other libraries: their inventories would have to be downloaded
     ("py:class", r"dataflex\.(components\.registry\.Class|gradients\.engine\.Result)"),  # type variables
-    ("py:class", r"dataflex\.(gradients\.measuring\.Measuring|kinds\.StepKeys|math\.projection\.SparseProjection)"),  # of core alone
+    # Of core alone:
+    ("py:class", r"dataflex\.(gradients\.measuring\.Measuring|kinds\.StepKeys|math\.projection\.SparseProjection)"),
 ]
 
 

@@ -4,7 +4,7 @@
 which is the same for all rows, and the row's own part of the second moment are left out. A row's score is
 ``<g, P u> / |g|``, with the length of its raw gradient: without it long gradients win, which noisy short answers have.
 
-The two forms of a layer's share of it, for one row of T tokens, ``x`` [T, i] and ``gy`` [T, o]:
+The two forms of a layer's share of it, for one row of T tokens, ``x`` [T, i] and ``gy`` [T, o]::
 
     per row     G = gy^T x;  <G, U>, |G|^2                                            and G is o x i numbers
     streamed    sum_t gy_t . (U x_t);  sum_tt' (x_t . x_t') (gy_t . gy_t')            no G, two T x T tables
