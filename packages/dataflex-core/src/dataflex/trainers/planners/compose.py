@@ -307,7 +307,8 @@ class ComposedPlanner:
         """Rows to choose of each domain."""
         sizes = self._sampler.sizes
         if keeps and self._part is not None:
-            return np.maximum(np.floor(float(self._part.keep) * sizes + 0.5), 1).astype(np.int64)
+            kept: Rows = np.maximum(np.floor(float(self._part.keep) * sizes + 0.5), 1).astype(np.int64)
+            return kept
         try:
             return self._sampler.expected(shares, ahead)
         except ConfigError:  # the shares may have moved before a limit is reached
