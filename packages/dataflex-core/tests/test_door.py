@@ -12,7 +12,8 @@ import dataflex
 NAMES = (
     *("Selector", "Mixer", "Weighter", "Selection", "ComponentSpec", "Kind", "Need", "param", "RunContext"),
     *("ConfigError", "ComponentError", "Problem", "hookimpl"),
-    *("register_selector", "register_mixer", "register_weighter"),
+    *("Orderer", "OrdererParams", "Pattern", "Candidates"),
+    *("register_selector", "register_mixer", "register_weighter", "register_orderer"),
 )
 
 

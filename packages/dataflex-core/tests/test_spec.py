@@ -54,7 +54,7 @@ def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
     trainer = SimpleNamespace(
         args=args, train_dataset=[], eval_dataset=None, data_collator=None, accelerator=None, model=None
     )
-    plan = SimpleNamespace(component=spec(name), stage="sft", scores_only=False)
+    plan = SimpleNamespace(component=spec(name), stage="sft", scores_only=False, arguments={})
     run = SimpleNamespace(facts=plan, bound=SimpleNamespace(run_values={}))
     folder = run_context(trainer, run, data_seed=None, global_batch=4).cache_dir
     assert folder.resolve().parent == (tmp_path / "cache").resolve()
