@@ -29,7 +29,8 @@ OF_THE_NOTE = {Kind.WEIGHTER: ("get_weighted_loss", "training_step")}
 
 COMPONENTS = '''
 import os
-from dataflex import Mixer, Selector, Weighter, register_mixer, register_selector, register_weighter
+from dataflex import Mixer, Orderer, Selector, Weighter
+from dataflex import register_mixer, register_orderer, register_selector, register_weighter
 from dataflex.components.mix_context import StepStats
 from dataflex.spec import Need
 import numpy as np
@@ -80,6 +81,9 @@ class Sample(Counts, Selector):
         return super().warmup(num_samples, replacement)
     def scoring_cost(self):
         fails(self, "scoring_cost")
+    def directions(self, model, step_id):
+        fails(self, "directions")
+        return None
     def select(self, model, step_id, num_samples):
         fails(self, "select")
         return np.arange(num_samples) % len(self.dataset)
@@ -104,6 +108,16 @@ class SampleMixer(Counts, Mixer):
         return {{"seen": self.seen}}
     def finished(self, step_id):
         fails(self, "finished")
+
+@register_orderer("sample")
+class SampleOrderer(Counts, Orderer):
+    def __init__(self, params=None, context=None):
+        fails(self, "__init__")
+        super().__init__(params, context)
+    def order(self, rows, scores, rng):
+        fails(self, "order")
+        self.seen = self.seen + float(len(rows))
+        return rows[::-1]
 
 @register_weighter("sample")
 class SampleWeighter(Counts, Weighter):
@@ -133,7 +147,12 @@ class Owning(Noted):
         ctx.accelerator.backward(loss)
         return loss.detach()
 '''
-TRAIN_TYPES = {Kind.SELECTOR: "dynamic_select", Kind.MIXER: "dynamic_mix", Kind.WEIGHTER: "dynamic_weight"}
+TRAIN_TYPES = {
+    Kind.SELECTOR: "dynamic_select",
+    Kind.MIXER: "dynamic_mix",
+    Kind.WEIGHTER: "dynamic_weight",
+    Kind.ORDERER: "dynamic_order",
+}
 
 
 def methods() -> Iterator[tuple[Kind, str]]:
@@ -173,7 +192,7 @@ def trainer(kind: Kind, method: str, folder: Path, **arguments: Any) -> Any:
         method=method, broken=broken(folder), at=FAILS_AT, statistics=statistics(method), ranks=ranks
     )
     (folder / "plug.py").write_text(code)
-    steps = {"update_step": 3, "update_times": 2} if kind is not Kind.WEIGHTER else {"train_step": STEPS}
+    steps = {"update_step": 3, "update_times": 2} if kind in (Kind.SELECTOR, Kind.MIXER) else {"train_step": STEPS}
     mixes = {"init_mixture_proportions": [0.5, 0.5]} if kind is Kind.MIXER else {}
     config = {
         "train_type": TRAIN_TYPES[kind],

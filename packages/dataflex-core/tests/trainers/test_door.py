@@ -69,7 +69,8 @@ def test_a_failure_in_any_method_is_named_and_its_repaired_run_ends_as_one_that_
     runs.broken(tmp_path / "run").unlink()
     kept = re.search(r"resume from (\S+?)[.,]? ", told + " ")
     at_the_start = (
-        method in ("__init__", "begin", "state_dict", "load_state_dict", "warmup", "metrics") or " step 0:" in told
+        method in ("__init__", "begin", "state_dict", "load_state_dict", "warmup", "metrics", "order")
+        or " step 0:" in told
     )
     assert (kept is None) == at_the_start, told
     repaired = runs.trainer(kind, method, tmp_path / "run")
