@@ -216,7 +216,8 @@ class Engine:
 
     def weights_of_next(self) -> npt.NDArray[np.float64] | None:
         """The plan's weights of the next micro-batch of this rank to train on, once; ``None`` for the stock loss."""
-        return self._fetched_weights.popleft()
+        # None were fetched where a class of the user's passes our loader by, which is told at the step's end.
+        return self._fetched_weights.popleft() if self._fetched_weights else None
 
     def rows_of(self, step: int) -> npt.NDArray[np.int64]:
         """Rows of all ranks, in the order of the plan, of the step after which ``step`` are done."""
