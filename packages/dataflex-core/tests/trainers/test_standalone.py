@@ -85,7 +85,7 @@ def test_domains_are_mixed_by_their_rows(construct):
         ({"train_typ": "dynamic_select"}, r"unknown key 'train_typ' in the configuration. Did you mean 'train_type'"),
         ({"train_type": "static"}, r"names no dynamic train_type, so Trainer can be used as it is"),
         ({}, r"names no dynamic train_type"),
-        (SELECT | {"train_type": "dynamic"}, r"train_type: 'dynamic' \(from the configuration\) is not one of"),
+        (SELECT | {"train_type": "lively"}, r"train_type: 'lively' \(from the configuration\) is not one of"),
     ],
 )
 def test_a_wrong_configuration_is_refused_before_a_model_exists(config, message):
