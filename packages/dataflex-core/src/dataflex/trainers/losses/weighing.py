@@ -14,7 +14,7 @@ from dataflex.components.asking import Asking
 from dataflex.components.weight_context import WeightedStep
 from dataflex.components.weighter import Weighter
 from dataflex.config.plan import Part
-from dataflex.errors import ComponentError, ConfigError, shown
+from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.weighting import HISTOGRAM_EDGES, domain_normalisers
 from dataflex.math.window import StepWindow
 from dataflex.trainers.hooks import loss_not_seen
