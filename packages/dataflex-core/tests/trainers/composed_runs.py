@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.trainers import dynamic_trainer
+
+DOMAINS = {"a": 12, "b": 20}
 
 COMPONENTS = '''
 import numpy as np
@@ -50,6 +54,12 @@ class Pruned(Selector):
     def select(self, model, step_id, num_samples):
         rows = np.arange(num_samples) % len(self.dataset)
         return Selection(rows, weights=np.where(rows == 0, 3.0, 1.0))
+
+@register_selector("doubly")
+class Doubly(Selector):
+    """The first row again and again; its places weigh 1, 2, 3 and on."""
+    def select(self, model, step_id, num_samples):
+        return Selection(np.zeros(num_samples, int), weights=1.0 + np.arange(num_samples))
 
 @register_selector("whole")
 class Whole(Selector):
@@ -204,6 +214,26 @@ def trainer(
         train_dataset=pool(size),
         data_collator=collate,
     )
+
+
+def trained(folder: Path, keys: Mapping[str, Any], **more: Any) -> Any:
+    """A Trainer that has trained, on two domains unless told otherwise."""
+    made = trainer(folder, keys, **{"domains": DOMAINS, **more})
+    made.train()
+    return made
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    """What was decided, without what takes time."""
+    lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "timing", "dist")} for line in lines
+    ]
+
+
+def plans(folder: Path) -> dict[str, list[int]]:
+    """The rows of every stage, and what was decided beside them."""
+    return {path.name: np.load(path).tolist() for path in sorted((folder / "decisions").glob("*.npy"))}
 
 
 def weights(trained: Any) -> torch.Tensor:

@@ -58,21 +58,30 @@ class Arranging:
         """Whether the scores change while the model trains."""
         return self._source is not None and self._source.kind is ScoreKind.LOSS
 
-    def fill(self, rows: Sequence[Rows], step: int, scores: Floats | None, places: Sequence[int | None] | None) -> None:
-        """Take what was chosen, or whole domains, as the queues' next passes.
+    def fill(
+        self,
+        rows: Sequence[Rows],
+        step: int,
+        scores: Floats | None,
+        places: Sequence[int | None] | None,
+        weights: Sequence[Floats | None],
+    ) -> None:
+        """Take what was chosen as the queues' next passes.
 
         Args:
             rows: Of the pool, for each domain.
             step: Optimizer steps done.
             scores: The selector's, of the rows of the pool; ``None`` where it gave none.
             places: Rows that will be taken of each; ``None`` where that is not known.
+            weights: Of the rows of each; ``None`` where there are none.
         """
         self._step = step
         if self._source is not None and self._source.kind is ScoreKind.SELECTOR:
             self.scores = scores
         for domain, own in enumerate(rows):
             known = None if self.scores is None else self.scores[own]
-            self.queues.fill(domain, own, known, number=step, places=None if places is None else places[domain])
+            most = None if places is None else places[domain]
+            self.queues.fill(domain, own, known, number=step, places=most, weights=weights[domain])
 
     def fill_one(self, domain: int, rows: Rows, step: int, places: int | None) -> None:
         """Take rows as the next pass of one queue, with the scores there are."""

@@ -1,0 +1,68 @@
+"""Places of the plan of several components: what each weighs, and how a longer run goes on with them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dataflex.record.plans import plan_name
+
+HALVES = {"init_mixture_proportions": [0.5, 0.5]}
+SAVES = {"save_strategy": "steps", "save_steps": 1}
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    import composed_runs
+
+    return composed_runs
+
+
+def rows_from(folder: Path, steps: tuple[int, ...]) -> list[int]:
+    return np.concatenate([np.load(folder / plan_name(step)) for step in steps]).tolist()
+
+
+@pytest.mark.parametrize("orderer", [None, "folds"])
+def test_a_row_that_is_chosen_several_times_weighs_at_each_place_what_it_was_given_there(
+    runs, tmp_path, orderer
+) -> None:
+    components = {"mixer": "static", "selector": "doubly", "orderer": orderer}
+    keys = {"components": components, **HALVES, "update_step": 2, "update_times": 1}
+    runs.trained(tmp_path, keys, **SAVES)
+    plan = np.load(tmp_path / "out" / plan_name(1))
+    weights = np.load(tmp_path / "out" / "checkpoint-2" / "dataflex" / "plan_weights.npy")
+    for first in (0, 12):
+        assert sorted(weights[plan == first]) == [1, 2, 3, 4]
+
+
+def test_rows_of_whole_passes_were_given_no_weight(runs, tmp_path) -> None:
+    components = {"mixer": "static", "selector": "doubly"}
+    keys = {"components": components, **HALVES, "update_step": 7, "update_times": 1}
+    runs.trained(tmp_path, keys, domains={"a": 6, "b": 26}, **SAVES)
+    plan = np.load(tmp_path / "out" / plan_name(1))
+    weights = np.load(tmp_path / "out" / "checkpoint-2" / "dataflex" / "plan_weights.npy")
+    assert sorted(weights[plan < 6]) == [1] * 12 + [1, 2]  # two passes over six rows, and the two chosen
+
+
+def test_a_run_whose_ordered_passes_were_thinned_goes_on_with_the_rows_left_out(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "static", "orderer": {"name": "folds", "params": {"by": "length"}}}, **HALVES}
+    same = {"domains": {"a": 12, "b": 12}, **SAVES}
+    runs.trained(tmp_path, {**keys, "train_step": 3}, **same)
+    assert max(Counter(rows_from(tmp_path / "out", (0, 1))).values()) == 1
+    longer = runs.trainer(tmp_path, {**keys, "train_step": 6}, **same)
+    longer.train(resume_from_checkpoint=True)
+    assert sorted(rows_from(tmp_path / "out", (0, 1, 3, 5))) == list(range(24))
+
+
+def test_a_longer_run_asks_a_selector_that_keeps_a_share_when_it_is_due_and_not_before(runs, tmp_path) -> None:
+    components = {"mixer": "static", "selector": {"name": "draws", "keep": 0.5, "every": 3}}
+    keys = {"components": components, **HALVES}
+    runs.trained(tmp_path, {**keys, "update_times": 2}, **SAVES)
+    runs.trainer(tmp_path, {**keys, "update_times": 4}, domains=runs.DOMAINS).train(resume_from_checkpoint=True)
+    asked = [each["step"] for each in runs.decisions(tmp_path / "out") if each["kind"] == "selector"]
+    assert asked == [1, 7]  # boundaries 0 and 3
