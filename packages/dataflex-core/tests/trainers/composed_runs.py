@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from dataflex.trainers import dynamic_trainer
 DOMAINS = {"a": 12, "b": 20}
 
 COMPONENTS = '''
+import os
 import numpy as np
 import torch
 from dataflex import Mixer, Need, Selection, Selector, Weighter, param, register_mixer, register_selector
@@ -80,8 +82,11 @@ class Breaks(First):
 
 def fails(context, method, step_id, domain):
     path = context.output_dir.parent / "broken"
-    if path.exists() and path.read_text() == f"{method} {step_id} {domain}":
+    planted = path.read_text() if path.exists() else ""
+    if planted == f"{method} {step_id} {domain}":
         raise OSError("planted")
+    if planted == f"kill in {method} {step_id} {domain}":
+        os._exit(9)
 
 @register_mixer("tilts")
 class Tilts(Mixer):
@@ -239,6 +244,30 @@ def plans(folder: Path) -> dict[str, list[int]]:
 def weights(trained: Any) -> torch.Tensor:
     """All parameters in one."""
     return torch.cat([parameter.detach().flatten() for parameter in trained.model.parameters()])
+
+
+FOUR_PARTS = {
+    "components": {
+        "mixer": "halves", "selector": {"name": "breaks", "every": 2}, "orderer": "folds", "weighter": "easy",
+    },
+    "init_mixture_proportions": [0.5, 0.5],
+    "update_times": 5,
+}  # fmt: skip
+"""11 steps of 4 samples: the weights act from step 10 on."""
+
+
+def train_rank(rank: int, world_size: int, folder: str) -> None:
+    """A run of four parts on one of several ranks; from its last checkpoint, if there is one. Tells its parameters."""
+    from gloo import joined
+
+    os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
+    torch.set_num_threads(1)
+    out = Path(folder, "out")
+    saves = {"save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 4 // world_size}
+    with joined(rank, world_size, folder):
+        made = trainer(Path(folder), FOUR_PARTS, domains=DOMAINS, **saves)
+        made.train(resume_from_checkpoint=any(out.glob("checkpoint-*")) or None)
+        Path(folder, f"told-{rank}.json").write_text(json.dumps(weights(made).tolist()))
 
 
 class StopAt(TrainerCallback):
