@@ -103,6 +103,14 @@ class Tilts(Mixer):
     def load_state_dict(self, state):
         self.moved = state["moved"]
 
+@register_mixer("slides")
+class Slides(Mixer):
+    """A quarter of the first of two domains up to step 2, then three quarters."""
+    def mix(self, model, step_id):
+        return self.planned(step_id)
+    def planned(self, step_id):
+        return [0.25, 0.75] if step_id <= 2 else [0.75, 0.25]
+
 @register_mixer("halves", needs={Need.DOMAIN_LOSSES})
 class Halves(Mixer):
     """Equal shares of rows and of the loss."""

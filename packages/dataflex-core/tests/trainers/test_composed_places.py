@@ -66,3 +66,22 @@ def test_a_longer_run_asks_a_selector_that_keeps_a_share_when_it_is_due_and_not_
     runs.trainer(tmp_path, {**keys, "update_times": 4}, domains=runs.DOMAINS).train(resume_from_checkpoint=True)
     asked = [each["step"] for each in runs.decisions(tmp_path / "out") if each["kind"] == "selector"]
     assert asked == [1, 7]  # boundaries 0 and 3
+
+
+def test_a_pass_is_thinned_by_the_shares_that_a_mixer_knows_in_advance(runs, tmp_path) -> None:
+    orderer = {"name": "folds", "params": {"by": "length"}}
+    keys = {"components": {"mixer": "slides", "orderer": orderer}, **HALVES, "update_times": 2}
+    runs.trained(tmp_path, keys, domains={"a": 12, "b": 12})
+    # 2 + 2 + 6 rows of a, 2 + 6 + 2 of b: of twelve ranks floor((2p + 1) 12 / 20) for ten places leaves out 2 and 8.
+    # Lengths are 4 to 9 and 4 to 9 again, so by rank the rows are 0 6 1 7 2 8 3 9 4 10 5 11.
+    left_out = {1, 4, 12 + 1, 12 + 4}
+    assert sorted(rows_from(tmp_path / "out", (0, 1, 3))) == [row for row in range(24) if row not in left_out]
+
+
+def test_where_shares_may_move_it_is_said_how_far_the_present_ones_reach(runs, tmp_path, caplog) -> None:
+    orderer = {"name": "folds", "params": {"by": "length"}}
+    with caplog.at_level("INFO", logger="dataflex"):
+        runs.trained(tmp_path, {"components": {"mixer": "tilts", "orderer": orderer}, **HALVES})
+    said = [message for message in caplog.messages if "no pass is thinned" in message]
+    assert len(said) == 1  # 28 rows, half of each: 14 of 12, and 14 of 20
+    assert said[0].endswith("at the present ones the run reaches a 117%, b 70% of a pass.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from dataflex.trainers.planners.ordering import order_of
 from dataflex.trainers.planners.planner import model_of
 from dataflex.trainers.recording.outcome import Made, Outcome
 from dataflex.trainers.slots import Opening
+
+logger = logging.getLogger("dataflex")
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -108,6 +111,14 @@ class Arranging:
             own = self.queues.rows(domain)
             if len(own):
                 self.queues.score(domain, self.scores[own])
+
+    def say_reach(self, passes_K: Floats) -> None:
+        """Say how far into a pass of each domain the run comes at the present shares, as it is not thinned."""
+        reach = zip(self._sampler.names, passes_K.tolist(), strict=True)
+        logger.info(
+            "%s: the shares may move, so no pass is thinned; at the present ones the run reaches %s.",
+            *(self.asking.title, ", ".join(f"{name} {share:.0%}" for name, share in reach) + " of a pass"),
+        )
 
     def made(self, seconds: float) -> Made:
         """What was decided: the rows left of every pass, in order."""

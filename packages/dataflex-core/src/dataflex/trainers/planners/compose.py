@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.asking import Asking
-from dataflex.config.mixture import STATIC, Unit
+from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.distributed import assert_same_on_all_ranks
 from dataflex.errors import ComponentError, ConfigError
@@ -96,13 +96,12 @@ class ComposedPlanner:
             if self._arrange is None
             else self._arrange.queues
         )
-        self._fixed = self._mixer is None or self._mixer.entry.spec.name == STATIC
         self._until = 0  # optimizer step up to which rows were chosen
         self._total = opening.schedule.total  # steps of the run for which passes were thinned
         self._drawn_from, self._before = 0, self._sampler.state()
         self._position: Any = self._queues.position()  # of the queues where the plan begins
         self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
-        self._stage = 0
+        self._stage, self._said_reach = 0, False
         self._asked: list[tuple[Asking, dict[str, Any] | None]] = []
         if mix is not None:
             mix.source = self._queues
@@ -253,8 +252,7 @@ class ComposedPlanner:
                 picked = self._select.choose(counts_K, step, model_of(self._host), distinct=keeps)
         overlap = self._overlap(picked, first=stage <= 1)
         if self._arrange is not None:
-            ahead = (end - step) * self._context.global_batch
-            places = self._sampler.expected(shares, ahead).tolist() if keeps and self._fixed else None
+            places = self._places(self._arrange, shares, stage, step, end, counts_K) if keeps else None
             self._arrange.fill(picked.rows, step, picked.scores, places, picked.weights)
         elif isinstance(self._queues, Queues):
             for domain, rows in enumerate(picked.rows):
@@ -281,12 +279,13 @@ class ComposedPlanner:
         with self._agreed(arrange.asking, step, before):
             self._asked.append((arrange.asking, arrange.asking.copy_state()))
             counts_K = self._sampler.expected(shares, num_samples)
-            left = (self._schedule.total - step) * self._context.global_batch
-            for domain in np.flatnonzero(arrange.queues.sizes == 0).tolist():
+            empty = np.flatnonzero(arrange.queues.sizes == 0).tolist()
+            whole = self._part is None and bool(empty)
+            places = self._places(arrange, shares, stage, step, self._schedule.total) if whole else None
+            for domain in empty:
                 if self._part is None:
                     every = self._sampler.offsets[domain] + np.arange(self._sampler.sizes[domain])
-                    places = int(self._sampler.expected(shares, left)[domain]) if self._fixed else None
-                    arrange.fill_one(domain, every, step, places)
+                    arrange.fill_one(domain, every, step, None if places is None else places[domain])
                 elif counts_K[domain] or self._sampler.unit is Unit.TOKENS:
                     arrange.fill_one(domain, self._unselected(domain), step, None)
             if due:
@@ -298,12 +297,44 @@ class ComposedPlanner:
         """Have passes that were thinned for a run of another length go on as part of this one."""
         total, self._total = self._total, self._schedule.total
         keeps = self._part is not None and stage > 0 and self._part.keep != "stage"
-        if total == self._total or not self._fixed or not (self._part is None or keeps):
+        if total == self._total or not (self._part is None or keeps):
             return
-        end = self._chosen_until(stage) if keeps else self._total
-        left_K = self._sampler.expected(shares, (end - step) * self._context.global_batch)
-        for domain, places in enumerate((arrange.queues.served + left_K).tolist()):
-            arrange.queues.extend(domain, places)
+        left = self._places(arrange, shares, stage, step, self._chosen_until(stage) if keeps else self._total)
+        for domain, places in enumerate(left or ()):
+            arrange.queues.extend(domain, int(arrange.queues.served[domain]) + places)
+
+    def _places(
+        self, arrange: Arranging, shares: Proportions, stage: int, step: int, end: int, sizes_K: Rows | None = None
+    ) -> list[int] | None:
+        """Rows that each domain will give up to a step; ``None`` where nobody can know, which is said once."""
+        try:
+            stages = self._stages_ahead(shares, stage, step, end)
+            if stages is not None:
+                places: list[int] = self._sampler.expected_over(stages).tolist()
+                return places
+            given_K = self._sampler.expected(shares, (end - step) * self._context.global_batch)
+        except ConfigError:  # a limit of passes would be reached, of which the draw itself will tell
+            return None
+        if not self._said_reach and self._host.is_world_process_zero():
+            arrange.say_reach(given_K / np.maximum(self._sampler.sizes if sizes_K is None else sizes_K, 1))
+        self._said_reach = True
+        return None
+
+    def _stages_ahead(
+        self, shares: Proportions, stage: int, step: int, end: int
+    ) -> list[tuple[Proportions, int]] | None:
+        """Shares and samples of each stage up to a step; ``None`` where the mixer cannot know them yet."""
+        stages = []
+        while step < end:
+            until = min(self._schedule.bounds(stage)[1], end)
+            stages.append((shares, (until - step) * self._context.global_batch))
+            step, stage = until, stage + 1
+            if self._mix is not None and step < end and self._is_due(self._mixer, stage):
+                planned = self._mix.planned(step)
+                if planned is None:
+                    return None
+                shares = planned
+        return stages
 
     def _chosen_until(self, stage: int) -> int:
         """Optimizer step at which the selector is asked next, or the run ends."""
