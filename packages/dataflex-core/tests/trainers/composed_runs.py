@@ -80,6 +80,22 @@ class Breaks(First):
         fails(self.context, "select", step_id, self.context.domain)
         return chosen
 
+@register_selector("hears", needs={Need.SAMPLE_LOSSES})
+class Hears(First):
+    """Keeps how often it heard of each of its rows, and the losses it heard of."""
+    def __init__(self, params, context):
+        super().__init__(params, context)
+        self.times, self.losses = [0] * len(self.dataset), 0.0
+    def on_rows(self, step, rows, losses):
+        for row in rows.tolist():
+            self.times[row] += 1
+        self.losses += float(losses.sum())
+        fails(self.context, "on_rows", step, self.context.domain)
+    def state_dict(self):
+        return {"at": self.at, "times": self.times, "losses": self.losses}
+    def load_state_dict(self, state):
+        self.at, self.times, self.losses = state["at"], list(state["times"]), state["losses"]
+
 def fails(context, method, step_id, domain):
     path = context.output_dir.parent / "broken"
     planted = path.read_text() if path.exists() else ""

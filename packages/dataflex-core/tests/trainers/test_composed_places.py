@@ -1,4 +1,4 @@
-"""Places of the plan of several components: what each weighs, and how a longer run goes on with them."""
+"""Places of the plan of several components: what each weighs, who hears of it, how a longer run goes on with them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from dataflex.errors import ComponentError
 from dataflex.record.plans import plan_name
 
 HALVES = {"init_mixture_proportions": [0.5, 0.5]}
@@ -85,3 +87,22 @@ def test_where_shares_may_move_it_is_said_how_far_the_present_ones_reach(runs, t
     said = [message for message in caplog.messages if "no pass is thinned" in message]
     assert len(said) == 1  # 28 rows, half of each: 14 of 12, and 14 of 20
     assert said[0].endswith("at the present ones the run reaches a 117%, b 70% of a pass.")
+
+
+HEARING = {"components": {"mixer": "halves", "selector": "hears", "weighter": "easy"}, **HALVES}
+
+
+def test_each_domain_hears_of_its_own_rows_and_once_though_one_of_them_failed(runs, tmp_path) -> None:
+    whole = runs.trained(tmp_path, HEARING, out="whole")
+    heard = {name: asking.state_dict() for name, asking in whole.parts.opened.items() if "@" in name}
+    served = np.bincount(rows_from(tmp_path / "whole", (0, 1, 3, 5)), minlength=32).tolist()
+    assert heard["selector@a"]["times"] == served[:12] and heard["selector@b"]["times"] == served[12:]
+    assert heard["selector@a"]["losses"] > 0
+    (tmp_path / "broken").write_text("on_rows 4 b")  # a has been told of the step by then
+    with pytest.raises(ComponentError, match=r"domain b\) failed in on_rows\(\) at step 4"):
+        runs.trained(tmp_path, HEARING)
+    (tmp_path / "broken").unlink()
+    repaired = runs.trainer(tmp_path, HEARING, domains=runs.DOMAINS)
+    repaired.train(resume_from_checkpoint=True)
+    assert {name: repaired.parts.opened[name].state_dict() for name in heard} == heard
+    assert torch.equal(runs.weights(whole), runs.weights(repaired))
