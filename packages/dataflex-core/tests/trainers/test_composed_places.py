@@ -106,3 +106,16 @@ def test_each_domain_hears_of_its_own_rows_and_once_though_one_of_them_failed(ru
     repaired.train(resume_from_checkpoint=True)
     assert {name: repaired.parts.opened[name].state_dict() for name in heard} == heard
     assert torch.equal(runs.weights(whole), runs.weights(repaired))
+
+
+@pytest.mark.parametrize("orderer", [None, {"name": "folds", "params": {"by": "length"}}], ids=["as chosen", "ordered"])
+def test_shares_of_tokens_are_met_whatever_rows_are_chosen(runs, tmp_path, orderer) -> None:
+    components = {"mixer": "tilts", "selector": "draws", "orderer": orderer}
+    runs.trained(tmp_path, {"components": components, "mixture_unit": "tokens", **HALVES})
+    targets = np.array([3 + row % 6 for row in range(32)])  # of rows of 4 to 9 tokens, the first without a label
+    owed = np.zeros(2)
+    for step, share in ((0, 0.5), (1, 0.4), (3, 0.3), (5, 0.2)):
+        plan = np.load(tmp_path / "out" / plan_name(step))
+        given = np.array([targets[plan[plan < 12]].sum(), targets[plan[plan >= 12]].sum()])
+        owed += given.sum() * np.array([share, 1 - share]) - given
+        assert np.abs(owed).max() <= 8  # one row

@@ -90,7 +90,7 @@ class _Stages:
 
     def _check(self, stage: Mapping[str, Any], seen: set[Kind]) -> None:
         family = stage.get("family")
-        if family not in FAMILIES or not isinstance(stage.get("component"), str):
+        if not isinstance(family, str) or family not in FAMILIES or not isinstance(stage.get("component"), str):
             hint = did_you_mean(str(family), FAMILIES)
             raise ConfigError(
                 f"{self._where}: a stage has family: {family!r} and component: {stage.get('component')!r}; it needs "
