@@ -36,6 +36,7 @@ class First(Selector):
         self.at = int(self.at + num_samples)
         return Selection(rows, {"asked": num_samples}, np.arange(len(self.dataset), dtype=float))
     def state_dict(self):
+        fails(self.context, "state", self.at, self.context.domain)
         return {"at": self.at}
     def load_state_dict(self, state):
         self.at = state["at"]
@@ -148,9 +149,10 @@ class Halves(Mixer):
 @register_orderer("folds")
 class Folds(Pattern):
     """Every second rank, then the others."""
-    def __init__(self, by=None, direction="ascending"):
-        pass
+    def __init__(self, by=None, direction="ascending", context=None):
+        self.context = context
     def ranks(self, n, rng):
+        fails(self.context, "ranks", n, "")
         return [*range(0, n, 2), *range(1, n, 2)]
 
 @register_weighter("easy")

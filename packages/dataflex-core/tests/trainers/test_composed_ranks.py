@@ -1,4 +1,4 @@
-"""Four parts on one rank and two, killed at a boundary and in a step: one run, whatever happens to it."""
+"""Four parts on one rank and two, killed at a boundary, in saving and in a step: one run, whatever happens to it."""
 
 from __future__ import annotations
 
@@ -64,7 +64,17 @@ def test_two_ranks_decide_and_train_as_one(runs, tmp_path, whole) -> None:
 
 
 @pytest.mark.parametrize("ranks", [1, 2])
-@pytest.mark.parametrize("moment", ["select 5 a", "select 5 b", "mixer 4 ", "weighter 10 "])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "select 5 a",  # between mixing and selecting
+        "select 5 b",
+        "ranks 4 ",  # in ordering the only selection of four rows a domain, at step 9
+        "state 16 b",  # in saving, after the sixteenth row of b was chosen at step 5
+        "mixer 4 ",
+        "weighter 10 ",
+    ],
+)
 def test_a_run_that_is_killed_at_a_boundary_or_in_a_step_ends_as_one_that_is_not(
     runs, tmp_path, whole, moment, ranks
 ) -> None:

@@ -35,6 +35,8 @@ class QueueWeights:
 
     def take(self, domain: int, places: Whole) -> None:
         """Note which places of a queue were read, in this order."""
+        if not self._weighs:
+            return
         weights = self._weights_D[domain]
         self._taken_D[domain].append(np.ones(len(places)) if weights is None else weights[places])
 
@@ -47,12 +49,16 @@ class QueueWeights:
         Returns:
             One for each, 1 where the row was given none; ``None`` if no queue has weights.
         """
-        if all(weights is None for weights in self._weights_D):
+        if not self._weighs:
             return None
         drawn = np.ones(len(domain_of_rows))
         for domain, taken in enumerate(self._taken_D):
             drawn[domain_of_rows == domain] = np.concatenate([*taken, np.zeros(0)])
         return drawn
+
+    @property
+    def _weighs(self) -> bool:
+        return any(weights is not None for weights in self._weights_D)
 
     def state_dict(self) -> list[str | None]:
         """The weights of each queue, as JSON values."""
