@@ -69,6 +69,6 @@ def test_messages_know_every_old_component_that_is_not_here(kind: Kind, name: st
 
 def test_every_key_and_train_type_that_the_page_calls_an_error_is_known_to_messages() -> None:
     gone = {name for row in ROWS if "an error" in row[1] for name in re.findall(r"`(?:train_type: )?(\w+)`", row[0])}
-    assert {"dynamic_lego", "mixer_eval_dataset", "freeze_gate"} <= gone
+    assert {"mixer_eval_dataset", "freeze_gate"} <= gone
     known = {*legacy.TRAIN_TYPES, *legacy.KEYS}
     assert gone - known - {"component_name", "uniform"} == set()  # these are keys and values here as well

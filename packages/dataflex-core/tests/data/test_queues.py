@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dataflex.mixing.ordered_queues import OrderedQueues
 from dataflex.mixing.packed import packed, unpacked
 from dataflex.mixing.queues import Queues
 from dataflex.mixing.sampler import MixtureSampler, Unit
@@ -118,3 +119,33 @@ def test_arrays_are_packed_bit_for_bit_and_other_texts_refused() -> None:
         assert unpacked(packed(values)).dtype == values.dtype
     with pytest.raises(ValueError, match="not an array"):
         unpacked("<i8:aGFsbG8=")
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_rows_weight_is_that_of_its_place_and_all_places_come_before_any_comes_again(data: Any) -> None:
+    p, count = shares(data.draw, 3), data.draw(st.integers(1, 40))
+    sampler, ordered = MixtureSampler(SIZES, NAMES, seed=1), data.draw(st.booleans())
+    chosen = [data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=9)) for size in SIZES]  # some twice
+    queues: Any = Queues(NAMES, seed=3)
+    if ordered:
+        queues = OrderedQueues(
+            NAMES, lambda domain, rows: lambda number, n, m, left, scores: left, direction="ascending"
+        )
+    key = {} if ordered else {"key": data.draw(st.sampled_from([None, 4]))}
+    for domain, rows in enumerate(chosen):
+        weights = np.arange(len(rows), dtype=float)  # which name the place
+        queues.fill(domain, sampler.offsets[domain] + np.array(rows), weights=weights, **key)
+    places = []
+    for _ in range(2):
+        queues.weights.begin()
+        drawn = sampler.draw(p, count, queues)
+        of = sampler.domain_of(drawn)
+        weights = queues.weights.of(of)
+        assert [chosen[d][int(w)] + sampler.offsets[d] for d, w in zip(of, weights, strict=True)] == drawn.tolist()
+        places += list(zip(of.tolist(), weights.tolist(), strict=True))
+        state = json.loads(json.dumps(queues.state_dict()))
+        queues.load_state_dict(state)
+    for domain, rows in enumerate(chosen):
+        times = [places.count((domain, float(place))) for place in range(len(rows))]
+        assert max(times) - min(times) <= 1

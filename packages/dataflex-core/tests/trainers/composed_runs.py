@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.trainers import dynamic_trainer
 
+DOMAINS = {"a": 12, "b": 20}
+
 COMPONENTS = '''
+import os
 import numpy as np
 import torch
 from dataflex import Mixer, Need, Selection, Selector, Weighter, param, register_mixer, register_selector
@@ -30,6 +36,7 @@ class First(Selector):
         self.at = int(self.at + num_samples)
         return Selection(rows, {"asked": num_samples}, np.arange(len(self.dataset), dtype=float))
     def state_dict(self):
+        fails(self.context, "state", self.at, self.context.domain)
         return {"at": self.at}
     def load_state_dict(self, state):
         self.at = state["at"]
@@ -51,6 +58,12 @@ class Pruned(Selector):
         rows = np.arange(num_samples) % len(self.dataset)
         return Selection(rows, weights=np.where(rows == 0, 3.0, 1.0))
 
+@register_selector("doubly")
+class Doubly(Selector):
+    """The first row again and again; its places weigh 1, 2, 3 and on."""
+    def select(self, model, step_id, num_samples):
+        return Selection(np.zeros(num_samples, int), weights=1.0 + np.arange(num_samples))
+
 @register_selector("whole")
 class Whole(Selector):
     """Asked once for all domains."""
@@ -68,10 +81,29 @@ class Breaks(First):
         fails(self.context, "select", step_id, self.context.domain)
         return chosen
 
+@register_selector("hears", needs={Need.SAMPLE_LOSSES})
+class Hears(First):
+    """Keeps how often it heard of each of its rows, and the losses it heard of."""
+    def __init__(self, params, context):
+        super().__init__(params, context)
+        self.times, self.losses = [0] * len(self.dataset), 0.0
+    def on_rows(self, step, rows, losses):
+        for row in rows.tolist():
+            self.times[row] += 1
+        self.losses += float(losses.sum())
+        fails(self.context, "on_rows", step, self.context.domain)
+    def state_dict(self):
+        return {"at": self.at, "times": self.times, "losses": self.losses}
+    def load_state_dict(self, state):
+        self.at, self.times, self.losses = state["at"], list(state["times"]), state["losses"]
+
 def fails(context, method, step_id, domain):
     path = context.output_dir.parent / "broken"
-    if path.exists() and path.read_text() == f"{method} {step_id} {domain}":
+    planted = path.read_text() if path.exists() else ""
+    if planted == f"{method} {step_id} {domain}":
         raise OSError("planted")
+    if planted == f"kill in {method} {step_id} {domain}":
+        os._exit(9)
 
 @register_mixer("tilts")
 class Tilts(Mixer):
@@ -87,6 +119,14 @@ class Tilts(Mixer):
         return {"moved": self.moved}
     def load_state_dict(self, state):
         self.moved = state["moved"]
+
+@register_mixer("slides")
+class Slides(Mixer):
+    """A quarter of the first of two domains up to step 2, then three quarters."""
+    def mix(self, model, step_id):
+        return self.planned(step_id)
+    def planned(self, step_id):
+        return [0.25, 0.75] if step_id <= 2 else [0.75, 0.25]
 
 @register_mixer("halves", needs={Need.DOMAIN_LOSSES})
 class Halves(Mixer):
@@ -109,9 +149,10 @@ class Halves(Mixer):
 @register_orderer("folds")
 class Folds(Pattern):
     """Every second rank, then the others."""
-    def __init__(self, by=None, direction="ascending"):
-        pass
+    def __init__(self, by=None, direction="ascending", context=None):
+        self.context = context
     def ranks(self, n, rng):
+        fails(self.context, "ranks", n, "")
         return [*range(0, n, 2), *range(1, n, 2)]
 
 @register_weighter("easy")
@@ -206,9 +247,53 @@ def trainer(
     )
 
 
+def trained(folder: Path, keys: Mapping[str, Any], **more: Any) -> Any:
+    """A Trainer that has trained, on two domains unless told otherwise."""
+    made = trainer(folder, keys, **{"domains": DOMAINS, **more})
+    made.train()
+    return made
+
+
+def decisions(folder: Path) -> list[dict[str, Any]]:
+    """What was decided, without what takes time."""
+    lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
+    return [
+        {name: value for name, value in line.items() if name not in ("seconds", "timing", "dist")} for line in lines
+    ]
+
+
+def plans(folder: Path) -> dict[str, list[int]]:
+    """The rows of every stage, and what was decided beside them."""
+    return {path.name: np.load(path).tolist() for path in sorted((folder / "decisions").glob("*.npy"))}
+
+
 def weights(trained: Any) -> torch.Tensor:
     """All parameters in one."""
     return torch.cat([parameter.detach().flatten() for parameter in trained.model.parameters()])
+
+
+FOUR_PARTS = {
+    "components": {
+        "mixer": "halves", "selector": {"name": "breaks", "every": 2}, "orderer": "folds", "weighter": "easy",
+    },
+    "init_mixture_proportions": [0.5, 0.5],
+    "update_times": 5,
+}  # fmt: skip
+"""11 steps of 4 samples: the weights act from step 10 on."""
+
+
+def train_rank(rank: int, world_size: int, folder: str) -> None:
+    """A run of four parts on one of several ranks; from its last checkpoint, if there is one. Tells its parameters."""
+    from gloo import joined
+
+    os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
+    torch.set_num_threads(1)
+    out = Path(folder, "out")
+    saves = {"save_strategy": "steps", "save_steps": 1, "per_device_train_batch_size": 4 // world_size}
+    with joined(rank, world_size, folder):
+        made = trainer(Path(folder), FOUR_PARTS, domains=DOMAINS, **saves)
+        made.train(resume_from_checkpoint=any(out.glob("checkpoint-*")) or None)
+        Path(folder, f"told-{rank}.json").write_text(json.dumps(weights(made).tolist()))
 
 
 class StopAt(TrainerCallback):

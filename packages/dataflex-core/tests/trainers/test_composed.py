@@ -14,7 +14,7 @@ from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.weighting import domain_normalisers, token_mean_weight
 from dataflex.record.plans import plan_name, result_name
 
-DOMAINS = {"a": 12, "b": 20}
+DOMAINS = {"a": 12, "b": 20}  # those of composed_runs
 HALVES = {"init_mixture_proportions": [0.5, 0.5]}
 
 
@@ -27,21 +27,19 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def decisions(folder: Path) -> list[dict[str, Any]]:
-    """What was decided, without what takes time."""
-    lines = [json.loads(line) for line in (folder / "decisions.jsonl").read_text().splitlines()]
-    return [
-        {name: value for name, value in line.items() if name not in ("seconds", "timing", "dist")} for line in lines
-    ]
+    import composed_runs
+
+    return composed_runs.decisions(folder)
 
 
 def plans(folder: Path) -> dict[str, list[int]]:
-    return {path.name: np.load(path).tolist() for path in sorted((folder / "decisions").glob("*.npy"))}
+    import composed_runs
+
+    return composed_runs.plans(folder)
 
 
 def trained(runs: Any, folder: Path, keys: dict[str, Any], **more: Any) -> Any:
-    made = runs.trainer(folder, keys, **{"domains": DOMAINS, **more})
-    made.train()
-    return made
+    return runs.trained(folder, keys, **more)
 
 
 def test_every_global_batch_has_the_domains_it_would_have_without_a_selector(runs, tmp_path) -> None:

@@ -38,6 +38,12 @@ def test_proportions_move_in_straight_lines_between_the_points(step: int, web: f
     assert mixer(POINTS).mix(None, step) == pytest.approx([web, 1 - web])  # type: ignore[arg-type]
 
 
+def test_what_is_planned_is_what_will_be_set() -> None:
+    planned = mixer(POINTS)
+    for step in (0, 25, 150, 500):
+        assert planned.planned(step).tolist() == planned.mix(None, step).tolist()  # type: ignore[arg-type]
+
+
 def test_before_the_first_point_its_proportions_hold() -> None:
     assert mixer({50: {"web": 0.2, "code": 0.8}}).mix(None, 3).tolist() == [0.2, 0.8]  # type: ignore[arg-type]
 

@@ -68,6 +68,20 @@ class Mixer(Stateful):
         """
         raise NotImplementedError(f"{type(self).__name__} must define mix()")
 
+    def planned(self, step_id: int) -> npt.NDArray[np.float64] | Mapping[str, float] | None:
+        """Say what :meth:`mix` will return at a later boundary, where that is known before training comes to it.
+
+        With such shares an orderer beside the mixer knows how many rows of each domain the run will come to, and
+        spreads them evenly over the scores.
+
+        Args:
+            step_id: Optimizer steps done by then.
+
+        Returns:
+            As :meth:`mix`; ``None``, the default, where it depends on training.
+        """
+        return None
+
     def on_step(self, stats: StepStats) -> None:
         """Observe an optimizer step past the warm-up, on every rank. Does nothing by default.
 

@@ -19,3 +19,7 @@ class StaticMixer(Mixer):
     def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64]:
         """The proportions in force."""
         return self.mixture_manager.proportions
+
+    def planned(self, step_id: int) -> npt.NDArray[np.float64]:
+        """The same at any step."""
+        return self.mixture_manager.proportions

@@ -56,7 +56,7 @@ def find_preset(run: RunFile, kind: Kind, chosen: str | None = None) -> Preset:
         chosen: As the run names it; ``None`` takes ``component_name``.
     """
     chosen = run.component_name() if chosen is None else chosen
-    path = _locate(run)
+    path = locate(run)
     if path is None:
         return Preset(chosen)
     plural, section, written = _read(path, run, kind)
@@ -90,7 +90,8 @@ def _refuse_unknown(where: str, entry: Iterable[Any], known: list[str]) -> None:
     problems.refuse()
 
 
-def _locate(run: RunFile) -> Path | None:
+def locate(run: RunFile) -> Path | None:
+    """The run's ``components_cfg_file``; ``None`` without one."""
     given = run.ours.get("components_cfg_file")
     if given is None:
         return None
@@ -125,6 +126,17 @@ def _read(path: Path, run: RunFile, kind: Kind) -> tuple[str, Any, Written]:
         section = OmegaConf.select(merged, plural)
         found = OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
         return plural, {} if section is None else found, written
+
+
+def read_section(path: Path, run: RunFile, name: str) -> Any:
+    """A section that is of no kind of ours, its interpolations filled in; ``None`` if the file has none."""
+    from omegaconf import OmegaConf
+
+    with naming(f"components_cfg_file {path}"):
+        file, _ = read_yaml(path)
+        merged = OmegaConf.merge(OmegaConf.create({**run.llamafactory, **run.ours}), file)
+        section = OmegaConf.select(merged, name)
+        return OmegaConf.to_object(section) if OmegaConf.is_config(section) else section
 
 
 def _refuse_misspelt(path: Path, keys: Iterable[Any]) -> None:

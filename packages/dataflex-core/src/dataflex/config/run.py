@@ -260,18 +260,21 @@ def resolved(path: Path, given: Any, written: Written, overridden: Iterable[str]
     """
     from omegaconf import OmegaConf
 
+    from dataflex.config.old_pipelines import as_components
+
     with naming(f"run file {path}"):
         keys = OmegaConf.to_container(given, resolve=True, throw_on_missing=True)
     assert isinstance(keys, dict)
     values = {str(key): _keep_the_word_no(str(key), value) for key, value in keys.items()}
     values = expand_keys(take_names(values, written)[0])
-    return RunFile(
+    run = RunFile(
         path=path,
         ours={key: values[key] for key in OUR_KEYS if key in values},
         llamafactory={key: value for key, value in values.items() if key not in OUR_KEYS},
         overridden=frozenset(overridden),
         written=written,
     )
+    return as_components(run)
 
 
 def merged(given: Any, layer: Any) -> Any:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from dataflex.math.ordering import Floats, Order, Whole
 from dataflex.mixing.ordered_rows import OrderedRows, pack, unpack
+from dataflex.mixing.queue_weights import QueueWeights
 
 
 class OrderedQueues:
@@ -31,12 +32,14 @@ class OrderedQueues:
 
     Attributes:
         served: By domain, the rows served since its queue was filled.
+        weights: What the places of the queues weigh.
     """
 
     def __init__(self, names: Sequence[str], order: Callable[[int, Whole], Order], *, direction: str) -> None:
         self.names, self._order, self._direction = tuple(names), order, direction
         self._rows: list[Whole] = [np.zeros(0, np.int64) for _ in self.names]
         self._queues: list[OrderedRows | None] = [None for _ in self.names]
+        self.weights = QueueWeights(len(self.names))
 
     @property
     def served(self) -> Whole:
@@ -66,6 +69,7 @@ class OrderedQueues:
         *,
         number: int = 0,
         places: int | None = None,
+        weights: Floats | None = None,
     ) -> None:
         """Put other rows in place of a queue; what was left in it is dropped.
 
@@ -75,9 +79,11 @@ class OrderedQueues:
             scores: Of each of them; ``None`` where there are none yet.
             number: Of the first pass, which names what is drawn for it: another for each selection.
             places: Rows that will be taken of it in all; ``None`` where the shares may move, and nothing is thinned.
+            weights: Of each row; ``None`` where none was given.
         """
         own = np.array(rows, np.int64)
         self._rows[domain] = own
+        self.weights.fill(domain, weights)
         if not len(own):
             self._queues[domain] = None
             return
@@ -117,7 +123,9 @@ class OrderedQueues:
         queue = self._queues[domain]
         if queue is None:
             raise ValueError(f"the queue of domain {self.names[domain]!r} is empty")
-        rows[:] = self._rows[domain][queue.take(len(rows))]
+        places = queue.take(len(rows))
+        rows[:] = self._rows[domain][places]
+        self.weights.take(domain, places)
 
     def lengths_ahead(self, domain: int, lengths: Whole, limit: int) -> Iterator[int]:
         """Lengths of the next ``limit`` rows, without reading on; none of an empty queue."""
@@ -148,11 +156,13 @@ class OrderedQueues:
             "rows": [pack(rows) for rows in self._rows],
             "queues": [queue and queue.state_dict() for queue in self._queues],
             "scores": [queue and queue.pack_scores() for queue in self._queues],
+            "weights": self.weights.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._rows = [unpack(text, np.int64) for text in state["rows"]]
+        self.weights.load_state_dict(state["weights"])
         for domain, (saved, scores) in enumerate(zip(state["queues"], state["scores"], strict=True)):
             queue = None if saved is None else self._made(domain, None)
             if queue is not None:

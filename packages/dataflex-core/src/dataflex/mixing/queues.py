@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.mixing.packed import packed, unpacked
+from dataflex.mixing.queue_weights import Floats, QueueWeights
 from dataflex.rng import key_seed
 
 Whole = npt.NDArray[np.int64]
@@ -27,6 +28,7 @@ class Queues:
 
     Attributes:
         served: By domain, the rows served since its queue was filled.
+        weights: What the places of the queues weigh.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class Queues:
         self._rows: list[Whole] = [np.zeros(0, np.int64) for _ in self.names]
         self._keys: list[int | None] = [None for _ in self.names]
         self.served: Whole = np.zeros(len(self.names), np.int64)
+        self.weights = QueueWeights(len(self.names))
 
     @property
     def sizes(self) -> Whole:
@@ -52,16 +55,18 @@ class Queues:
         """All rows of a queue."""
         return self._rows[domain]
 
-    def fill(self, domain: int, rows: npt.ArrayLike, *, key: int | None = None) -> None:
+    def fill(self, domain: int, rows: npt.ArrayLike, *, key: int | None = None, weights: Floats | None = None) -> None:
         """Put other rows in place of a queue; what was left in it is dropped.
 
         Args:
             domain: Its index.
             rows: Rows of the pool.
             key: Names the orders of its passes; ``None`` keeps the order given, in every pass.
+            weights: Of each row; ``None`` where none was given.
         """
         self._rows[domain], self._keys[domain] = np.array(rows, np.int64), key
         self.served[domain] = 0
+        self.weights.fill(domain, weights)
 
     def take(self, domain: int, rows: Whole) -> None:
         """Read on in a queue: fill ``rows`` with its next rows.
@@ -75,7 +80,9 @@ class Queues:
         while done < len(rows):
             number, at = divmod(int(self.served[domain]), size)
             some = min(len(rows) - done, size - at)
-            rows[done : done + some] = self._pass(domain, number)[at : at + some]
+            places = self._pass(domain, number)[at : at + some]
+            rows[done : done + some] = self._rows[domain][places]
+            self.weights.take(domain, places)
             self.served[domain] += some
             done += some
 
@@ -85,7 +92,7 @@ class Queues:
         number, at = divmod(int(self.served[domain]), max(size, 1))
         while limit > 0 and size:
             some = min(limit, size - at)
-            yield from lengths[self._pass(domain, number)[at : at + some]].tolist()
+            yield from lengths[self._rows[domain][self._pass(domain, number)[at : at + some]]].tolist()
             limit, number, at = limit - some, number + 1, 0
 
     def position(self) -> Any:
@@ -99,13 +106,15 @@ class Queues:
     def state_dict(self) -> dict[str, Any]:
         """The queues, as JSON values."""
         rows = [packed(queue) for queue in self._rows]
-        return {"rows": rows, "keys": list(self._keys), "served": self.served.tolist()}
+        state = {"rows": rows, "keys": list(self._keys), "served": self.served.tolist()}
+        return {**state, "weights": self.weights.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take them back."""
         self._rows = [unpacked(text).astype(np.int64) for text in state["rows"]]
         self._keys = [None if key is None else int(key) for key in state["keys"]]
         self.served = np.array(state["served"], np.int64)
+        self.weights.load_state_dict(state["weights"])
 
     def _filled(self, domain: int) -> int:
         """Rows of a queue, once an empty one has been filled with the spare ones."""
@@ -114,8 +123,9 @@ class Queues:
         return len(self._rows[domain])
 
     def _pass(self, domain: int, number: int) -> Whole:
-        rows, key = self._rows[domain], self._keys[domain]
+        """Places of a queue in the order in which a pass reads them."""
+        size, key = len(self._rows[domain]), self._keys[domain]
         if key is None:
-            return rows
+            return np.arange(size)
         rng = np.random.default_rng(key_seed("pass of a queue", self._seed, self.names[domain], key, number))
-        return rng.permutation(rows)
+        return rng.permutation(size)

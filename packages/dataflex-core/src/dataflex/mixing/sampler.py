@@ -7,7 +7,7 @@ proportions --> domain of each draw --> next row of that domain --> plan --> shu
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -165,9 +165,24 @@ class MixtureSampler:
         Raises:
             ConfigError: as :meth:`draw`.
         """
+        return self.expected_over([(proportions, num_samples)])
+
+    def expected_over(self, stages: Iterable[tuple[npt.ArrayLike | Mapping[str, float], int]]) -> Whole:
+        """How many samples each domain will give over stages of other proportions; the state stays as it is.
+
+        Args:
+            stages: Proportions and samples of each, in their order.
+
+        Returns:
+            As :meth:`expected`.
+
+        Raises:
+            ConfigError: as :meth:`draw`.
+        """
         before, drawn = self.state(), self.counts
         try:
-            self.draw(proportions, num_samples, TypicalRows(self._lengths, self.sizes, self.offsets))
+            for proportions, num_samples in stages:
+                self.draw(proportions, num_samples, TypicalRows(self._lengths, self.sizes, self.offsets))
             return self.counts - drawn
         finally:
             self.restore(before)

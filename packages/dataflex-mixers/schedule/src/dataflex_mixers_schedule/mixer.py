@@ -34,6 +34,10 @@ class ScheduleMixer(Mixer):
 
     def mix(self, model: nn.Module, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64]:
         """The proportions at ``step_id``; they hold until the next boundary. The model is not used."""
+        return self.planned(step_id)
+
+    def planned(self, step_id: int) -> npt.NDArray[np.float64]:
+        """The proportions at any step, which the points alone decide."""
         shares = interpolate(self.params.points, step_id)
         return np.array([shares[name] for name in self.context.domain_names])
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import ComponentError, ConfigError, RunContext, Selection, Selector
+from dataflex import Candidates, ComponentError, ConfigError, RunContext, Selection, Selector
 from dataflex.components.context import logger
 from dataflex.math.aggregation import aggregate, round_robin
 from dataflex.math.draws import by_score, with_share
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k
-from dataflex.scoring.candidates import check_enough
+from dataflex.scoring.candidates import check_enough, places_in_groups
 from dataflex.scoring.subtasks import subtasks_of
 from dataflex_selectors_lexical.params import LexicalParams
 from dataflex_selectors_lexical.scoring import REASONS, Found, score_pool
@@ -45,8 +45,15 @@ class LexicalSelector(Selector):
         super().__init__(params, context)
         self._found: Found | None = None
 
-    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
-        """Score the pool, once a process, and choose. The model is not used.
+    def select(
+        self,
+        model: nn.Module,
+        step_id: int,
+        num_samples: int,
+        candidates: Candidates | None = None,
+        **kwargs: Any,
+    ) -> Selection:
+        """Score the pool, once a process, and choose, within each domain beside a mixer. The model is not used.
 
         Raises:
             ConfigError: when the pool has fewer rows than are drawn, there is no eval set, or ``part`` is ``prompt`` in
@@ -57,11 +64,16 @@ class LexicalSelector(Selector):
         if params.part == "prompt" and context.stage == "pt":
             raise ConfigError("part is prompt, and rows of stage: pt have none. Set component_params.part: all.")
         size, chosen_at_once = len(self.dataset), per_pass(num_samples, params.passes)
-        check_enough(size, num_samples, step_id, pool_size=size, limit=None, passes=params.passes)
+        if candidates is None:
+            check_enough(size, num_samples, step_id, pool_size=size, limit=None, passes=params.passes)
         found = self._score()
-        self._check_scored(found, chosen_at_once, step_id)
-        rows = self._choose(found.scores, by_score(chosen_at_once, params.share), context.rng(step_id))
-        rows = with_share(rows, np.arange(size), chosen_at_once, context.rng(step_id, "share"))
+        rng, by_chance, chosen = context.rng(step_id), context.rng(step_id, "share"), []
+        for places, count in places_in_groups(candidates, np.arange(size), chosen_at_once):
+            scores_NS = found.scores[places]
+            self._check_scored(scores_NS, count, step_id, "the pool" if candidates is None else "a domain")
+            best = places[self._choose(scores_NS, by_score(count, params.share), rng)]
+            chosen.append(with_share(best, places, count, by_chance))
+        rows = np.concatenate(chosen)
         scores = aggregate(found.scores, params.aggregate)
         metrics = self._metrics(found, scores, rows) | {"seconds": time.monotonic() - began}
         plan = read_again(rows, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
@@ -82,11 +94,11 @@ class LexicalSelector(Selector):
                 _report(self._found, names, len(self.dataset), time.monotonic() - began)
         return self._found
 
-    def _check_scored(self, found: Found, needed: int, step: int) -> None:
-        usable, size = int(np.isfinite(found.scores).all(axis=1).sum()), len(found.scores)
+    def _check_scored(self, scores_NS: Scores, needed: int, step: int, whose: str) -> None:
+        usable, size = int(np.isfinite(scores_NS).all(axis=1).sum()), len(scores_NS)
         if usable < needed:
             raise ComponentError(
-                f"only {usable} of the pool's {size} rows have a score and {needed} are needed at step {step}: "
+                f"only {usable} of {whose}'s {size} rows have a score and {needed} are needed at step {step}: "
                 f"{size - usable} have {REASONS[self.params.part]}. Set component_params.part: all, look at the data, "
                 "or lower update_step."
             )

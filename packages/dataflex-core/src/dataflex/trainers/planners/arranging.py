@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,8 @@ from dataflex.trainers.planners.ordering import order_of
 from dataflex.trainers.planners.planner import model_of
 from dataflex.trainers.recording.outcome import Made, Outcome
 from dataflex.trainers.slots import Opening
+
+logger = logging.getLogger("dataflex")
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -58,21 +61,30 @@ class Arranging:
         """Whether the scores change while the model trains."""
         return self._source is not None and self._source.kind is ScoreKind.LOSS
 
-    def fill(self, rows: Sequence[Rows], step: int, scores: Floats | None, places: Sequence[int | None] | None) -> None:
-        """Take what was chosen, or whole domains, as the queues' next passes.
+    def fill(
+        self,
+        rows: Sequence[Rows],
+        step: int,
+        scores: Floats | None,
+        places: Sequence[int | None] | None,
+        weights: Sequence[Floats | None],
+    ) -> None:
+        """Take what was chosen as the queues' next passes.
 
         Args:
             rows: Of the pool, for each domain.
             step: Optimizer steps done.
             scores: The selector's, of the rows of the pool; ``None`` where it gave none.
             places: Rows that will be taken of each; ``None`` where that is not known.
+            weights: Of the rows of each; ``None`` where there are none.
         """
         self._step = step
         if self._source is not None and self._source.kind is ScoreKind.SELECTOR:
             self.scores = scores
         for domain, own in enumerate(rows):
             known = None if self.scores is None else self.scores[own]
-            self.queues.fill(domain, own, known, number=step, places=None if places is None else places[domain])
+            most = None if places is None else places[domain]
+            self.queues.fill(domain, own, known, number=step, places=most, weights=weights[domain])
 
     def fill_one(self, domain: int, rows: Rows, step: int, places: int | None) -> None:
         """Take rows as the next pass of one queue, with the scores there are."""
@@ -99,6 +111,14 @@ class Arranging:
             own = self.queues.rows(domain)
             if len(own):
                 self.queues.score(domain, self.scores[own])
+
+    def say_reach(self, passes_K: Floats) -> None:
+        """Say how far into a pass of each domain the run comes at the present shares, as it is not thinned."""
+        reach = zip(self._sampler.names, passes_K.tolist(), strict=True)
+        logger.info(
+            "%s: the shares may move, so no pass is thinned; at the present ones the run reaches %s.",
+            *(self.asking.title, ", ".join(f"{name} {share:.0%}" for name, share in reach) + " of a pass"),
+        )
 
     def made(self, seconds: float) -> Made:
         """What was decided: the rows left of every pass, in order."""

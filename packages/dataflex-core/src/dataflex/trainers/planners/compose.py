@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.components.asking import Asking
-from dataflex.config.mixture import STATIC, Unit
+from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.distributed import assert_same_on_all_ranks
 from dataflex.errors import ComponentError, ConfigError
@@ -42,6 +42,7 @@ from dataflex.trainers.recording.several import record_all, with_numbers
 from dataflex.trainers.slots import Opening
 
 Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 POOL = "pool"
 """The only domain of a run without a mixer."""
@@ -95,13 +96,12 @@ class ComposedPlanner:
             if self._arrange is None
             else self._arrange.queues
         )
-        self._fixed = self._mixer is None or self._mixer.entry.spec.name == STATIC
         self._until = 0  # optimizer step up to which rows were chosen
-        self._row_weights: npt.NDArray[np.float64] | None = None  # of the rows of the pool
+        self._total = opening.schedule.total  # steps of the run for which passes were thinned
         self._drawn_from, self._before = 0, self._sampler.state()
         self._position: Any = self._queues.position()  # of the queues where the plan begins
         self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
-        self._stage = 0
+        self._stage, self._said_reach = 0, False
         self._asked: list[tuple[Asking, dict[str, Any] | None]] = []
         if mix is not None:
             mix.source = self._queues
@@ -129,17 +129,17 @@ class ComposedPlanner:
             each = self._ask_selector(stage, step, num_samples, shares, before)
             made += [each] if stage > 0 else []
         if self._arrange is not None:
+            self._extend(self._arrange, shares, stage, step)
             made += self._order(self._arrange, stage, step, num_samples, shares, before, begins=begins)
-        rows, numbers = self._draw(shares, step, num_samples)
+        rows, weights, numbers = self._draw(shares, step, num_samples)
         if self._mix is not None and begins and (stage == 0 or self._is_due(self._mixer, stage)):
             self._mix.forget_losses()
-        plan = (
-            rows
-            if self._mix is None and self._arrange is None
-            else permute_global_batches(rows, self._context.global_batch, self._context.seed, step)
-        )
+        places = np.arange(len(rows))
+        if self._mix is not None or self._arrange is not None:
+            places = permute_global_batches(places, self._context.global_batch, self._context.seed, step)
+        plan = rows[places]
         try:
-            weights = None if self._row_weights is None else self._row_weights[plan]
+            weights = None if weights is None else weights[places]
             outcome = Outcome(rows=plan, result=plan, weights=weights)
             assert_same_on_all_ranks(f"the plan made at step {step}", to_agree_on(outcome), self._host.accelerator)
         except ComponentError as error:
@@ -173,14 +173,13 @@ class ComposedPlanner:
         own: dict[str, Any] = {
             "queues": self._queues.state_dict(),
             "until": self._until,
+            "total": self._total,
             "drawn_from": self._drawn_from,
             "position": self._position,
             "recycled": self._recycled.tolist(),
         }
         if self._arrange is not None and self._arrange.scores is not None and self._arrange.moves:
             own["scores"] = packed(self._arrange.scores)
-        if self._row_weights is not None:
-            own["weights"] = packed(self._row_weights)
         if self._mix is None:
             own |= {"turns": dataclasses.asdict(self._sampler.state()), "before": dataclasses.asdict(self._before)}
             return {self._key: own}
@@ -199,12 +198,11 @@ class ComposedPlanner:
         else:
             self._mix.load_state_dict(state[Kind.MIXER.value])
         self._queues.load_state_dict(own["queues"])
-        self._until, self._drawn_from = int(own["until"]), int(own["drawn_from"])
+        self._until, self._drawn_from, self._total = (int(own[name]) for name in ("until", "drawn_from", "total"))
         self._position = own["position"]
         self._recycled = np.array(own["recycled"], np.int64)
         if self._arrange is not None and self._arrange.moves:
             self._arrange.scores = unpacked(own["scores"]) if "scores" in own else None
-        self._row_weights = unpacked(own["weights"]) if "weights" in own else None
 
     @property
     def _key(self) -> str:
@@ -228,7 +226,7 @@ class ComposedPlanner:
         if stage == 0 or self._part.keep == "stage":
             missing = step >= self._until or not begins
             return missing or (stage > 0 and self._is_due(self._part, stage))
-        return begins and (self._is_due(self._part, stage) or step >= self._until)
+        return begins and self._is_due(self._part, stage)
 
     def _ask_mixer(self, mix: MixPlanner, stage: int, step: int, before: Mapping[str, Any]) -> tuple[Proportions, Made]:
         with self._agreed(mix.asking, step, before):
@@ -254,13 +252,12 @@ class ComposedPlanner:
                 picked = self._select.choose(counts_K, step, model_of(self._host), distinct=keeps)
         overlap = self._overlap(picked, first=stage <= 1)
         if self._arrange is not None:
-            ahead = (end - step) * self._context.global_batch
-            places = self._sampler.expected(shares, ahead).tolist() if keeps and self._fixed else None
-            self._arrange.fill(picked.rows, step, picked.scores, places)
+            places = self._places(self._arrange, shares, stage, step, end, counts_K) if keeps else None
+            self._arrange.fill(picked.rows, step, picked.scores, places, picked.weights)
         elif isinstance(self._queues, Queues):
             for domain, rows in enumerate(picked.rows):
-                self._queues.fill(domain, rows, key=step if keeps else None)
-        self._until, self._row_weights = (self._schedule.total if keeps else end), picked.weights
+                self._queues.fill(domain, rows, key=step if keeps else None, weights=picked.weights[domain])
+        self._until = end
         chosen = np.concatenate(picked.rows)
         outcome = Outcome(rows=chosen, result=chosen, metrics={**overlap, **picked.metrics}, scores=picked.scores)
         return Made(self._part.facts, outcome, picked.seconds)
@@ -282,18 +279,62 @@ class ComposedPlanner:
         with self._agreed(arrange.asking, step, before):
             self._asked.append((arrange.asking, arrange.asking.copy_state()))
             counts_K = self._sampler.expected(shares, num_samples)
-            left = (self._schedule.total - step) * self._context.global_batch
-            for domain in np.flatnonzero(arrange.queues.sizes == 0).tolist():
+            empty = np.flatnonzero(arrange.queues.sizes == 0).tolist()
+            whole = self._part is None and bool(empty)
+            places = self._places(arrange, shares, stage, step, self._schedule.total) if whole else None
+            for domain in empty:
                 if self._part is None:
                     every = self._sampler.offsets[domain] + np.arange(self._sampler.sizes[domain])
-                    places = int(self._sampler.expected(shares, left)[domain]) if self._fixed else None
-                    arrange.fill_one(domain, every, step, places)
+                    arrange.fill_one(domain, every, step, None if places is None else places[domain])
                 elif counts_K[domain] or self._sampler.unit is Unit.TOKENS:
                     arrange.fill_one(domain, self._unselected(domain), step, None)
             if due:
                 arrange.rescore(step, counts_K)
             made = arrange.made(0.0) if due else None  # the rows of every pass are in order from here on
         return [] if made is None else [dataclasses.replace(made, seconds=time.perf_counter() - started)]
+
+    def _extend(self, arrange: Arranging, shares: Proportions, stage: int, step: int) -> None:
+        """Have passes that were thinned for a run of another length go on as part of this one."""
+        total, self._total = self._total, self._schedule.total
+        keeps = self._part is not None and stage > 0 and self._part.keep != "stage"
+        if total == self._total or not (self._part is None or keeps):
+            return
+        left = self._places(arrange, shares, stage, step, self._chosen_until(stage) if keeps else self._total)
+        for domain, places in enumerate(left or ()):
+            arrange.queues.extend(domain, int(arrange.queues.served[domain]) + places)
+
+    def _places(
+        self, arrange: Arranging, shares: Proportions, stage: int, step: int, end: int, sizes_K: Rows | None = None
+    ) -> list[int] | None:
+        """Rows that each domain will give up to a step; ``None`` where nobody can know, which is said once."""
+        try:
+            stages = self._stages_ahead(shares, stage, step, end)
+            if stages is not None:
+                places: list[int] = self._sampler.expected_over(stages).tolist()
+                return places
+            given_K = self._sampler.expected(shares, (end - step) * self._context.global_batch)
+        except ConfigError:  # a limit of passes would be reached, of which the draw itself will tell
+            return None
+        if not self._said_reach and self._host.is_world_process_zero():
+            arrange.say_reach(given_K / np.maximum(self._sampler.sizes if sizes_K is None else sizes_K, 1))
+        self._said_reach = True
+        return None
+
+    def _stages_ahead(
+        self, shares: Proportions, stage: int, step: int, end: int
+    ) -> list[tuple[Proportions, int]] | None:
+        """Shares and samples of each stage up to a step; ``None`` where the mixer cannot know them yet."""
+        stages = []
+        while step < end:
+            until = min(self._schedule.bounds(stage)[1], end)
+            stages.append((shares, (until - step) * self._context.global_batch))
+            step, stage = until, stage + 1
+            if self._mix is not None and step < end and self._is_due(self._mixer, stage):
+                planned = self._mix.planned(step)
+                if planned is None:
+                    return None
+                shares = planned
+        return stages
 
     def _chosen_until(self, stage: int) -> int:
         """Optimizer step at which the selector is asked next, or the run ends."""
@@ -314,9 +355,10 @@ class ComposedPlanner:
         except ConfigError:  # the shares may have moved before a limit is reached
             return self._sampler.expected(shares, now)
 
-    def _draw(self, shares: Proportions, step: int, num_samples: int) -> tuple[Rows, dict[str, Any]]:
-        """Draw from the queues."""
+    def _draw(self, shares: Proportions, step: int, num_samples: int) -> tuple[Rows, Floats | None, dict[str, Any]]:
+        """Draw from the queues: rows, their weights if a selector gave any, and numbers to record."""
         self._position = self._queues.position()
+        self._queues.weights.begin()
         recycled = self._queues.recycled.copy()
         if self._mix is not None:
             rows, numbers = self._mix.draw(shares, step, num_samples)
@@ -325,7 +367,7 @@ class ComposedPlanner:
             rows = self._sampler.draw(shares, num_samples, self._queues)
         self._drawn_from = step
         self._recycled += self._queues.recycled - recycled
-        return rows, numbers
+        return rows, self._queues.weights.of(self._sampler.domain_of(rows)), numbers
 
     def _unselected(self, domain: int) -> Rows:
         """All rows of a domain that nothing was expected of, and so nothing chosen, in the selector's place."""

@@ -219,6 +219,11 @@ class MixPlanner(ComponentPlanner):
         except ConfigError as error:  # the mixer's fault, not the run file's
             raise ComponentError(str(error)) from error
 
+    def planned(self, step: int) -> Proportions | None:
+        """The proportions that the mixer will set at a later boundary; ``None`` where it cannot know them yet."""
+        answer = self.asking.call("planned", step_id=step)
+        return None if answer is None else check_proportions(answer, self.view.names, "what its planned() returned")
+
     def _require_finite_losses(self) -> None:
         """Check that losses which the mixer may read are numbers where tokens were seen.
 

@@ -38,14 +38,14 @@ class Picked:
         rows: Rows of the pool for each domain, in the selector's order.
         metrics: Numbers for the record.
         scores: Score of every row of the pool, NaN where there is none; ``None`` if nobody gave any.
-        weights: Weight of every row of the pool; ``None`` if nobody gave any.
+        weights: For each domain those of its rows, as they stand; ``None`` where nobody gave any.
         seconds: Spent inside the selector.
     """
 
     rows: list[Rows]
     metrics: dict[str, Any]
     scores: Floats | None
-    weights: Floats | None
+    weights: list[Floats | None]
     seconds: float
 
 
@@ -119,7 +119,7 @@ class Selecting:
         if not self._whole:
             return self._each(counts_K, ask, step, distinct=False)
         rows = [self._starts[domain] + self._at_random(domain, count) for domain, count in enumerate(counts_K.tolist())]
-        return Picked(rows, self._counts(rows), None, None, 0.0)
+        return Picked(rows, self._counts(rows), None, [None] * len(rows), 0.0)
 
     def _at_random(self, domain: int, count: int) -> Rows:
         """Rows of a domain for the warm-up, counted from its first row on."""
@@ -150,12 +150,14 @@ class Selecting:
     def _each(self, counts_K: Rows, ask: Callable[[Asking, int, int], Any], step: int, *, distinct: bool) -> Picked:
         rows: list[Rows] = []
         found: list[Selection | None] = []
+        weights: list[Floats | None] = []
         seconds = 0.0
         for domain, count in enumerate(counts_K.tolist()):
             asked, passes = self._asked_for(domain, count, step)
             if not asked:
                 rows.append(np.zeros(0, np.int64))
                 found.append(None)
+                weights.append(None)
                 continue
             asking = self.asking = self.askings[domain]
             answer = ask(asking, domain, asked)
@@ -165,9 +167,11 @@ class Selecting:
                 own = valid_rows(selection.rows, asked, self._sizes[domain])
                 if distinct:
                     require_distinct(own)
+                given = self._weights(selection, asked)
             rows.append(np.concatenate([*passes, self._starts[domain] + own]))
-            found.append(dataclasses.replace(selection, rows=own))
-        scores, weights = self._over_pool(found)
+            found.append(selection)
+            weights.append(after_passes(passes, given))
+        scores = self._over_pool(found)
         return Picked(rows, self._counts(rows) | self._reported(found), scores, weights, seconds)
 
     def _all(self, counts_K: Rows, step: int, model: Any, *, distinct: bool) -> Picked:
@@ -200,7 +204,11 @@ class Selecting:
                     require_distinct(own)
             rows.append(np.concatenate([*wanted[domain][1], own]))
         scores = None if selection.scores is None else valid_scores(selection.scores, self._pool)
-        weights = self._weights(selection, chosen, 0, None)
+        weights: list[Floats | None] = [None] * len(rows)
+        given = self._weights(selection, len(chosen))
+        if given is not None:
+            each = zip(wanted, np.split(given, np.cumsum(counts)[:-1]), strict=True)
+            weights = [after_passes(passes, own) for (_, passes), own in each]
         return Picked(rows, self._counts(rows) | dict(selection.metrics), scores, weights, asking.spent)
 
     def _asked_for(self, domain: int, count: int, step: int) -> tuple[int, list[Rows]]:
@@ -215,10 +223,9 @@ class Selecting:
             passes.append(self._starts[domain] + rng.permutation(size).astype(np.int64))
         return asked, passes
 
-    def _over_pool(self, found: Sequence[Selection | None]) -> tuple[Floats | None, Floats | None]:
-        """Scores and weights of the domains' rows as those of the pool."""
+    def _over_pool(self, found: Sequence[Selection | None]) -> Floats | None:
+        """Scores of the domains' rows as those of the pool."""
         scores: Floats | None = None
-        weights: Floats | None = None
         for domain, selection in enumerate(found):
             if selection is None:
                 continue
@@ -227,17 +234,14 @@ class Selecting:
                 if selection.scores is not None:
                     scores = np.full(self._pool, np.nan) if scores is None else scores
                     scores[first : first + size] = valid_scores(selection.scores, size)
-                weights = self._weights(selection, np.asarray(selection.rows, np.int64), first, weights)
-        return scores, weights
+        return scores
 
-    def _weights(self, selection: Selection, rows: Rows, first: int, weights: Floats | None) -> Floats | None:
-        given = selection.weights
-        if given is None:
-            return weights
+    def _weights(self, selection: Selection, count: int) -> Floats | None:
+        """Weights of the rows of an answer, as it gave them."""
+        if selection.weights is None:
+            return None
         refuse_other_loss(self._host)
-        weights = np.ones(self._pool) if weights is None else weights
-        weights[first + rows] = valid_weights(given, len(rows))
-        return weights
+        return valid_weights(selection.weights, count)
 
     def _counts(self, rows: Sequence[Rows]) -> dict[str, Any]:
         whole = np.concatenate(rows)
@@ -323,6 +327,11 @@ class EachDomain:
             before = asking.copy_state()
             asking.tell(method, step, {**own, "rows": rows[mine] - first}, take_back)
             done.append((asking, before))
+
+
+def after_passes(passes: Sequence[Rows], weights: Floats | None) -> Floats | None:
+    """Weights of a queue: 1 for the rows of whole passes, which nobody chose, and then those of the chosen rows."""
+    return None if weights is None else np.concatenate([np.ones(sum(map(len, passes))), weights])
 
 
 def names_candidates(cls: type) -> bool:
