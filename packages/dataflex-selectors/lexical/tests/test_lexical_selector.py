@@ -95,9 +95,7 @@ def test_a_share_does_not_excuse_rows_without_a_score(params: Any, share: float)
     pool = [*zipf(rng, 20), *texts([[]] * 80)]
     chooser = selector(pool, {"eval": target}, params(share=share, passes=2))
     assert len(set(rows_of(select(chooser, 3, 40)))) == 20
-    with pytest.raises(
-        ComponentError, match="only 20 of the pool's 100 rows .* 21 are needed at step 3"
-    ):
+    with pytest.raises(ComponentError, match=r"only 20 of the pool's 100 rows .* 21 are needed at step 3"):
         select(chooser, 3, 41)
 
 

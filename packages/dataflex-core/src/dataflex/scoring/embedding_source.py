@@ -87,7 +87,7 @@ class EmbeddingSource:
 
         Where only scores are wanted, this waits for :meth:`at`: a checkpoint's state may name an index that is there.
         """
-        if self._params.embedding_model == INITIAL and not self._context.scores_only:
+        if self._params.embedding_model == INITIAL and self._context.trains:
             self._remember(model)
 
     def _remember(self, model: nn.Module) -> list[Embeddings]:
@@ -201,7 +201,7 @@ class EmbeddingSource:
     def _initial(self, model: nn.Module) -> list[Embeddings]:
         """What ``begin`` made, in an earlier part of the run."""
         if not self._keys:
-            if not self._context.scores_only:
+            if self._context.trains:
                 logger.warning("begin() was not called, so the model is embedded with as it is now.")
             return self._remember(model)
         found = [read_embeddings(self._folder, key, self._context) for key in self._keys]

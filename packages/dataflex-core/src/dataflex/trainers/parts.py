@@ -76,6 +76,7 @@ class Parts:
             context,
             cache_dir=context.cache_dir / f"screen-{spec.name}",
             scores_only=True,
+            screens=not context.scores_only,
             passes=PoolPasses(),
             streams=(*context.streams, f"screen/{spec.name}"),
         )

@@ -61,7 +61,7 @@ class InfluenceSelector(Selector):
 
     def begin(self, model: nn.Module) -> None:
         """Make the direction, and embeddings of the model as it is now."""
-        if not self.context.scores_only:
+        if self.context.trains:
             self._aim.begin(model)
         self._features.begin(model)
 
@@ -135,6 +135,11 @@ class InfluenceSelector(Selector):
         return {"stage_influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
 
     def _at_random(self, count: int, step: int) -> Rows:
+        if self.context.screens:
+            raise ComponentError(
+                f"there are {len(self._labels)} labels and at least {LEAST_LABELS} are needed to screen a pool: labels "
+                "are made while training. Raise warmup_step."
+            )
         if self.context.scores_only:
             raise ComponentError(
                 f"there are {len(self._labels)} labels and at least {LEAST_LABELS} are needed to score a pool: labels "
