@@ -15,6 +15,7 @@ from dataflex.scoring.embedding_cost import embedding_share, forward_size
 from dataflex.scoring.embedding_params import EmbeddingParams
 from dataflex.scoring.embedding_source import EmbeddingSource
 from dataflex.scoring.embeddings import EmbeddingSpec
+from dataflex.trainers.planners.selection_cost import beta_of
 
 SIZES: dict[str, Any] = {
     "vocab_size": 60,
@@ -93,6 +94,16 @@ def test_adapters_are_part_of_their_blocks() -> None:
 
     model = get_peft_model(qwen(), LoraConfig(r=2, target_modules=["q_proj"]))
     assert forward_size(model) == WHOLE + 2 * 2 * (32 + 32)
+
+
+def test_a_parameter_in_pieces_counts_whole() -> None:
+    """Of ZeRO-3's a rank holds nothing between passes; then a full run looked like one of adapters."""
+    model = qwen()
+    whole = {name: value.numel() for name, value in model.named_parameters()}
+    for name, value in model.named_parameters():
+        value.ds_numel = whole[name]  # type: ignore[attr-defined]
+        value.data = value.data.new_empty(0)
+    assert forward_size(model) == WHOLE and beta_of(model) == 2.0
 
 
 def test_a_run_pays_for_pool_and_targets(tmp_path: Path) -> None:
