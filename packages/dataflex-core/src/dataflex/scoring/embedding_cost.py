@@ -17,6 +17,7 @@ from dataflex.components.context import RunContext
 from dataflex.data.token_blocks import TokenBlock, token_blocks
 from dataflex.errors import ComponentError
 from dataflex.paths import user_path
+from dataflex.rng import rng_scope
 from dataflex.scoring.cutting import may_be_cut
 from dataflex.scoring.hidden_states import decoder_of
 
@@ -69,7 +70,7 @@ def _other_size(name: str, layers: Sequence[int], context: RunContext) -> int | 
     place, trusted = str(local) if local.is_dir() else name, {"trust_remote_code": context.trust_remote_code}
     try:
         config = AutoConfig.from_pretrained(place, **trusted)
-        with torch.device("meta"):
+        with rng_scope(devices=True), torch.device("meta"):
             return forward_size(AutoModel.from_config(config, **trusted), layers)
     except Exception:  # what is wrong with it is said where it is loaded
         return None
