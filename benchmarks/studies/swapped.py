@@ -4,8 +4,8 @@
     python benchmarks/studies/swapped.py --share OUTPUT_DIR                         the share of swapped rows, as JSON
 
 Words do not tell a swapped row from a clean one: both are docstrings, and each answer is some docstring's. What tells
-them apart is whether the answer is that question's. (In a pool with other domains, words would tell docstrings from
-code.)
+them apart is whether the answer is that question's. Nor do words tell the eval sets from the pool: all are drawn from
+the same modules. (In a pool with other domains, words would tell docstrings from code.)
 """
 
 from __future__ import annotations
@@ -47,24 +47,14 @@ def swap(rows: Sequence[Row]) -> list[Row]:
 def divide(rows: Sequence[Row], seed: int, evaluation: int, validation: int) -> dict[str, list[tuple[Row, str]]]:
     """The data sets: pool, its clean half alone, eval set and validation set; with each row its kind.
 
-    Rows of one module are on one side: those of the eval set and of the validation set come from modules of their own.
+    All are drawn from the same rows, none twice, so that a module is met in each of them: with modules of their own,
+    the words of eval set and validation set would tell them from the pool.
     """
-    by_module: dict[str, list[Row]] = {}
-    for row in rows:
-        by_module.setdefault(row.origin, []).append(row)
-    modules = sorted(by_module)
-    random.Random(seed).shuffle(modules)
-    held: dict[str, list[Row]] = {"docstrings": [], "validation": []}
-    rest: list[Row] = []
-    for module in modules:
-        wanted = next((name for name, most in (("docstrings", evaluation), ("validation", validation))
-                       if len(held[name]) < most), None)  # fmt: skip
-        if wanted is not None and len(by_module[module]) <= corpus.MOST_PER_ORIGIN * 2:
-            held[wanted] += by_module[module][: corpus.MOST_PER_ORIGIN]
-        else:
-            rest += by_module[module]
-    draw = random.Random(seed + 1)
-    draw.shuffle(rest)
+    draw = random.Random(seed)
+    drawn = list(rows)
+    draw.shuffle(drawn)
+    held = {"docstrings": drawn[:evaluation], "validation": drawn[evaluation : evaluation + validation]}
+    rest = drawn[evaluation + validation :]
     pool = rest[: min(POOL, len(rest) // 2 * 2)]
     half = len(pool) // 2
     clean, swapped = pool[:half], swap(pool[half:])

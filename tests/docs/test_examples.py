@@ -18,6 +18,7 @@ RUN_FILES = sorted(ROOT.glob("examples/train_*/*.yaml"))
 PRESETS = re.findall(r"^  (\w+):", (ROOT / "examples/components.yaml").read_text(encoding="utf-8"), re.MULTILINE)
 MIXES = sorted(ROOT.glob("examples/mix_lora/*.yaml"))
 WEIGHTED = sorted(ROOT.glob("examples/weight_lora/*.yaml"))
+SCREENED = sorted(ROOT.glob("examples/screen_lora/*.yaml"))
 ORDERED = sorted(ROOT.glob("examples/order_lora/*.yaml"))
 every_run_file = pytest.mark.parametrize("path", RUN_FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
@@ -88,10 +89,24 @@ def test_a_run_file_in_order_names_an_orderer_that_exists(path: Path, plugins: P
     assert prepared.facts.arguments["output_dir"].endswith(f"lora/order-{path.stem}")
 
 
+def test_a_screened_run_file_can_fill_its_stages_and_says_what_it_costs(plugins: PluginManager) -> None:
+    (path,) = SCREENED
+    prepared = prepare(read_run_file(path), plugins)
+    (part,) = prepared.parts
+    assert part.screen is not None and part.screen.title == "screen lexical of selector less"
+    assert prepared.facts.arguments["output_dir"].endswith(f"lora/screen-{path.stem}")
+    steps, params = prepared.facts.steps, part.bound.values
+    chosen = steps.update * prepared.facts.samples_per_step // params["passes"]
+    assert (steps.warmup, steps.update, steps.times, chosen) == (20, 60, 1, 80)
+    screen, aims = params["screen"], params["max_validation"]
+    assert screen["survivors"] >= 2 * chosen
+    assert screen["survivors"] + screen["agreement"] + 2 * aims == 32 * 8
+
+
 @pytest.mark.slow
 def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     from dataflex.bridge.llamafactory import known_keys
 
     known = known_keys()
-    for path in [*RUN_FILES, *MIXES, *WEIGHTED, *ORDERED]:
+    for path in [*RUN_FILES, *MIXES, *WEIGHTED, *SCREENED, *ORDERED]:
         check_known_keys(read_run_file(path), known)

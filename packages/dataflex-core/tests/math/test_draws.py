@@ -83,6 +83,12 @@ def test_halves_of_a_row_are_rounded_up(m: int, share: float, wanted: int) -> No
         assert round(share * m) == 2  # wrong: to the even number
 
 
+@pytest.mark.parametrize(("m", "share", "wanted"), [(50, 0.29, 15), (50, 0.57, 29), (150, 0.07, 11), (49, 0.29, 14)])
+def test_rounding_of_the_product_takes_no_row_away(m: int, share: float, wanted: int) -> None:
+    """14.5, 28.5 and 10.5 rows, which a product of floats puts a little below; 14.21."""
+    assert by_score(m, share) == wanted
+
+
 def test_a_stage_is_filled_up_uniformly_with_rows_that_were_not_chosen() -> None:
     chosen, pool = np.array([7, 2]), np.arange(10)
     seen = np.zeros(10)

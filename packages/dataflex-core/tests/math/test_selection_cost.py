@@ -38,6 +38,25 @@ def test_a_screen_that_scores_at_each_boundary_is_paid_for_each_time() -> None:
     assert thrice - once == pytest.approx(2 * 1600 * 0.2 / 3 / 8)
 
 
+def test_an_index_is_paid_for_once_whoever_asks_for_it() -> None:
+    # 1600 rows and 32 of the target at a fifth of a forward pass: 1632 / 5 / 3 / 8
+    once = RowCost(forward=0.2, rows=1632, times=1)
+    assert THREE.cost(999, once) == ONE.cost(0, once) == pytest.approx(13.6)
+    assert THREE.cost(999, RowCost(forward=0.2, rows=1632)) == pytest.approx(3 * 13.6)
+    behind_it = THREE.cost(240, less(32), screened=1600, screens=3, screen=once)
+    assert behind_it - THREE.cost(240, less(32)) == pytest.approx(13.6)
+    allowed, of_aims, of_index = 110 * 0.62 * 8, 2 * 32, 1632 * 0.2 / 3
+    found = THREE.survivors(1.62, less(32), screened=1600, screens=3, screen=once)
+    assert found == int((allowed - of_index) / 3 - of_aims)
+
+
+def test_a_direction_is_paid_for_as_often_as_it_is_made() -> None:
+    # influence, 32 rows of the target: 8 steps of 8 each time, whatever the boundaries are
+    made = [RowCost(forward=0.0, rows=0, validation=64, validation_times=times) for times in (0, 1, 4)]
+    assert [THREE.cost(1600, each) for each in made] == [0, 8, 32]
+    assert THREE.cost(1600, RowCost(forward=0.0, rows=0, validation=64)) == 24  # wrong where it is made once
+
+
 def test_auto_takes_what_the_run_can_pay_for() -> None:
     # 110 steps of 8 rows worth 1.62: 545.6 rows of training, less two passes over 32 validation rows
     found = ONE.survivors(1.62, less(32), screened=1600, screens=1, screen=LEXICAL)

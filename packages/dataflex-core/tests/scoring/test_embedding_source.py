@@ -22,7 +22,7 @@ ALL = np.arange(len(ROWS))
 
 
 def source(folder: Path, model: str = "initial", **more: Any) -> EmbeddingSource:
-    facts = {name: more.pop(name) for name in ("tokenizer", "scores_only") if name in more}
+    facts = {name: more.pop(name) for name in ("tokenizer", "scores_only", "screens") if name in more}
     context = make_context(ROWS, Pad(), cache_dir=folder, eval_datasets={"target": EVAL, "other": EVAL[:1]}, **facts)
     return EmbeddingSource(EmbeddingParams(embedding_model=model, targets=("target",), **more), context, who="near")
 
@@ -50,6 +50,17 @@ def test_the_model_as_training_began_is_what_rows_are_embedded_with_ever_after(t
     assert np.array_equal(after.targets, before.targets)
     assert after.fingerprint == before.fingerprint
     assert "index_seconds_saved" not in after.metrics  # this run has paid for it
+
+
+def test_a_screen_sees_the_model_as_training_begins_and_a_pool_that_is_only_scored_does_not(tmp_path: Path) -> None:
+    expected = source(tmp_path / "expected")
+    expected.begin(tiny_qwen())
+    began = expected.at(tiny_qwen(), ALL).pool
+    for screens in (True, False):
+        model, subject = tiny_qwen(), source(tmp_path / str(screens), scores_only=True, screens=screens)
+        subject.begin(model)
+        found = subject.at(trained(model), ALL).pool
+        assert np.array_equal(found, began) is screens
 
 
 def test_with_run_each_boundary_embeds_anew_and_keeps_its_own_alone(tmp_path: Path) -> None:

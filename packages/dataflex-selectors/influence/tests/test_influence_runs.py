@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,38 @@ def test_two_ranks_choose_what_one_does(tmp_path: Path) -> None:
     assert ranks[0]["rows"] == alone.component._labels.rows.tolist()
     np.testing.assert_allclose(ranks[0]["labels"], alone.component._labels.values, atol=1e-6)
     assert ranks[0]["plans"] == plans(tmp_path / "alone")
+
+
+@pytest.mark.parametrize(
+    ("params", "made"),
+    [
+        ({}, 1),
+        ({"refresh": 4}, 1 + 3),  # in begin, at steps 4, 8 and 12 of 16
+        ({"refresh": 5}, 1 + 3),
+        ({"refresh": 16}, 1),
+        ({"refresh": 2, "preconditioner": "linear"}, 7),  # none in begin
+    ],
+)
+def test_the_first_decision_says_what_making_directions_costs(
+    tmp_path: Path, params: dict[str, Any], made: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = trainer(tmp_path, params=params, of=model(lora=False))
+    with caplog.at_level(logging.INFO, "dataflex"):
+        run.train()
+    assert run.component._aim.number == made
+    first, second = (each["metrics"] for each in decisions(tmp_path))
+    # two passes over 6 rows each time, at 4 rows a step: 3 steps
+    assert first["selection_steps"] == pytest.approx(3 * made)
+    assert first["selection_worth"] == pytest.approx(1 + 3 * made / 16)
+    assert "selection_steps" not in second
+    assert f"about as long as {3 * made} of its 16 steps" in caplog.text
+
+
+def test_embeddings_for_features_are_paid_for_once(tmp_path: Path) -> None:
+    run = trainer(tmp_path, params={"features": "embedding"}, of=model(lora=False))
+    run.train()
+    # q and k, v with biases, o; the three of the MLP; two norms; and the head
+    block = 16 * 16 + 16 + 2 * (16 * 8 + 8) + 16 * 16 + 3 * 16 * 32 + 2 * 16
+    share = block / (block + 40 * 16)
+    cost = decisions(tmp_path)[0]["metrics"]["selection_steps"]
+    assert cost == pytest.approx(3 + 72 * share / 3 / 4)  # no target is embedded

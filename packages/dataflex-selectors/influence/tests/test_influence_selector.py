@@ -126,6 +126,19 @@ def test_a_share_of_the_stage_is_drawn_from_the_rows_not_chosen() -> None:
     assert sum(row < 24 for row in nothing.rows) < 9
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_a_share_does_not_excuse_rows_without_features(share: float) -> None:
+    """36 of 72 rows have a token: enough for the half that is chosen by score, not for the rows of a pass."""
+    pool, _ = pool_and_targets()
+    ragged = [row if place % 2 else {"input_ids": [], "labels": []} for place, row in enumerate(pool)]
+    chooser = selector(pool=ragged, params={"share": share})
+    rows = np.flatnonzero(np.arange(72) % 2)
+    told(chooser, rows, of_words(rows, pool))
+    assert len(set(select(chooser, num_samples=36).rows)) == 36
+    with pytest.raises(ComponentError, match="only 36 of the pool's 72 rows have a score and 37 are needed at step 5"):
+        select(chooser, num_samples=37)
+
+
 def test_rows_are_read_several_times() -> None:
     selection = select(labelled(params={"passes": 3}), num_samples=14)
     assert len(selection.rows) == 14 and len(set(selection.rows)) == 5

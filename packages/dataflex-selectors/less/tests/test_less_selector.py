@@ -62,6 +62,13 @@ def test_sampling_prefers_high_scores_and_a_low_temperature_is_nearly_the_top() 
     assert abs(mean_of(100.0)) < 0.1 < mean_of(1.0) < mean_of(0.01)
 
 
+def test_scores_that_differ_by_rounding_alone_are_drawn_uniformly() -> None:
+    scores = np.array([0.7, np.nextafter(0.7, 1), 0.7, np.nextafter(0.7, 1)])[:, None]
+    params = LessParams(mode="sample", temperature=0.1)
+    drawn = [choose(scores, 1, params, np.random.default_rng(seed))[0] for seed in range(2000)]
+    assert np.bincount(drawn, minlength=4) / 2000 == pytest.approx(np.full(4, 0.25), abs=0.05)
+
+
 def test_the_order_within_a_stage_is_random_and_a_function_of_seed_and_step(trained: Any) -> None:
     model, optimizer = trained
     rows, goals = pool_and_goals(size=30)

@@ -1,4 +1,4 @@
-"""The selector less keeps every promise of the conformance kit."""
+"""The selectors less and icons keep every promise of the conformance kit."""
 
 from __future__ import annotations
 
@@ -10,4 +10,9 @@ from dataflex.testing.parametrize import ReadyCheck, parametrize_with_checks
 
 @parametrize_with_checks("dataflex-selectors-less/less", kind=Kind.SELECTOR)
 def test_the_less_selector_conforms(check: ReadyCheck, tmp_path: Path) -> None:
+    check(tmp_path)
+
+
+@parametrize_with_checks("dataflex-selectors-less/icons", kind=Kind.SELECTOR)
+def test_the_icons_selector_conforms(check: ReadyCheck, tmp_path: Path) -> None:
     check(tmp_path)

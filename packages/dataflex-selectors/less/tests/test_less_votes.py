@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from less_cases import pool_and_goals, reference_cosines, rows_of, selector, tiny_qwen, warmed_up, with_lora
 
 from dataflex.errors import ConfigError
@@ -176,7 +177,7 @@ def test_all_validation_rows_are_as_no_limit() -> None:
 def test_the_cost_counts_two_passes_over_the_validation_rows() -> None:
     rows, goals = pool_and_goals()
     for limit, count in ((None, 7), (1, 2), (3, 5)):
-        cost = selector(rows, goals, max_validation=limit).scoring_cost()
+        cost = selector(rows, goals, max_validation=limit).scoring_cost(torch.nn.Linear(1, 1))
         assert (cost.forward, cost.backward, cost.validation) == (1.0, True, 2 * count)
 
 

@@ -86,6 +86,19 @@ def test_a_share_of_a_half_leaves_half_of_the_stage_to_chance() -> None:
     assert len(set(rows_of(select(selector(pool, {"eval": target}, none), 3, 9)))) == 9
 
 
+@pytest.mark.parametrize("params", [LexicalParams, DsirParams])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_a_share_does_not_excuse_rows_without_a_score(params: Any, share: float) -> None:
+    """20 of 100 rows have a token: enough for the half that is chosen by score, not for the rows of a pass."""
+    _, target = told_apart()
+    rng = np.random.default_rng(1)
+    pool = [*zipf(rng, 20), *texts([[]] * 80)]
+    chooser = selector(pool, {"eval": target}, params(share=share, passes=2))
+    assert len(set(rows_of(select(chooser, 3, 40)))) == 20
+    with pytest.raises(ComponentError, match=r"only 20 of the pool's 100 rows .* 21 are needed at step 3"):
+        select(chooser, 3, 41)
+
+
 def test_passes_read_the_chosen_rows_again_in_another_order() -> None:
     pool, target = told_apart()
     once = rows_of(select(selector(pool, {"eval": target}), 4, 34))

@@ -73,6 +73,18 @@ def test_a_share_of_the_stage_is_drawn_from_the_rest(tmp_path: Path) -> None:
     assert chosen(selector(tmp_path, share=0), 4, 5) != chosen(selector(tmp_path, share=0), 5, 5)
 
 
+@pytest.mark.parametrize("aggregate", ["round_robin", "max", "mean"])
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.0])
+def test_a_share_does_not_excuse_rows_without_an_embedding(aggregate: str, share: float, tmp_path: Path) -> None:
+    """12 of 60 rows have an answer: enough for the half that is chosen by likeness, not for the rows of a pass."""
+    rows = [{**row, "labels": row["labels"] if place < 12 else [-100] * len(row["labels"])} for place, row in
+            enumerate(pool())]  # fmt: skip
+    subject = selector(tmp_path, dataset=rows, span="answer", aggregate=aggregate, share=share, passes=2)
+    assert len(set(chosen(subject, 4, 24))) == 12
+    with pytest.raises(ComponentError, match="only 12 of 60 candidates at step 8 have an embedding and 13 are needed"):
+        chosen(subject, 8, 25)
+
+
 def test_rows_are_read_several_times_each_time_in_another_order(tmp_path: Path) -> None:
     found = chosen(selector(tmp_path, passes=3), 4, 25)
     assert len(found) == 25

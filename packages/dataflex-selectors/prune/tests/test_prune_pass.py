@@ -135,3 +135,12 @@ def test_a_loss_that_is_no_number_leaves_what_was_known() -> None:
     scores.see(np.array([0, 1]), np.array([1.0, math.nan]))
     scores.see(np.array([0]), np.array([math.inf]))
     assert scores.values[0] == 1.0 and math.isnan(scores.values[1])
+
+
+@pytest.mark.parametrize(("value", "rows"), [(0.1, 3), (0.7, 6), (2.3, 7)])
+def test_of_equal_losses_none_is_below_the_mean(value: float, rows: int) -> None:
+    scores = np.full(rows, value)
+    assert (scores < scores.mean()).all()  # by rounding
+    found = pruned_pass(scores, 0.5, np.random.default_rng(0))
+    assert sorted(found.rows) == list(range(rows)) and found.below == 0
+    assert (found.weights == 1).all()

@@ -59,6 +59,32 @@ def test_a_pass_that_begins_late_reads_all_rows(until: float, prunes: list[bool]
     assert [chosen.metrics["skipped"] > 0] == prunes
 
 
+@pytest.mark.parametrize(("until", "prunes"), [(0.3, False), (0.32, False), (0.33, True)])
+def test_a_pass_begins_within_a_step_where_its_rows_do(until: float, prunes: bool) -> None:
+    """Ten steps of four rows: from step 2 on, the first pass of five rows ends at step 3.25."""
+    made = selector(pool=5, total=10, batch=4, until=until)
+    tell(made, range(5), LOSSES)
+    assert (ask(made, 2, 8).metrics["skipped"] > 0) is prunes
+
+
+@pytest.mark.parametrize(("until", "total", "step"), [(0.07, 100, 7), (0.14, 50, 7), (0.28, 25, 7)])
+def test_rounding_does_not_put_off_the_last_passes(until: float, total: int, step: int) -> None:
+    assert until * total > step  # a little more
+    made = selector(pool=5, total=total, batch=5, until=until)
+    tell(made, range(5), LOSSES)
+    assert ask(made, step - 1, 10).metrics["skipped"] == 0
+    made = selector(pool=5, total=total, batch=5, until=until)
+    tell(made, range(5), LOSSES)
+    assert ask(made, step - 2, 10).metrics["skipped"] > 0
+
+
+def test_until_0_never_prunes_and_until_1_always_does() -> None:
+    for until, skipped in ((0.0, 0), (1.0, 2)):
+        made = selector(pool=5, total=9, batch=5, until=until)
+        tell(made, range(5), LOSSES)
+        assert ask(made, 1, 13).metrics["skipped"] == skipped
+
+
 def test_what_was_seen_last_decides() -> None:
     made = selector(pool=5)
     tell(made, range(5), LOSSES, step=1)
@@ -126,6 +152,10 @@ def test_a_pool_cannot_be_scored_before_training_has_seen_it() -> None:
         ask(made, 0, 1)
     tell(made, [1], [0.5])
     assert ask(made, 0, 1).scores is not None
+    nothing = type(selector())(selector(ratio=0.0).params, context)
+    tell(nothing, [1], [0.5])
+    with pytest.raises(ConfigError, match="with ratio: 0 none are kept"):
+        ask(nothing, 0, 1)
 
 
 def test_a_run_of_less_than_a_pass_is_told_that_nothing_will_be_left_out(caplog: pytest.LogCaptureFixture) -> None:

@@ -170,3 +170,12 @@ def test_two_ranks_draw_what_one_does(model: nn.Module, tmp_path: Path, fresh_ac
             assert np.array_equal(np.load(tmp_path / f"{step}-{rank}-scores.npy"), found.scores)
     for rank in (0, 1):
         assert "none of the 7 rows of the eval set 'eval'" in (tmp_path / f"error{rank}.txt").read_text()
+
+
+def test_it_says_what_embedding_costs(model: nn.Module, tmp_path: Path) -> None:
+    # q with its bias, k and v with theirs, o; gate, up and down; two norms; and the head, which is not run
+    block = 32 * 32 + 32 + 2 * (32 * 16 + 16) + 32 * 32 + 3 * 32 * 64 + 2 * 32
+    for embedding_model, times in (("initial", 1), ("run", None)):
+        found = selector(tmp_path, embedding_model=embedding_model).scoring_cost(model)
+        assert found.forward == pytest.approx(2 * block / (2 * block + 60 * 32))
+        assert (found.rows, found.times, found.backward, found.validation) == (60 + 7, times, False, 0)

@@ -47,6 +47,8 @@ class RunContext:
         scheduler: Returns the run's learning-rate scheduler, likewise.
         scores_only: Whether only scores are wanted (``dataflex score``): nothing is trained, and without a checkpoint
             the optimizer has made no step.
+        screens: Whether the component is the screen of another one in a run that trains: scores are all that is wanted
+            of it, but it sees the model as training begins, and the rows of each step.
         passes: Who makes :meth:`score`, :meth:`losses` and :meth:`gradients`.
         domain: Name of the domain that ``dataset`` holds, for a component that is asked for each domain by itself; else
             empty.
@@ -72,6 +74,7 @@ class RunContext:
     optimizer: Callable[[], torch.optim.Optimizer | None] = lambda: None
     scheduler: Callable[[], Any] = lambda: None
     scores_only: bool = False
+    screens: bool = False
     passes: Passes = field(default=NoPasses(), repr=False)
     data_keys: Mapping[str, Any] = field(default_factory=dict)
     domain: str = ""
@@ -89,6 +92,11 @@ class RunContext:
     def world_size(self) -> int:
         """Number of processes."""
         return int(self.accelerator.num_processes) if self.accelerator is not None else 1
+
+    @property
+    def trains(self) -> bool:
+        """Whether a model is trained: in a run, also for a screen; not where a pool is only scored."""
+        return self.screens or not self.scores_only
 
     def rng(self, step: int, *names: str | int) -> np.random.Generator:
         """A private generator that is a function of (seed, step, names): the same on every rank and on resume.

@@ -54,12 +54,14 @@ class Frame:
         stage_rows: Rows of its longest stage.
         passes: How often a stage reads the rows it chooses.
         has_passes: Whether the selector has that parameter.
+        model: The model in training, for what a pass over it costs.
     """
 
     budget: Budget
     stage_rows: int
     passes: int = 1
     has_passes: bool = True
+    model: Any = None
 
 
 class ComponentScreen:
@@ -93,8 +95,6 @@ class ComponentScreen:
             ConfigError: when that is too few for a stage, or cannot be known.
         """
         settings, size = self.settings, len(self._context.dataset)
-        with self.asking.agreed("the start", kept=NOTHING.keep):
-            self.cost = self.asking.call("scoring_cost") or self.cost
         if frame is None:
             if self._survivors is None:
                 raise ConfigError(
@@ -102,6 +102,8 @@ class ComponentScreen:
                     "only scored. Give component_params.screen.survivors a number, or set screen: null."
                 )
             return
+        with self.asking.agreed("the start", kept=NOTHING.keep):
+            self.cost = self.asking.call("scoring_cost", model=frame.model) or self.cost
         auto = self._survivors is None
         if self._survivors is None:
             if exact is None or settings.worth is None:

@@ -113,10 +113,14 @@ class Selector(OldSelectorMethods, Stateful):
         """
         raise NotImplementedError(f"{type(self).__name__} must define select()")
 
-    def scoring_cost(self) -> RowCost | None:
+    def scoring_cost(self, model: nn.Module) -> RowCost | None:
         """What its scores cost, so that a run can tell how many steps the selection takes and what it may take.
 
-        Called on every rank once, before training. ``None`` says nothing, and then nothing is told.
+        Called on every rank, before training and at the first boundary. ``None`` says nothing, and then nothing is
+        told.
+
+        Args:
+            model: The model in training; a method that does not name it is called without.
         """
         return None
 

@@ -44,7 +44,7 @@ def systematic(p: npt.ArrayLike, n: int, rng: np.random.Generator) -> Rows:
 
 def by_score(num_samples: int, share: float) -> int:
     """How many rows of a stage are chosen by score: ``floor(share * num_samples + 1/2)``."""
-    return math.floor(share * num_samples + 0.5)
+    return math.floor(share * num_samples + 0.5 + _WHOLE)
 
 
 def with_share(chosen: Rows, candidates: Rows, num_samples: int, rng: np.random.Generator) -> Rows:

@@ -7,7 +7,9 @@ adapters. A selection of n boundaries that score M rows each, after R passes of 
 
 with phi the cost of a row of the screen and e of a row scored exactly, A the rows on which both are compared, and v
 what a boundary costs beside its rows, such as LESS's two passes over V validation rows. For LESS, e = 1 + beta and
-v = 2 V (1 + beta). It pays if C < T (rho - 1), where T steps on the chosen rows do what rho T on random ones do.
+v = 2 V (1 + beta). A selector may pass over other rows than it scores, or not at each boundary: embeddings of the model
+as training began are made once, N phi. It pays if C < T (rho - 1), where T steps on the chosen rows do what rho T on
+random ones do.
 """
 
 from __future__ import annotations
@@ -24,18 +26,37 @@ class RowCost:
     """What scoring costs, counted in rows.
 
     Attributes:
-        forward: Forward passes of each scored row; below 1 for a part of its tokens or layers.
+        forward: Forward passes of each row; below 1 for a part of its tokens or layers.
         backward: Whether each has a backward pass too.
-        validation: Rows of eval sets that each boundary passes over, forward and backward, counted as often as it does.
+        rows: How many rows are passed over each time; ``None`` for those that are scored.
+        times: How often a run passes over them; ``None`` for each boundary.
+        validation: Rows of eval sets that are passed over, forward and backward, counted as often as they are at once.
+        validation_times: How often a run does that; ``None`` for each boundary.
     """
 
     forward: float = 1.0
     backward: bool = False
+    rows: int | None = None
+    times: int | None = None
     validation: int = 0
+    validation_times: int | None = None
 
     def of_row(self, beta: float) -> float:
         """Of one scored row, in forward passes."""
         return self.forward + (beta if self.backward else 0.0)
+
+    def of_run(self, scored: float, times: int, beta: float) -> float:
+        """Of a run, in forward passes.
+
+        Args:
+            scored: Rows scored each time.
+            times: How often rows are scored.
+            beta: Of a backward pass.
+        """
+        rows = scored if self.rows is None else self.rows
+        passes = times if self.times is None else self.times
+        aims = times if self.validation_times is None else self.validation_times
+        return passes * rows * self.of_row(beta) + aims * self.validation * (1 + beta)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,9 +93,8 @@ class Budget:
             screens: How often it does.
             screen: What that costs.
         """
-        training = 1 + self.beta
-        of_exact = self.boundaries * (scored * exact.of_row(self.beta) + exact.validation * training)
-        return (self._of_screens(screened, screens, screen) + of_exact) / (training * self.batch)
+        of_screens = 0.0 if screen is None else screen.of_run(screened, screens, self.beta)
+        return (of_screens + exact.of_run(scored, self.boundaries, self.beta)) / ((1 + self.beta) * self.batch)
 
     def allowed(self, worth: float) -> float:
         """What it may cost, in steps, where a step is worth so many random ones."""
@@ -93,16 +113,14 @@ class Budget:
         """The most rows that may be scored exactly at each boundary, so that the selection still pays; at most
         ``screened``, and below 0 where the rest costs too much already.
         """
-        training = 1 + self.beta
-        left = training * self.batch * self.allowed(worth) - self._of_screens(screened, screens, screen)
-        of_boundary = left / self.boundaries - exact.validation * training
-        rows = math.floor(of_boundary / max(exact.of_row(self.beta), 1e-12) - agreement + 1e-9)
+        of_screens = 0.0 if screen is None else screen.of_run(screened, screens, self.beta)
+        left = (
+            (1 + self.beta) * self.batch * self.allowed(worth)
+            - of_screens
+            - exact.of_run(0, self.boundaries, self.beta)
+        )
+        rows = math.floor(left / self.boundaries / max(exact.of_row(self.beta), 1e-12) - agreement + 1e-9)
         return min(rows, screened)
-
-    def _of_screens(self, screened: float, screens: int, screen: RowCost | None) -> float:
-        if screen is None:
-            return 0.0
-        return screens * (screened * screen.of_row(self.beta) + screen.validation * (1 + self.beta))
 
 
 def screens_of(boundaries: int, every: int) -> int:

@@ -20,7 +20,9 @@ from torch import nn
 from dataflex.components.context import RunContext
 from dataflex.components.passes import Subtask
 from dataflex.errors import ComponentError
+from dataflex.math.selection_cost import RowCost
 from dataflex.paths import user_path
+from dataflex.scoring.embedding_cost import embedding_share
 from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
 from dataflex.scoring.index_cache import PREFIX
@@ -85,7 +87,7 @@ class EmbeddingSource:
 
         Where only scores are wanted, this waits for :meth:`at`: a checkpoint's state may name an index that is there.
         """
-        if self._params.embedding_model == INITIAL and not self._context.scores_only:
+        if self._params.embedding_model == INITIAL and self._context.trains:
             self._remember(model)
 
     def _remember(self, model: nn.Module) -> list[Embeddings]:
@@ -97,6 +99,23 @@ class EmbeddingSource:
     def subtasks(self) -> list[Subtask]:
         """The eval sets that are aimed at."""
         return subtasks_of(self._context.eval_datasets, None, self._params.targets, who=self._who)
+
+    def cost(self, model: nn.Module, rows: int | None = None) -> RowCost:
+        """What the embeddings cost a run: of the model in training at each boundary, else once.
+
+        An index that lies ready is counted as if it had to be made.
+
+        Args:
+            model: The model in training.
+            rows: Rows of the pool that a boundary looks at; ``None`` for all. Embeddings that are made once are of all.
+        """
+        each_time, size = self._params.embedding_model == RUN, len(self._context.dataset)
+        looked_at = size if rows is None or not each_time else min(rows, size)
+        return RowCost(
+            forward=embedding_share(model, self._spec, self._context),
+            rows=looked_at + sum(len(subtask.rows) for subtask in self.subtasks()),
+            times=None if each_time else 1,
+        )
 
     def at(self, model: nn.Module, rows: Rows) -> Embedded:
         """The embeddings of rows of the pool and of the eval sets. Called on every rank with the same rows.
@@ -182,7 +201,7 @@ class EmbeddingSource:
     def _initial(self, model: nn.Module) -> list[Embeddings]:
         """What ``begin`` made, in an earlier part of the run."""
         if not self._keys:
-            if not self._context.scores_only:
+            if self._context.trains:
                 logger.warning("begin() was not called, so the model is embedded with as it is now.")
             return self._remember(model)
         found = [read_embeddings(self._folder, key, self._context) for key in self._keys]

@@ -63,8 +63,10 @@ class Parts:
         asking = self._make(entry, bound, run_values, title, context)
         self.opened[f"{kind}@{quote(domain, safe=' ')}" if domain else kind] = asking
         if part.screen is not None and self.screen is not None:
-            with asking.agreed("the start", kept=NOTHING.keep):
-                exact = asking.call("scoring_cost")
+            exact = None
+            if frame is not None:
+                with asking.agreed("the start", kept=NOTHING.keep):
+                    exact = asking.call("scoring_cost", model=frame.model)
             self.screen.settle(frame, exact)
         return asking
 
@@ -74,6 +76,7 @@ class Parts:
             context,
             cache_dir=context.cache_dir / f"screen-{spec.name}",
             scores_only=True,
+            screens=not context.scores_only,
             passes=PoolPasses(),
             streams=(*context.streams, f"screen/{spec.name}"),
         )

@@ -60,6 +60,11 @@ class Aim:
             self._make(model, step)
         return self.directions
 
+    def times(self, steps: int | None) -> int:
+        """How often a run of so many steps makes it: in ``begin`` but for ``linear``, then every ``refresh`` steps."""
+        refresh, first = self._params.refresh, int(self._params.preconditioner == "sgd")
+        return first if refresh is None or steps is None else first + max(steps - 1, 0) // refresh
+
     def targets(self) -> list[Subtask]:
         """The eval sets that are aimed at, each with the rows that were drawn of it."""
         found = subtasks_of(self._context.eval_datasets, None, self._params.targets, who="influence")

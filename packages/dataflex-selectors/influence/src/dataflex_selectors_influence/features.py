@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dataflex import RunContext
 from dataflex.data.token_blocks import TokenBlock, token_blocks
 from dataflex.distributed import all_gather, together
+from dataflex.math.selection_cost import RowCost
 from dataflex_selectors_influence.params import InfluenceParams
 from dataflex_selectors_influence.ridge import Ridge
 
@@ -49,6 +50,9 @@ class Features(Protocol):
     def open(self, model: nn.Module) -> None:
         """Prepare for a boundary. Called on every rank."""
 
+    def cost(self, model: nn.Module) -> RowCost:
+        """What making them costs."""
+
     def of(self, rows: Rows) -> Floats | None:
         """Features of some rows, shape [n, D]; NaN for a row that has none. On rank 0; may be ``None`` elsewhere."""
 
@@ -76,6 +80,10 @@ class Counts:
 
     def open(self, model: nn.Module) -> None:
         """Nothing."""
+
+    def cost(self, model: nn.Module) -> RowCost:
+        """No pass of the model."""
+        return RowCost(forward=0.0, rows=0)
 
     def of(self, rows: Rows) -> Floats:
         """Features of some rows."""
@@ -141,6 +149,10 @@ class Embedding:
         """Have the embeddings of this boundary."""
         found = self._source.at(model, np.arange(len(self._context.dataset), dtype=np.int64))
         self._values, self.metrics = found.pool, found.metrics
+
+    def cost(self, model: nn.Module) -> RowCost:
+        """A pass over the pool."""
+        return self._source.cost(model)
 
     def of(self, rows: Rows) -> Floats | None:
         """Features of some rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -60,7 +61,7 @@ class InfluenceSelector(Selector):
 
     def begin(self, model: nn.Module) -> None:
         """Make the direction, and embeddings of the model as it is now."""
-        if not self.context.scores_only:
+        if self.context.trains:
             self._aim.begin(model)
         self._features.begin(model)
 
@@ -106,12 +107,13 @@ class InfluenceSelector(Selector):
         self._since = []
         return Selection(plan, metrics, scores, target_scores=by_target)
 
-    def scoring_cost(self) -> RowCost:
-        """No pass over a row of the pool but for embeddings, which say themselves what they cost; labels are training's
-        own. The rows of the targets are passed over twice, once or at each refresh; here at each boundary.
+    def scoring_cost(self, model: nn.Module) -> RowCost:
+        """No pass over a row of the pool but for embeddings; labels are training's own. The rows of the targets are
+        passed over twice whenever the direction is made.
         """
         validation = sum(len(target.rows) for target in self._aim.targets())
-        return RowCost(forward=0.0, validation=2 * validation)
+        made = self._aim.times(self.context.total_steps)
+        return dataclasses.replace(self._features.cost(model), validation=2 * validation, validation_times=made)
 
     def state_dict(self) -> dict[str, Any]:
         """Direction, labels with their rows and directions, and which embeddings are used."""
@@ -133,6 +135,11 @@ class InfluenceSelector(Selector):
         return {"stage_influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
 
     def _at_random(self, count: int, step: int) -> Rows:
+        if self.context.screens:
+            raise ComponentError(
+                f"there are {len(self._labels)} labels and at least {LEAST_LABELS} are needed to screen a pool: labels "
+                "are made while training. Raise warmup_step."
+            )
         if self.context.scores_only:
             raise ComponentError(
                 f"there are {len(self._labels)} labels and at least {LEAST_LABELS} are needed to score a pool: labels "

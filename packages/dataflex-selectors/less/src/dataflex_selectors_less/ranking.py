@@ -17,6 +17,9 @@ Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
+_ROUNDING = 1e-12
+
+
 def combine(cosines_NS: Scores, params: LessParams, num_samples: int = 1) -> Scores:
     """One score per row, NaN where any cosine is not finite.
 
@@ -68,7 +71,10 @@ def choose(cosines_NS: Scores, num_samples: int, params: LessParams, rng: np.ran
 
 
 def _log_weights(scores_N: Scores, temperature: float) -> Scores:
+    """Log weights of a draw; all the same where all scores are, to rounding."""
     finite = np.isfinite(scores_N)
-    spread = float(scores_N[finite].std())
-    centred = scores_N - scores_N[finite].mean()
-    return np.where(finite, centred / spread / temperature if spread > 0 else 0.0, -np.inf)
+    known = scores_N[finite]
+    spread = float(known.std())
+    if spread <= _ROUNDING * float(np.abs(known).max(initial=0.0)):
+        return np.where(finite, 0.0, -np.inf)
+    return np.where(finite, (scores_N - known.mean()) / spread / temperature, -np.inf)

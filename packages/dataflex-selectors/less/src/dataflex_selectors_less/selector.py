@@ -105,7 +105,7 @@ class LessSelector(Selector):
         by_target = dict(zip(names_of(subtasks), table.T, strict=True))
         return Selection(plan, metrics, scores, target_scores=by_target)
 
-    def scoring_cost(self) -> RowCost:
+    def scoring_cost(self, model: nn.Module) -> RowCost:
         """A forward and a backward pass of each row, and two of each validation row at every boundary."""
         validation = sum(len(subtask.rows) for subtask in self._subtasks())
         return RowCost(backward=True, validation=2 * validation)

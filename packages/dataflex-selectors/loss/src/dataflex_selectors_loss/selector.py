@@ -77,7 +77,7 @@ class LossSelector(Selector):
         plan = read_again(chosen, num_samples, passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, metrics, found.means)
 
-    def scoring_cost(self) -> RowCost:
+    def scoring_cost(self, model: nn.Module) -> RowCost:
         """A forward pass of each row."""
         return RowCost()
 

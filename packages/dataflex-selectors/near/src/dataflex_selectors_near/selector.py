@@ -14,6 +14,7 @@ from dataflex.components.context import logger
 from dataflex.distributed import all_gather, together
 from dataflex.math.draws import by_score, with_share
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
 from dataflex.scoring.candidates import check_enough, draw_candidates
 from dataflex_selectors_near.params import NearParams
 
@@ -87,6 +88,10 @@ class NearSelector(Selector):
             )
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, metrics, scores)
+
+    def scoring_cost(self, model: nn.Module) -> RowCost:
+        """A forward pass of some tokens and layers, of pool and eval sets: at each boundary, or once."""
+        return self._embeddings().cost(model, self.params.max_candidates)
 
     def state_dict(self) -> dict[str, Any]:
         """Whose turn it is, which rows were chosen (as bits), and which embeddings this run uses."""

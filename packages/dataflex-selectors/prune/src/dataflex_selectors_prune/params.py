@@ -19,7 +19,7 @@ class PruneParams:
         below=1,
     )
     until: float = param(
-        0.875, "Passes that begin later than this part of the run's steps read every row.", at_least=0, at_most=1
+        0.875, "Passes that begin at or after this part of the run's steps read every row.", at_least=0, at_most=1
     )
     score: Literal["loss", "es"] = param(
         "loss", "What is compared with its mean. loss: a row's last loss; es: that against a running mean of its own."

@@ -19,6 +19,9 @@ Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
+_ROUNDING = 1e-12
+
+
 @dataclass(frozen=True)
 class Pass:
     """A pass over the pool.
@@ -58,7 +61,7 @@ def pruned_pass(scores: Scores, ratio: float, rng: np.random.Generator) -> Pass:
     """
     finite = np.isfinite(scores)
     mean = float(scores[finite].mean()) if finite.any() else math.nan
-    low = np.flatnonzero(finite & (scores < mean))
+    low = np.flatnonzero(finite & (scores < mean - _ROUNDING * abs(mean)))  # of equal scores none is below
     kept = number_kept(len(low), ratio)
     if not kept:
         return whole_pass(len(scores), rng)

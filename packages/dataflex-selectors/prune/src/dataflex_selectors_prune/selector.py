@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Metrics = dict[str, float | list[float]]
 
+_ROUNDING = 1e-9  # .07 of 100 steps is a little more than 7
+
 _NOTHING = Pass(np.zeros(0, np.int64), np.zeros(0))
 
 
@@ -60,7 +62,7 @@ class PruneSelector(Selector):
         while served < num_samples:
             if not len(left.rows):
                 passes += 1
-                left = self._begin_pass(passes, step_id + served // self.context.global_batch)
+                left = self._begin_pass(passes, step_id + served / self.context.global_batch)
                 skipped += left.below - left.kept
                 metrics |= {"below": float(left.below), "kept": float(left.kept), "mean_score": left.mean}
             taken, left = _cut(left, num_samples - served)
@@ -99,9 +101,9 @@ class PruneSelector(Selector):
         self._left = Pass(np.array(state["rows"], np.int64), np.array(state["weights"], np.float64))
         self._passes, self._skipped = int(state["passes"]), int(state["skipped"])
 
-    def _begin_pass(self, number: int, step: int) -> Pass:
+    def _begin_pass(self, number: int, step: float) -> Pass:
         rng, total = self.context.rng(0, "prune", number), self.context.total_steps
-        late = total is not None and step >= self.params.until * total
+        late = total is not None and step >= self.params.until * total - _ROUNDING * total
         if number == 1 or late:
             return whole_pass(len(self.dataset), rng)
         return pruned_pass(self._scores.values, self.params.ratio, rng)
@@ -109,8 +111,9 @@ class PruneSelector(Selector):
     def _require_scores(self) -> None:
         if not np.isfinite(self._scores.values).any():
             raise ConfigError(
-                "prune scores rows by the losses that training has seen of them, and there are none. Name a checkpoint "
-                "of a run with prune (--checkpoint), or score with --component loss."
+                "prune scores rows by the losses that training has seen of them, and there are none"
+                f"{'' if self.params.ratio else ' (with ratio: 0 none are kept)'}. Name a checkpoint of a run with "
+                "prune (--checkpoint) and a ratio above 0, or score with --component loss."
             )
 
     def _say_if_too_short(self, step: int) -> None:

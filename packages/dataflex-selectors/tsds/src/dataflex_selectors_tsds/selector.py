@@ -14,6 +14,7 @@ from dataflex.components.context import logger
 from dataflex.distributed import all_gather, together
 from dataflex.math.draws import systematic
 from dataflex.math.rereading import per_pass, read_again
+from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, weighted_with_replacement
 from dataflex_selectors_tsds.params import TsdsParams
 
@@ -75,6 +76,10 @@ class TsdsSelector(Selector):
             )
         plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, {**facts, **embedded.metrics, **seconds}, scores)
+
+    def scoring_cost(self, model: nn.Module) -> RowCost:
+        """A forward pass of some tokens and layers, of pool and eval sets: at each boundary, or once."""
+        return self._embeddings().cost(model)
 
     def state_dict(self) -> dict[str, Any]:
         """Which embeddings this run uses; the probabilities follow from them."""

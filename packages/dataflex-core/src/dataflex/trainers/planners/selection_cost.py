@@ -8,8 +8,9 @@ from typing import Any
 
 from dataflex.components.asking import Asking
 from dataflex.components.screen import ComponentScreen, Frame
-from dataflex.math.selection_cost import Budget, screens_of
+from dataflex.math.selection_cost import Budget, RowCost, screens_of
 from dataflex.schedule import Schedule
+from dataflex.scoring.embedding_cost import numbers_of
 
 logger = logging.getLogger("dataflex")
 
@@ -30,12 +31,14 @@ def frame_of(schedule: Schedule, global_batch: int, model: Any, params: Mapping[
         steps=schedule.total, boundaries=max(len(schedule.boundaries), 1), batch=global_batch, beta=beta_of(model)
     )
     rows = 1 if params.get("replacement") else schedule.longest_update * global_batch
-    return Frame(budget=budget, stage_rows=rows, passes=params.get("passes") or 1, has_passes="passes" in params)
+    return Frame(
+        budget=budget, stage_rows=rows, passes=params.get("passes") or 1, has_passes="passes" in params, model=model
+    )
 
 
 def beta_of(model: Any) -> float:
     """A backward pass in forward passes: 2 where most weights are trained, 1 where few are, as under adapters."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    sizes = [(numbers_of(parameter), parameter.requires_grad) for parameter in model.parameters()]
     trained = sum(size for size, trains in sizes if trains)
     return _WHOLE_MODEL if 2 * trained > sum(size for size, _ in sizes) else _ADAPTERS
 
@@ -64,9 +67,10 @@ class SelectionCost:
             recorded: What the selector reported of the boundary; ``scored`` is used.
             log: Whether this rank speaks.
         """
-        exact, scored = self._asking.call("scoring_cost"), recorded.get("scored")
-        if exact is None or not isinstance(scored, (int, float)):
+        exact, scored = self._asking.call("scoring_cost", model=self._frame.model), recorded.get("scored")
+        if exact is None or (exact.rows is None and not isinstance(scored, (int, float))):
             return {}
+        scored = float(scored) if isinstance(scored, (int, float)) else 0.0
         budget, screen = self._frame.budget, self._screen
         if screen is None:
             cost = budget.cost(scored, exact)
@@ -78,15 +82,17 @@ class SelectionCost:
         if worth is not None:
             numbers["selection_steps_allowed"] = budget.allowed(worth)
         if log:
-            self._tell(cost, worth, scored)
+            self._tell(cost, worth, exact, scored)
         return numbers
 
-    def _tell(self, cost: float, worth: float | None, scored: float) -> None:
+    def _tell(self, cost: float, worth: float | None, exact: RowCost, scored: float) -> None:
         budget, name = self._frame.budget, self._asking.name
+        rows, times = exact.rows, exact.times
         logger.info(
-            "%s: the selection of this run takes about as long as %.0f of its %d steps (%d boundaries, %d rows scored "
-            "exactly at each). It pays if a step on the chosen rows is worth more than %.2f random ones.",
-            *(name, cost, budget.steps, budget.boundaries, int(scored), 1 + cost / budget.steps),
+            "%s: the selection of this run takes about as long as %.3g of its %d steps (%s). It pays if a step on the "
+            "chosen rows is worth more than %.2f random ones.",
+            *(name, cost, budget.steps, _passes(int(scored) if rows is None else rows, times, budget.boundaries)),
+            1 + cost / budget.steps,
         )
         if worth is None:
             return
@@ -96,3 +102,9 @@ class SelectionCost:
             "%s: worth %g random steps each, the %d steps of this run may cost %.0f steps of selection; it costs %.0f.",
             *(name, worth, budget.steps, allowed, cost),
         )
+
+
+def _passes(rows: int, times: int | None, boundaries: int) -> str:
+    if times is None:
+        return f"{boundaries} boundaries, {rows} rows scored at each"
+    return f"{rows} rows passed over {'once' if times == 1 else f'{times} times'}"
