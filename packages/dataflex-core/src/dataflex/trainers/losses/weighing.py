@@ -300,6 +300,4 @@ def _check(asking: Asking) -> None:
     chunk = asking.attribute("chunk_tokens")
     for name, value in (("window", _window(asking)), ("chunk_tokens", 1 if chunk is None else chunk)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ComponentError(
-                f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}."
-            )
+            raise ComponentError(f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}.")
