@@ -183,7 +183,7 @@ def test_names_of_dataflex_1_files_mean_the_same() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"preconditioner": "rmsprop"}, "'official', 'adam' or 'sgd'"),
+        ({"preconditioner": "rmsprop"}, "'official', 'adam', 'sgd' or 'linear'"),
         ({"temperature": 0}, "temperature: 0 .* must be at least 1e-06"),
         ({"temperature": 1e-320}, "temperature: 1e-320 .* must be at least 1e-06"),
         ({"direction_memory_gb": float("inf")}, "direction_memory_gb: inf .* must be above 0 and finite"),
