@@ -91,7 +91,7 @@ def test_eval_sets_that_are_merged_and_targets_that_are_none_are_refused() -> No
     apart = {"eval_dataset": "a,b", "eval_on_each_dataset": True}
     assert plugin.dataflex_check_run(plan(arguments=apart, targets=("b",))) == []
     (unknown,) = plugin.dataflex_check_run(plan(arguments=apart, targets=("c",)))
-    assert "targets names c" in unknown.message
+    assert "targets (from run.yaml) names c" in unknown.message
 
 
 def test_runs_of_other_components_are_left_alone() -> None:
