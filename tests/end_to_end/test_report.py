@@ -29,7 +29,7 @@ def test_real_runs_of_every_kind_have_a_report(workshop, train):
     ]
     assert runs["select"].usage.rows_by_times.sum() == 64
     assert (runs["select"].usage.rows_by_times @ range(10)) == 8 * 4  # steps x samples, no row more than 9 times
-    assert "count" in runs["select"].samples[0].text and runs["select"].samples[0].score > 0
+    assert "<|im_start|>user" in runs["select"].samples[0].text and runs["select"].samples[0].score > 0
     assert runs["mix"].over_domains("proportions")[1].shape == (2, 2)
     assert {"weight_ess", "weighted_loss"} <= runs["weight"].series.keys()
     assert runs["weight"].usage.rows_by_times[:2].tolist() == [64 - 3 * 4, 3 * 4]  # three steps of the first epoch

@@ -15,7 +15,14 @@ def run(mode: str, *others: Any) -> Any:
     mixer = SimpleNamespace(kind=Kind.MIXER, name="doremi", target=TARGET)
     parts = [SimpleNamespace(component=component) for component in (mixer, *others)]
     given = {"mode": mode, "reference": "someone/model"}
-    return SimpleNamespace(component=mixer, parts=parts, params=given, source="run.yaml", arguments={})
+    return SimpleNamespace(
+        component=mixer,
+        parts=parts,
+        params=given,
+        source="run.yaml",
+        arguments={},
+        origin=lambda key: "run.yaml",
+    )
 
 
 @pytest.mark.parametrize("kind", [Kind.SELECTOR, Kind.WEIGHTER])
