@@ -63,7 +63,6 @@ def test_one_class_has_two_sets_of_defaults() -> None:
     near, rds = dataclasses.asdict(NearParams()), dataclasses.asdict(RdsParams())
     assert {name: (near[name], rds[name]) for name in near if near[name] != rds[name]} == {
         "embedding_model": ("run", "initial"),
-        "aggregate": ("round_robin", "mean"),
         "tokens": (None, 32),
     }
     assert (near["embedding_layers"], near["pooling"], near["span"], near["center"]) == (

@@ -58,5 +58,4 @@ class RdsParams(NearParams):
     """
 
     embedding_model: str = param(INITIAL, _MODEL, aliases=("embedding_model_name_or_path",))
-    aggregate: Literal["round_robin", "max", "mean"] = param("mean", _AGGREGATE)
     tokens: int | None = param(32, _TOKENS, at_least=1)
