@@ -37,15 +37,19 @@ RUNS = {
 }
 TRAIN = """
 import sys
+import zipfile
 from pathlib import Path
 import dataflex
 from dataflex.cli.train import run_train
 
 for run_file in map(Path, sys.argv[1:]):
     run_train(run_file, [], [])
+archive = next(path for path in sys.path if path.endswith(".zip") and "packages-" in path)
+old = {name.partition("/")[0] for name in zipfile.ZipFile(archive).namelist()}
 for name, module in sys.modules.items():
-    if name.startswith("dataflex_"):
+    if name.startswith("dataflex_") and name.partition(".")[0] in old:
         assert ".zip" in str(module.__file__), module
+assert "dataflex_selectors_less.selector" in sys.modules and "dataflex_selectors_less" in old
 """
 
 
