@@ -25,7 +25,7 @@ INSTALLED = Catalog(PluginManager.load(PluginOptions()).plugins)
 OURS = [
     (kind, name)
     for kind in Kind
-    for name in OLD[kind.plural]
+    for name in OLD.get(kind.plural, {})
     if any((entry.spec.kind, entry.spec.name) == (kind, name) for entry in INSTALLED.entries)
 ]
 
@@ -45,10 +45,16 @@ def test_a_preset_resolves_and_each_value_is_taken_or_warned_about(
     kind: Kind, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     written = OLD[kind.plural][name]["params"]
+    spec = INSTALLED.find(kind, name).spec
+    if refused := [key for key in written if key in spec.refused]:
+        with pytest.raises(ConfigError, match=f"takes no parameter {refused[0]!r}.*{spec.refused[refused[0]][:30]}"):
+            resolve(kind, name)
+        return
     with caplog.at_level(logging.WARNING, logger="dataflex"):
         bound = resolve(kind, name)
     ignored = {key for key in written if f"has no parameter {key!r}" in caplog.text}
     assert ignored <= LEGACY_NAMES
+    ignored |= {key for key in written if f"ignores the parameter {key!r}" in caplog.text}
     for key in set(written) - ignored:
         assert key in RUN_NAMES or _own_name(kind, name, key) in bound.values
         assert bound.sources[_own_name(kind, name, key)] == str(OLD_FILE)
@@ -73,5 +79,5 @@ def test_the_custom_preset_takes_a_class_given_as_a_file(tmp_path: Path) -> None
 
 
 def test_a_preset_of_a_component_that_is_not_installed_says_so() -> None:
-    with pytest.raises(ConfigError, match="no selector 'tsds' is installed"):
-        resolve(Kind.SELECTOR, "tsds")
+    with pytest.raises(ConfigError, match="no selector 'nice' is installed"):
+        resolve(Kind.SELECTOR, "nice")
