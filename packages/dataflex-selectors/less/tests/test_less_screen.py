@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from less_cases import Pad, pool_and_goals, tiny_qwen, with_lora
-from screen_runs import BOUNDARIES, decisions, plan, trained, trainer
+from less_screen_runs import BOUNDARIES, decisions, plan, trained, trainer
 
 from dataflex.errors import ComponentError
 from dataflex.testing import make_context
