@@ -8,6 +8,7 @@ import json
 import operator
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,11 +40,11 @@ def stream(seed: int, step: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng([seed, step, key(names)] if names else [seed, step])
 
 
-def _whole(name: object) -> int:
+def _whole(name: Any) -> int:
     if isinstance(name, (bool, np.bool_)):
         raise TypeError(f"a stream cannot be named {name!r}: names are texts or whole numbers")
     try:
-        return operator.index(name)  # type: ignore[arg-type]
+        return operator.index(name)
     except TypeError:
         raise TypeError(f"a stream cannot be named {name!r}: names are texts or whole numbers") from None
 

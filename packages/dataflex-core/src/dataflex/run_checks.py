@@ -28,6 +28,29 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
         )
 
 
+def needs_single_texts(run: RunFacts, what: str, part: str) -> Iterator[Problem]:
+    """Problems if the stage's rows are pairs, or a component looks at prompts that they do not have.
+
+    Args:
+        run: The run.
+        what: What the selector does with texts: ``"embeds"``.
+        part: Its parameter that says which part of a row counts.
+    """
+    origin = run.origin("stage")
+    if run.stage in PAIRED_STAGES:
+        yield Problem(
+            f"the {run.component.name} selector {what} single texts, and the rows of stage: {run.stage} (from "
+            f"{origin}) are answers with something to compare them with.",
+            "Use stage: sft or pt, or component_name: random.",
+        )
+    if run.stage == "pt" and run.params.get(part) == "prompt":
+        yield Problem(
+            f"component_params.{part} is prompt, and rows of stage: pt (from {origin}) have none: every token is "
+            "learnt.",
+            f"Set {part}: all.",
+        )
+
+
 def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
     """A problem if ``max_candidates`` is less than what one stage draws without replacement.
 
@@ -46,7 +69,8 @@ def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
         again = f", read passes={passes} times" if passes > 1 else ""
         yield Problem(
             f"max_candidates={candidates} cannot fill a stage, which draws at least {needed} samples: {steps} steps of "
-            f"{plan.samples_per_step}{again} (from {plan.source}).",
+            f"{plan.samples_per_step}{again} (from "
+            f"{plan.origin('component_params.max_candidates')}).",
             f"Raise max_candidates to {needed} times the number of processes or more, or lower update_step"
             f"{draws_again}.",
         )

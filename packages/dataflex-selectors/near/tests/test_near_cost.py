@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from near_cases import pool, selector, tiny_qwen
+from embedded_pools import pool, tiny_qwen
+from near_cases import selector
 
 from dataflex import Selector
 from dataflex.components.asking import Asking

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from embedded_pools import pool, target, tiny_qwen
 from gloo import run_on_two_ranks
-from near_cases import pool, select_on_a_rank, selector, target, tiny_qwen
+from near_cases import select_on_a_rank, selector
 
 from dataflex import ComponentError, ConfigError
 from dataflex_selectors_near.params import NearParams, RdsParams

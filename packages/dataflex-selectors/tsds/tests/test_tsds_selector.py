@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from embedded_pools import pool, target, tiny_qwen
 from gloo import run_on_two_ranks
 from torch import nn
-from tsds_cases import pool, select_on_a_rank, selector, target, tiny_qwen
+from tsds_cases import select_on_a_rank, selector
 
 from dataflex import ComponentError, ConfigError
 from dataflex_selectors_tsds import solving

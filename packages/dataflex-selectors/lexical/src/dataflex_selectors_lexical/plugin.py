@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
-from dataflex.run_checks import PAIRED_STAGES, names_targets
+from dataflex.run_checks import names_targets, needs_single_texts
 from dataflex.runs import RunFacts
 
 TARGET = "dataflex_selectors_lexical.selector:LexicalSelector"
@@ -48,19 +46,4 @@ def dataflex_check_run(run: RunFacts) -> list[Problem]:
     """Refuse stages whose rows are pairs, eval sets merged into one, and prompts where there are none."""
     if run.component.kind is not Kind.SELECTOR or run.component.target != TARGET:
         return []
-    return [*_stages(run), *names_targets(run, run.component.name)]
-
-
-def _stages(run: RunFacts) -> Iterator[Problem]:
-    if run.stage in PAIRED_STAGES:
-        yield Problem(
-            f"the {run.component.name} selector counts the tokens of single texts, and the rows of stage: {run.stage} "
-            f"(from {run.source}) are answers with something to compare them with.",
-            "Use stage: sft or pt, or component_name: random.",
-        )
-    if run.stage == "pt" and run.params.get("part") == "prompt":
-        yield Problem(
-            f"component_params.part is prompt, and rows of stage: pt (from {run.source}) have none: every token is "
-            "learnt.",
-            "Set part: all.",
-        )
+    return [*needs_single_texts(run, "counts the tokens of", "part"), *names_targets(run, run.component.name)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
-from dataflex.run_checks import PAIRED_STAGES, fills_a_stage, names_targets, needs_whole_parameters
+from dataflex.run_checks import fills_a_stage, names_targets, needs_single_texts, needs_whole_parameters
 from dataflex.runs import RunFacts
 from dataflex.scoring.embedding_params import INITIAL, LEGACY, RUN
 
@@ -58,19 +56,9 @@ def dataflex_check_run(run: RunFacts) -> list[Problem]:
         return []
     own_model = run.params.get("embedding_model") in (RUN, INITIAL)
     whole = needs_whole_parameters(run) if own_model else ()
-    return [*_stages(run), *fills_a_stage(run), *names_targets(run, run.component.name), *whole]
-
-
-def _stages(run: RunFacts) -> Iterator[Problem]:
-    if run.stage in PAIRED_STAGES:
-        yield Problem(
-            f"the {run.component.name} selector embeds single texts, and the rows of stage: {run.stage} (from "
-            f"{run.source}) are answers with something to compare them with.",
-            "Use stage: sft or pt, or component_name: random.",
-        )
-    if run.stage == "pt" and run.params.get("span") == "prompt":
-        yield Problem(
-            f"component_params.span is prompt, and rows of stage: pt (from {run.source}) have none: every token is "
-            "learnt.",
-            "Set span: all.",
-        )
+    return [
+        *needs_single_texts(run, "embeds", "span"),
+        *fills_a_stage(run),
+        *names_targets(run, run.component.name),
+        *whole,
+    ]

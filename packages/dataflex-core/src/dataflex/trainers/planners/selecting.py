@@ -336,7 +336,7 @@ def after_passes(passes: Sequence[Rows], weights: Floats | None) -> Floats | Non
 
 def names_candidates(cls: type) -> bool:
     """Whether a selector's ``select`` takes the candidates of all domains at once."""
-    return "candidates" in inspect.signature(cls.select).parameters  # type: ignore[attr-defined]
+    return "candidates" in inspect.signature(inspect.getattr_static(cls, "select")).parameters
 
 
 def require_distinct(rows: Rows) -> None:
