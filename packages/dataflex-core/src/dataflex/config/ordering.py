@@ -98,5 +98,6 @@ def _grouping(facts: RunFacts, title: str) -> Iterator[Problem]:
         given = facts.arguments.get(key)
         if given is True or given == "group_by_length":
             yield Problem(
-                f"{title} orders the rows, and {key} (from {facts.source}) would group them by length.", "Unset it."
+                f"{title} orders the rows, and {key} (from {facts.origin(key)}) would group them by length.",
+                "Unset it.",
             )

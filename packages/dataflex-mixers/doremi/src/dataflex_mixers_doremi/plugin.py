@@ -40,9 +40,9 @@ def _problems(run: RunFacts) -> Iterator[Problem]:
     beside = [part.component for part in run.parts if part.component.kind is not Kind.MIXER]
     changing = [other for other in beside if other.kind in (Kind.SELECTOR, Kind.WEIGHTER)]
     if changing and run.params.get("mode") == "proxy":
-        other = changing[0]
+        other, given_by = changing[0], run.origin("component_params.mode")
         yield Problem(
-            f"mode: proxy of mixer 'doremi' (from {run.source}) finds weights of the mixture as it is; beside "
+            f"mode: proxy of mixer 'doremi' (from {given_by}) finds weights of the mixture as it is; beside "
             f"{other.kind} {other.name!r} they would be those of another objective.",
             "Set mode: online, or find the weights in a run of their own."
             if other.kind is Kind.SELECTOR

@@ -59,7 +59,7 @@ def _refreshed(run: RunFacts) -> Iterator[Problem]:
     if _linear(run) and refresh is not None and 0 < run.steps.warmup <= refresh and not run.scores_only:
         yield Problem(
             f"preconditioner: linear makes its first direction after refresh={refresh} steps, so there is no label "
-            f"before the first boundary at warmup_step: {run.steps.warmup} (from {run.source}).",
+            f"before the first boundary at warmup_step: {run.steps.warmup} (from {run.origin('warmup_step')}).",
             "Set refresh below warmup_step.",
         )
 
@@ -68,7 +68,7 @@ def _compiled(run: RunFacts) -> Iterator[Problem]:
     for key in ("torch_compile", "use_unsloth"):
         if run.arguments.get(key) and not run.scores_only:
             yield Problem(
-                f"{key} (from {run.source}) computes layers otherwise than by their own forward, so influence would "
-                "not see the gradients of their rows.",
+                f"{key} (from {run.origin(key)}) computes layers otherwise than by their own forward, so influence "
+                "would not see the gradients of their rows.",
                 f"Unset {key}.",
             )
