@@ -41,6 +41,17 @@ def test_every_module_that_tests_share_is_explained() -> None:
     assert sorted(explained) == sorted(path.stem for path in (ROOT / "tests" / "support").glob("*.py"))
 
 
+def test_no_two_modules_that_tests_import_have_one_name() -> None:
+    """They are imported by their bare names, so of two in one process the first would stand for both."""
+    found: dict[str, list[str]] = {}
+    for folder in ("packages", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            if "tests" in path.relative_to(ROOT).parts and not path.name.startswith(("test_", "conftest", "__init__")):
+                found.setdefault(path.name, []).append(str(path.relative_to(ROOT)))
+    assert found["embedded_pools.py"] == ["tests/support/embedded_pools.py"]
+    assert [paths for paths in found.values() if len(paths) > 1] == []
+
+
 def test_every_list_of_component_packages_holds_those_that_there_are() -> None:
     text = _text("pyproject.toml")
     modules: list[str] = TOOLS["component_modules"]()
