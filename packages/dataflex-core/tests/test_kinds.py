@@ -194,6 +194,7 @@ def test_facts_of_kinds_stand_in_the_table_alone() -> None:
         "kinds.py",  # the table
         "components/registry.py",  # a decorator for each kind, under its public name
         "config/legacy.py",  # names of another package, which had these kinds
+        "config/old_pipelines.py",  # and those of its stages
         "config/together.py",  # which two may not act in one run
         "trainers/composing.py",  # what two do together
         "trainers/planners/compose.py",

@@ -128,6 +128,14 @@ class Slides(Mixer):
     def planned(self, step_id):
         return [0.25, 0.75] if step_id <= 2 else [0.75, 0.25]
 
+@register_mixer("overfills")
+class Overfills(Slides):
+    """Foresees shares that are more than the whole."""
+    def planned(self, step_id):
+        return [0.75, 0.75]
+    def mix(self, model, step_id):
+        return [0.5, 0.5]
+
 @register_mixer("halves", needs={Need.DOMAIN_LOSSES})
 class Halves(Mixer):
     """Equal shares of rows and of the loss."""

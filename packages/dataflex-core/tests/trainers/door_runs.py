@@ -24,6 +24,9 @@ IN_A_MICRO_BATCH = frozenset(
 )
 """Methods whose failure ranks do not agree on."""
 
+BESIDE_AN_ORDERER = frozenset(("planned",))
+"""Methods that only a run with an orderer calls."""
+
 OF_THE_NOTE = {Kind.WEIGHTER: ("get_weighted_loss", "training_step")}
 """Methods of the note's style, which no base class has."""
 
@@ -97,6 +100,9 @@ class SampleMixer(Counts, Mixer):
         fails(self, "mix")
         share = 0.5 + 0.4 * np.tanh(self.seen / 100)
         return np.array([share, 1 - share])
+    def planned(self, step_id):
+        fails(self, "planned")
+        return None
     def token_scores(self, batch):
         fails(self, "token_scores")
         return batch.losses_BT
@@ -194,9 +200,11 @@ def trainer(kind: Kind, method: str, folder: Path, **arguments: Any) -> Any:
     (folder / "plug.py").write_text(code)
     steps = {"update_step": 3, "update_times": 2} if kind in (Kind.SELECTOR, Kind.MIXER) else {"train_step": STEPS}
     mixes = {"init_mixture_proportions": [0.5, 0.5]} if kind is Kind.MIXER else {}
+    acting: dict[str, Any] = {"train_type": TRAIN_TYPES[kind], "component_name": component(method)}
+    if method in BESIDE_AN_ORDERER:
+        acting = {"train_type": "dynamic", "components": {kind.value: "sample", "orderer": "sample"}}
     config = {
-        "train_type": TRAIN_TYPES[kind],
-        "component_name": component(method),
+        **acting,
         "warmup_step": WARMUP,
         **steps,
         **mixes,

@@ -119,3 +119,10 @@ def test_shares_of_tokens_are_met_whatever_rows_are_chosen(runs, tmp_path, order
         given = np.array([targets[plan[plan < 12]].sum(), targets[plan[plan >= 12]].sum()])
         owed += given.sum() * np.array([share, 1 - share]) - given
         assert np.abs(owed).max() <= 8  # one row
+
+
+@pytest.mark.parametrize("selector", [None, {"name": "first", "keep": 0.5, "every": 2}])
+def test_a_mixer_that_foresees_shares_of_more_than_the_whole_is_named_not_its_orderer(runs, tmp_path, selector) -> None:
+    components = {"mixer": "overfills", "selector": selector, "orderer": {"name": "folds", "params": {"by": "length"}}}
+    with pytest.raises(ComponentError, match=r"^mixer 'overfills' of \S+ failed in planned\(\) at step \d.*1\.5"):
+        runs.trained(tmp_path, {"components": components, **HALVES})

@@ -103,6 +103,7 @@ class ComposedPlanner:
         self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
         self._stage, self._said_reach = 0, False
         self._asked: list[tuple[Asking, dict[str, Any] | None]] = []
+        self._at: tuple[int, Mapping[str, Any]] = (0, {})  # optimizer steps done, and every part as it was before
         if mix is not None:
             mix.source = self._queues
 
@@ -117,6 +118,7 @@ class ComposedPlanner:
             self._select.begin(model_of(self._host), self._recorder.clock)
         started, cpu = time.perf_counter(), self._recorder.clock.cpu()
         before, self._asked, self._stage = self.state_dict(), [], stage
+        self._at = step, before
         begins = step == self._schedule.bounds(stage)[0]
         made: list[Made] = []
         if not begins:
@@ -276,12 +278,12 @@ class ComposedPlanner:
         """Fill queues that are empty, and have what is left of their passes put in order."""
         due = begins and stage > 0 and self._is_due(self._orderer, stage)
         started = time.perf_counter()
+        empty = np.flatnonzero(arrange.queues.sizes == 0).tolist()
+        whole = self._part is None and bool(empty)
+        places = self._places(arrange, shares, stage, step, self._schedule.total) if whole else None
         with self._agreed(arrange.asking, step, before):
             self._asked.append((arrange.asking, arrange.asking.copy_state()))
             counts_K = self._sampler.expected(shares, num_samples)
-            empty = np.flatnonzero(arrange.queues.sizes == 0).tolist()
-            whole = self._part is None and bool(empty)
-            places = self._places(arrange, shares, stage, step, self._schedule.total) if whole else None
             for domain in empty:
                 if self._part is None:
                     every = self._sampler.offsets[domain] + np.arange(self._sampler.sizes[domain])
@@ -324,16 +326,17 @@ class ComposedPlanner:
         self, shares: Proportions, stage: int, step: int, end: int
     ) -> list[tuple[Proportions, int]] | None:
         """Shares and samples of each stage up to a step; ``None`` where the mixer cannot know them yet."""
-        stages = []
-        while step < end:
-            until = min(self._schedule.bounds(stage)[1], end)
-            stages.append((shares, (until - step) * self._context.global_batch))
-            step, stage = until, stage + 1
-            if self._mix is not None and step < end and self._is_due(self._mixer, stage):
-                planned = self._mix.planned(step)
-                if planned is None:
-                    return None
-                shares = planned
+        stages: list[tuple[Proportions, int]] = []
+        with contextlib.nullcontext() if self._mix is None else self._agreed(self._mix.asking, *self._at):
+            while step < end:
+                until = min(self._schedule.bounds(stage)[1], end)
+                stages.append((shares, (until - step) * self._context.global_batch))
+                step, stage = until, stage + 1
+                if self._mix is not None and step < end and self._is_due(self._mixer, stage):
+                    planned = self._mix.planned(step)
+                    if planned is None:
+                        return None
+                    shares = planned
         return stages
 
     def _chosen_until(self, stage: int) -> int:

@@ -214,15 +214,18 @@ class MixPlanner(ComponentPlanner):
         self.view.update(step=step)
         self._require_finite_losses()
         answer = self.ask("mix", model=self.model(), step_id=step, **self.runtime_arguments(stage))
-        try:
-            return check_proportions(answer, self.view.names, "what its mix() returned")
-        except ConfigError as error:  # the mixer's fault, not the run file's
-            raise ComponentError(str(error)) from error
+        return self._checked(answer, "mix")
 
     def planned(self, step: int) -> Proportions | None:
         """The proportions that the mixer will set at a later boundary; ``None`` where it cannot know them yet."""
         answer = self.asking.call("planned", step_id=step)
-        return None if answer is None else check_proportions(answer, self.view.names, "what its planned() returned")
+        return None if answer is None else self._checked(answer, "planned")
+
+    def _checked(self, answer: Any, method: str) -> Proportions:
+        try:
+            return check_proportions(answer, self.view.names, f"what its {method}() returned")
+        except ConfigError as error:  # the mixer's fault, not the run file's
+            raise ComponentError(str(error)) from error
 
     def _require_finite_losses(self) -> None:
         """Check that losses which the mixer may read are numbers where tokens were seen.
