@@ -106,7 +106,7 @@ class MixPlanner(ComponentPlanner):
         sample it has come to.
         """
         begins = step == self.schedule.bounds(stage)[0]
-        asks = begins and stage > 0 and (stage - 1) % self.every == 0
+        asks = begins and stage > 0 and self.is_due(stage)
         proportions = self.propose(stage, step) if asks else self.view.proportions
         if not begins:
             self.rewind(step)
@@ -208,6 +208,10 @@ class MixPlanner(ComponentPlanner):
         sums, tokens, samples = state["losses"]
         losses = DomainLosses(np.array(sums, np.float64), np.array(tokens, np.int64), np.array(samples, np.int64))
         self.view.update(proportions=state["proportions"], losses=losses)
+
+    def is_due(self, stage: int) -> bool:
+        """As :meth:`dataflex.config.plan.Part.is_due`."""
+        return (stage - 1) % self.every == 0
 
     def propose(self, stage: int, step: int) -> Proportions:
         """Ask the mixer for the proportions of a stage, and check them."""
