@@ -53,12 +53,12 @@ def sharding(state_type: str) -> Iterator[None]:
     variables = VARIABLES | {"FSDP_STATE_DICT_TYPE": state_type}
     stock = AcceleratorState.__init__
     os.environ.update(variables)
-    AcceleratorState.__init__ = functools.partialmethod(_sharding, stock)  # type: ignore[assignment,method-assign]
+    AcceleratorState.__init__ = functools.partialmethod(_sharding, stock)
     AcceleratorState._reset_state()
     try:
         yield
     finally:
-        AcceleratorState.__init__ = stock  # type: ignore[method-assign]
+        AcceleratorState.__init__ = stock
         AcceleratorState._reset_state()
         for name in variables:
             del os.environ[name]
@@ -75,7 +75,7 @@ def _sharding(state: Any, stock: Callable[..., None], *args: Any, **kwargs: Any)
 def make(output: Path, *, lora: bool = False) -> Any:
     """A Trainer of four steps, the second half of them on rows of high loss."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
     model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
     if lora:
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
