@@ -58,9 +58,9 @@ def test_shares_sum_to_the_budget_below_their_caps_and_within_one_of_the_exact_o
         ([-1.0], [2], 1),
         ([np.nan], [2], 1),
         ([1.0], [-1], 0),
-        ([1], [1, 1], 1),
+        ([1.0], [1, 1], 1),
     ],
 )
 def test_what_cannot_be_divided_is_refused(weights: list[float], caps: list[int], n: int) -> None:
-    with pytest.raises(ValueError, match="must|cannot divide"):
+    with pytest.raises(ValueError, match=r"must|cannot divide"):
         apportion(weights, caps, n)

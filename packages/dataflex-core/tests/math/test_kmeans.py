@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -51,7 +53,7 @@ def test_the_sum_of_cosines_never_falls_and_each_row_is_where_it_is_served_best(
 ) -> None:
     given_rows, clusters = scattered(rows, 4, seed), min(clusters, rows)
     sums = [sum_of_cosines(given_rows, found(given_rows, clusters, seed, max_rounds=n)) for n in range(1, 9)]
-    assert all(after >= before - 1e-5 for before, after in zip(sums[:-1], sums[1:], strict=True))
+    assert all(after >= before - 1e-5 for before, after in itertools.pairwise(sums))
     last = found(given_rows, clusters, seed, max_rounds=100)
     assert (last.sizes > 0).all() and last.sizes.sum() == rows
     own = (given_rows * last.centres[last.labels]).sum(axis=1)
@@ -61,9 +63,7 @@ def test_the_sum_of_cosines_never_falls_and_each_row_is_where_it_is_served_best(
 
 def test_an_empty_cluster_takes_the_row_served_worst_from_a_cluster_of_several() -> None:
     rows = at(0, 0, 90, 40)  # the second centre is a copy of the first: it gets no row
-    first = found(rows, 3, start=[0, 1, 2], max_rounds=1)
-    assert first.labels.tolist() == [0, 1, 2, 1] or first.labels.tolist() == [0, 0, 2, 1]
-    assert first.labels[3] == 1  # 40 degrees from its centre
+    assert found(rows, 3, start=[0, 1, 2], max_rounds=1).labels.tolist() == [0, 0, 2, 1]
 
 
 def test_as_many_clusters_as_rows_are_one_row_each_copies_included() -> None:
