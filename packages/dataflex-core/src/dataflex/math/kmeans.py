@@ -53,9 +53,7 @@ class Clusters:
 
     def members(self) -> list[Labels]:
         """Rows of each cluster, ascending."""
-        order = np.argsort(self.labels, kind="stable")
-        ends = np.searchsorted(self.labels[order], np.arange(len(self.centres) + 1))
-        return [order[start:stop] for start, stop in itertools.pairwise(ends)]
+        return members_of(self.labels, len(self.centres))
 
 
 def kmeans(
@@ -104,6 +102,18 @@ def kmeans(
         found.append(part.centres)
         rounds, done = max(rounds, part.rounds), done + share
     return Clusters(labels, np.concatenate(found), rounds)
+
+
+def members_of(labels: Labels, clusters: int) -> list[Labels]:
+    """Rows of each cluster, ascending; rows without one are left out.
+
+    Args:
+        labels: The cluster of each row, -1 for none, shape [N].
+        clusters: How many there are.
+    """
+    order = np.argsort(labels, kind="stable")
+    ends = np.searchsorted(labels[order], np.arange(clusters + 1))
+    return [order[start:stop] for start, stop in itertools.pairwise(ends)]
 
 
 def unit_rows(rows: npt.NDArray[Any]) -> Values:

@@ -1,0 +1,1 @@
+"""The selector ``cluster-less`` of DataFlex."""
