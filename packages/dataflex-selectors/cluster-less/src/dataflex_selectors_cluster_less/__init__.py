@@ -1,1 +1,1 @@
-"""The selector ``cluster-less`` of DataFlex."""
+"""The selector ``cluster_less``: LESS on representatives of clusters of embeddings."""
