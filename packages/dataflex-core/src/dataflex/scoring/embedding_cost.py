@@ -49,7 +49,7 @@ def forward_size(model: nn.Module, layers: Sequence[int] | None = None) -> int:
     """
     try:
         decoder = decoder_of(model)
-        deepest = len(decoder.blocks) if layers is None else max(decoder.layer(number) for number in layers)
+        deepest = len(decoder.blocks) if layers is None else max(decoder.layers(layers))
     except ComponentError:  # said where rows are embedded, if this is the model that embeds them
         return sum(map(numbers_of, model.parameters()))
     size = sum(numbers_of(parameter) for block in decoder.blocks[:deepest] for parameter in block.parameters())

@@ -23,7 +23,7 @@ from dataflex.errors import ComponentError
 from dataflex.math.selection_cost import RowCost
 from dataflex.paths import user_path
 from dataflex.scoring.embedding_cost import embedding_share
-from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams
+from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams, PoolEmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
 from dataflex.scoring.index_cache import PREFIX
 from dataflex.scoring.subtasks import subtasks_of
@@ -58,20 +58,19 @@ class Embedded:
     fingerprint: str
 
 
-class EmbeddingSource:
-    """Makes and keeps the embeddings of one component.
+class PoolEmbeddingSource:
+    """Makes and keeps the embeddings of the pool for one component.
 
     The component calls :meth:`begin` from its own and :meth:`at` from ``select``, and keeps :meth:`state_dict`.
 
     Args:
         params: What the run file says.
         context: The run.
-        who: The component, for messages.
         more: Fields of the :class:`~dataflex.scoring.embeddings.EmbeddingSpec` that are the component's own affair.
     """
 
-    def __init__(self, params: EmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
-        self._params, self._context, self._who = params, context, who
+    def __init__(self, params: PoolEmbeddingParams, context: RunContext, **more: Any) -> None:
+        self._params, self._context = params, context
         self._spec = params.spec(**more)
         own = context.cache_dir
         shared = own if params.embeddings_dir is None else user_path(params.embeddings_dir)
@@ -97,8 +96,8 @@ class EmbeddingSource:
         return self._held
 
     def subtasks(self) -> list[Subtask]:
-        """The eval sets that are aimed at."""
-        return subtasks_of(self._context.eval_datasets, None, self._params.targets, who=self._who)
+        """The eval sets that are embedded with the pool: none."""
+        return []
 
     def cost(self, model: nn.Module, rows: int | None = None) -> RowCost:
         """What the embeddings cost a run: of the model in training at each boundary, else once.
@@ -228,6 +227,25 @@ class EmbeddingSource:
         for path in self._folder.glob(f"{PREFIX}*"):
             if path.name not in names:
                 shutil.rmtree(path, ignore_errors=True)
+
+
+class EmbeddingSource(PoolEmbeddingSource):
+    """The same for pool and eval sets.
+
+    Args:
+        params: What the run file says.
+        context: The run.
+        who: The component, for messages.
+        more: As of :class:`PoolEmbeddingSource`.
+    """
+
+    def __init__(self, params: EmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
+        super().__init__(params, context, **more)
+        self._targets, self._who = params.targets, who
+
+    def subtasks(self) -> list[Subtask]:
+        """The eval sets that are aimed at."""
+        return subtasks_of(self._context.eval_datasets, None, self._targets, who=self._who)
 
 
 def _adapters_at_rest(model: nn.Module) -> bool:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dataflex.errors import ComponentError
 from dataflex.scoring.inputs import call_arguments, model_inputs
 
 Site = Literal["block", "attention"]
+_SPREAD = 6
 _ATTENTION = re.compile(r"^(self_|linear_)?(attn|attention)$|^mixer$")
 _OTHER_TOWERS = re.compile(r"vis|image|audio|speech", re.IGNORECASE)
 
@@ -55,6 +57,16 @@ class Decoder:
                 f"-{last + 1} to -1. Correct component_params.embedding_layers."
             )
         return found
+
+    def layers(self, numbers: Sequence[int]) -> list[int]:
+        """Layers counted from the front; of no numbers five that are spread over the depth, fewer in a shallow model.
+
+        Raises:
+            ComponentError: when the model has no such layer.
+        """
+        depth = len(self.blocks)
+        spread = sorted({max(1, math.floor(m * depth / _SPREAD + 0.5)) for m in range(1, _SPREAD)})
+        return [self.layer(number) for number in numbers] or spread
 
 
 def decoder_of(model: nn.Module) -> Decoder:
@@ -97,7 +109,7 @@ class HiddenStates:
 
     Args:
         model: The model, in evaluation mode (:func:`dataflex.scoring.quiet.evaluating`).
-        layers: Numbers of layers, each counted from the front or, if negative, from the end.
+        layers: Numbers of layers, each counted from the front or, if negative, from the end; none for a spread.
         site: ``block``: what leaves a block. ``attention``: what leaves the attention of block k, after its output
             projection.
 
@@ -108,7 +120,7 @@ class HiddenStates:
     def __init__(self, model: nn.Module, layers: Sequence[int], site: Site = "block") -> None:
         self._model, self._site = model, site
         self._decoder = decoder_of(model)
-        self._layers = [self._decoder.layer(number) for number in layers]
+        self._layers = self._decoder.layers(layers)
         if site == "attention" and 0 in self._layers:
             raise ComponentError("layer 0 is what enters the first block: it has no attention. Take layers from 1 on.")
         self._seen: dict[int, torch.Tensor] = {}
