@@ -1,9 +1,9 @@
-"""What a training step costs beside a stock one: static, selected and weighted runs, on three small models; and memory.
+"""What a training step costs beside a stock one: static, selected, weighted and mixed runs of three models; and memory.
 
 Time: the Trainers take turns in one process, so that a busy machine slows all of them. A figure is the ratio of the
 median step times to the stock ones, one ratio a process, by the wall clock and by the process's own CPU clock, which
 other processes disturb less. A selected run has one boundary, which the median leaves out: what is measured is the
-steps between boundaries.
+steps between boundaries. A mixer that watches the losses stands beside the static mixture, too.
 Memory: one weighted step of 4 x 1024 tokens at a vocabulary of 152k beside a stock one, each in a process of its own;
 the figure is the ratio of the peaks (of the process on CPU, of the allocator on CUDA).
 """
@@ -28,6 +28,10 @@ from dataflex.trainers import dynamic_trainer
 
 ROUND_STEPS = 20
 STOCK = "stock"
+_MIXED = {
+    "train_type": "dynamic_mix", "init_mixture_proportions": [0.5, 0.5], "warmup_step": 0, "update_step": 50,
+    "train_step": ROUND_STEPS,
+}  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     STOCK: {},
     "static": {"train_type": "static_mix", "init_mixture_proportions": [0.5, 0.5], "train_step": ROUND_STEPS},
@@ -43,8 +47,11 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_name": "loss",
         "component_params": {"strategy": "linupper"},
     },
+    "odm": {**_MIXED, "component_name": "odm"},
 }
 """Keys of a run file of each kind."""
+
+MIXERS = ("odm",)
 
 CLOCKS = ("wall", "cpu")
 ROWS, BATCH, LENGTH = 256, 8, 128
@@ -150,6 +157,10 @@ def step_ratios(shape: str, processes: int, rounds: int) -> dict[str, dict[str, 
             for clock in CLOCKS:
                 ratios = [run[clock][kind] / run[clock][STOCK] for run in runs]
                 table[f"{shape}: {kind}, {clock}"] = figures.figure(ratios)
+    for kind in MIXERS:
+        for clock in CLOCKS:
+            ratios = [run[clock][kind] / run[clock]["static"] for run in runs]
+            table[f"{shape}: {kind} over static, {clock}"] = figures.figure(ratios)
     return table
 
 
