@@ -67,8 +67,7 @@ class OdmMixer(Mixer):
         paper = self.params.variant is Variant.PAPER
         shares = (paper_proportions if paper else released_proportions)(self.rewards, step_id)
         floor = self.params.floor
-        shares = floor + (1 - floor * len(shares)) * shares
-        return shares / shares.sum()
+        return floor + (1 - floor * len(shares)) * shares
 
     def metrics(self) -> dict[str, list[float | None]]:
         """The rewards, for the record; ``None`` for a domain that was never seen."""

@@ -47,7 +47,8 @@ def paper_proportions(rewards_K: Floats, step: int) -> Floats:
 
 def _explore(weights_K: Floats, least: float) -> Floats:
     shares: Floats = (1 - len(weights_K) * least) * weights_K / weights_K.sum() + least
-    return shares / shares.sum()
+    shares /= shares.sum()
+    return shares
 
 
 def _known(rewards_K: Floats) -> Floats:
