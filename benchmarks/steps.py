@@ -3,7 +3,8 @@
 Time: the Trainers take turns in one process, so that a busy machine slows all of them. A figure is the ratio of the
 median step times to the stock ones, one ratio a process, by the wall clock and by the process's own CPU clock, which
 other processes disturb less. A selected run has one boundary, which the median leaves out: what is measured is the
-steps between boundaries. A mixer that watches the losses stands beside the static mixture, too.
+steps between boundaries. A mixer that watches the losses stands beside the static mixture, too; what a fit
+of `ado` takes is a figure of its own, for 250 points, to be set against refit_steps steps.
 Memory: one weighted step of 4 x 1024 tokens at a vocabulary of 152k beside a stock one, each in a process of its own;
 the figure is the ratio of the peaks (of the process on CPU, of the allocator on CUDA).
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -48,10 +50,15 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_params": {"strategy": "linupper"},
     },
     "odm": {**_MIXED, "component_name": "odm"},
+    "ado": {
+        **_MIXED,
+        "component_name": "ado",
+        "component_params": {"block_steps": 1, "ignore_steps": 0, "first_fit": ROUND_STEPS},
+    },
 }
 """Keys of a run file of each kind."""
 
-MIXERS = ("odm",)
+MIXERS = ("odm", "ado")
 
 CLOCKS = ("wall", "cpu")
 ROWS, BATCH, LENGTH = 256, 8, 128
@@ -164,6 +171,20 @@ def step_ratios(shape: str, processes: int, rounds: int) -> dict[str, dict[str, 
     return table
 
 
+def fit_milliseconds() -> dict[str, float]:
+    """Milliseconds that the law of one domain takes to fit."""
+    from dataflex_mixers_ado.laws import MOST_POINTS, fit
+
+    samples = 256 * (500.0 + 10 * np.arange(MOST_POINTS))
+    losses = (1.8 + 10 * samples**-0.3) * np.exp(0.01 * np.random.default_rng(0).standard_normal(MOST_POINTS))
+    taken = []
+    for _ in range(8):
+        began = time.perf_counter()
+        fit(samples, losses)
+        taken.append(1e3 * (time.perf_counter() - began))
+    return figures.figure(taken)
+
+
 def peak_megabytes(kind: str, folder: str) -> float:
     """Peak memory of one step at the large vocabulary, in this process."""
     trainer = make(
@@ -195,6 +216,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for shape in MODELS:
         found |= step_ratios(shape, options.processes, options.rounds)
+    found["ado: one fit of one domain, ms"] = fit_milliseconds()
     peaks = {kind: figures.in_a_process(__file__, "--peak-of", kind) for kind in (STOCK, "weighted")}
     found["peak memory: weighted"] = figures.figure([peaks["weighted"] / peaks[STOCK]])
     figures.show(found)

@@ -65,6 +65,7 @@ def trainer(
         "component_params": dict(params or {}),
         **(keys or {}),
     }
+    given = {name: value for name, value in given.items() if value is not None}
     args: dict[str, Any] = {
         "optim": "sgd", "learning_rate": 0.5, "lr_scheduler_type": "constant", "use_cpu": True, "report_to": "none",
         "logging_steps": 1, "save_strategy": "no", "remove_unused_columns": False, "disable_tqdm": True,
@@ -89,6 +90,12 @@ def trained(out: Path, mixer: str, params: Mapping[str, Any] | None = None, **mo
     return made
 
 
+def beside_a_selector(mixer: str, params: Mapping[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    """Keys of a composed run: the mixer sets the shares, the selector ``loss`` the rows within each domain."""
+    parts = {"mixer": {"name": mixer, "params": dict(params or {})}, "selector": {"name": "loss"}}
+    return {"train_type": "dynamic", "components": parts, "component_name": None, "component_params": None, **more}
+
+
 def stopped_and_resumed(out: Path, step: int, mixer: str, params: Mapping[str, Any] | None = None, **more: Any) -> Any:
     """A Trainer that has gone on from the checkpoint of a step, the later ones being lost."""
     saves = {"save_strategy": "steps", "save_steps": step}
@@ -104,6 +111,11 @@ def stopped_and_resumed(out: Path, step: int, mixer: str, params: Mapping[str, A
 def decided(out: Path) -> list[dict[str, Any]]:
     """The numbers of every line of the record: proportions, draws, what the mixer reports."""
     return [dict(record.metrics) for record in DecisionLog(out)]
+
+
+def of_the_mixer(out: Path) -> list[dict[str, Any]]:
+    """As :func:`decided`, of a composed run: the mixer's lines alone."""
+    return [line for line in decided(out) if "proportions" in line]
 
 
 def weights(made: Any) -> torch.Tensor:

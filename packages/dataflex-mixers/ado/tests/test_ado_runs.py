@@ -41,6 +41,13 @@ def test_a_resumed_run_is_the_run_that_never_stopped(whole: tuple[Path, Any], tm
     assert torch.equal(mixer_runs.weights(again), mixer_runs.weights(whole[1]))
 
 
+def test_beside_a_selector_it_sets_the_shares_that_are_drawn(tmp_path: Path) -> None:
+    mixer_runs.trained(tmp_path / "out", "ado", keys=mixer_runs.beside_a_selector("ado", PARAMS, **KEYS))
+    asked = mixer_runs.of_the_mixer(tmp_path / "out")
+    assert asked[3]["proportions"] != pytest.approx([0.5, 0.25, 0.25], abs=1e-3)
+    assert np.abs(np.array(asked[3]["samples"]) - 64 * np.array(asked[3]["proportions"])).max() <= 2
+
+
 def test_micro_batches_change_nothing(whole: tuple[Path, Any], tmp_path: Path) -> None:
     mixer_runs.trained(tmp_path / "out", "ado", PARAMS, keys=KEYS, batch=2, accumulation=4)
     assert np.allclose(asked_for(tmp_path / "out"), asked_for(whole[0]), atol=0.02)

@@ -48,6 +48,17 @@ def test_two_ranks_decide_as_one(whole: tuple[Path, Any], tmp_path: Path) -> Non
     assert np.allclose(asked_for(tmp_path / "out"), asked_for(whole[0]), atol=1e-5)
 
 
+def test_beside_a_selector_it_sets_the_shares_that_are_drawn_and_resumes(tmp_path: Path) -> None:
+    keys = mixer_runs.beside_a_selector("odm", update_times=2)
+    made = mixer_runs.trained(tmp_path / "whole", "odm", keys=keys)
+    asked = mixer_runs.of_the_mixer(tmp_path / "whole")
+    assert asked[1]["proportions"] != asked[0]["proportions"]
+    assert sum(asked[1]["samples"]) == 4 * 8
+    assert np.abs(np.array(asked[1]["samples"]) - 32 * np.array(asked[1]["proportions"])).max() <= 2
+    again = mixer_runs.stopped_and_resumed(tmp_path / "out", 7, "odm", keys=keys)
+    assert torch.equal(mixer_runs.weights(again), mixer_runs.weights(made))
+
+
 @pytest.mark.parametrize("step", [6, 9])
 def test_a_resumed_run_is_the_run_that_never_stopped(whole: tuple[Path, Any], tmp_path: Path, step: int) -> None:
     again = mixer_runs.stopped_and_resumed(tmp_path / "out", step, "odm")
