@@ -134,10 +134,10 @@ def test_losses_of_an_absent_domain_are_nan_and_sums_add_up():
 
 def test_a_domain_is_evaluated_when_asked_for_and_not_before():
     asked = []
-    run = context(evaluator=lambda domain, most: asked.append((domain, most)) or 2.5)
+    run = context(evaluator=lambda domain, most, rows: asked.append((domain, most, rows)) or 2.5)
     assert asked == []
-    assert run.evaluate("code", 8) == 2.5 and run.evaluate("web") == 2.5
-    assert asked == [("code", 8), ("web", None)]
+    assert run.evaluate("code", 8) == 2.5 and run.evaluate("web") == 2.5 and run.evaluate("web", 8, rows="fixed") == 2.5
+    assert asked == [("code", 8, "step"), ("web", None, "step"), ("web", 8, "fixed")]
     with pytest.raises(ComponentError, match="no domain 'books' to evaluate; there are web, code"):
         run.evaluate("books")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
-from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView
+from dataflex.components.mix_context import DomainLosses, EvaluatedRows, MixContext, MixtureView
 from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.data.scoring_loader import ScoringLoader
@@ -243,12 +243,13 @@ class MixPlanner(ComponentPlanner):
             named = ", ".join(name for name, bad in zip(self.view.names, broken, strict=True) if bad)
             raise ComponentError(f"the training loss of {named} since the last boundary is not a number. {ADVICE}")
 
-    def _evaluate(self, domain: str, max_samples: int | None) -> float:
+    def _evaluate(self, domain: str, max_samples: int | None, which: EvaluatedRows) -> float:
         """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""
         context, place = self.context, self.view.names.index(domain)
         rows = self.sampler.offsets[place] + np.arange(self.sampler.sizes[place])
         if max_samples is not None and max_samples < len(rows):
-            draw = np.random.default_rng(key_seed(self.seed, "evaluate", self.view.step, domain))
+            when = () if which is EvaluatedRows.FIXED else (self.view.step,)
+            draw = np.random.default_rng(key_seed(self.seed, "evaluate", *when, domain))
             rows = np.sort(draw.choice(rows, size=max_samples, replace=False))
         loader = ScoringLoader(
             context.dataset,
