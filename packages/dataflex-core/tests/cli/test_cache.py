@@ -79,5 +79,5 @@ def test_unfinished_leaves_what_can_be_used(folder: Path, capsys: pytest.Capture
 
 def test_an_empty_folder_and_none_at_all_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", str(tmp_path)) == 0
-    assert "No embeddings in" in capsys.readouterr().out
+    assert "No embeddings and no scores in" in capsys.readouterr().out
     assert run("list", str(tmp_path / "none")) == 2

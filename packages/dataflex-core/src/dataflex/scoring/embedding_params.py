@@ -1,4 +1,4 @@
-"""Parameters that every component with embeddings has. Imported to list components: no torch, no NumPy."""
+"""Parameters that components with embeddings have. Imported to list components: no torch, no NumPy."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ LEGACY: Mapping[str, str] = MappingProxyType(
 
 
 @dataclass(frozen=True)
-class EmbeddingParams:
-    """What a run file may set about embeddings. A component derives its own parameters of this and may change defaults.
+class PoolEmbeddingParams:
+    """What a run file may set about embeddings of the pool alone. A component derives its own parameters of this.
 
     Raises:
-        ConfigError: for a list without a layer or target.
+        ConfigError: for a list without a layer.
     """
 
     embedding_model: str = param(
@@ -53,9 +53,6 @@ class EmbeddingParams:
     span: Literal["all", "prompt", "answer"] = param("all", "Which tokens count; answer: those that are trained on.")
     tokens: int | None = param(None, "Only the first so many tokens of the span; null for all.", at_least=1)
     center: bool = param(True, "Subtract the mean over the pool's rows: without it all rows of a model look alike.")
-    targets: tuple[str, ...] | None = param(
-        None, "Names of the eval sets to aim at, so that others may only be evaluated; null aims at all."
-    )
     embeddings_dir: str | None = param(
         None, "Where embeddings are kept for other runs and seeds too; null keeps them in cache_dir, for this run."
     )
@@ -69,8 +66,6 @@ class EmbeddingParams:
     def __post_init__(self) -> None:
         if self.embedding_layers == ():
             raise ConfigError("embedding_layers names no layer; -1 is the last one.")
-        if self.targets is not None and not self.targets:
-            raise ConfigError("targets names no eval set; null aims at all of them.")
         if not self.embedding_model.strip():
             raise ConfigError("embedding_model is empty; write run, initial, or the path of a model.")
 
@@ -91,3 +86,23 @@ class EmbeddingParams:
         model = RUN if self.embedding_model == INITIAL else self.embedding_model
         settings: dict[str, Any] = {"pooling": self.pooling, "span": self.span, "tokens": self.tokens}
         return EmbeddingSpec(model=model, layers=self.layers, center=self.center, **{**settings, **more})
+
+
+@dataclass(frozen=True)
+class EmbeddingParams(PoolEmbeddingParams):
+    """What a run file may set about embeddings of pool and eval sets.
+
+    A component derives its own parameters of this and may change defaults.
+
+    Raises:
+        ConfigError: for a list without a layer or target.
+    """
+
+    targets: tuple[str, ...] | None = param(
+        None, "Names of the eval sets to aim at, so that others may only be evaluated; null aims at all."
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.targets is not None and not self.targets:
+            raise ConfigError("targets names no eval set; null aims at all of them.")

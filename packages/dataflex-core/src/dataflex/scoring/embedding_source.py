@@ -5,7 +5,6 @@ Shapes: n rows, V queries, d numbers of a row.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,10 @@ from dataflex.errors import ComponentError
 from dataflex.math.selection_cost import RowCost
 from dataflex.paths import user_path
 from dataflex.scoring.embedding_cost import embedding_share
-from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams
+from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams, PoolEmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
 from dataflex.scoring.index_cache import PREFIX
+from dataflex.scoring.initial_model import adapters_at_rest, without_adapters
 from dataflex.scoring.subtasks import subtasks_of
 
 logger = logging.getLogger("dataflex")
@@ -64,13 +64,13 @@ class EmbeddingSource:
     The component calls :meth:`begin` from its own and :meth:`at` from ``select``, and keeps :meth:`state_dict`.
 
     Args:
-        params: What the run file says.
+        params: What the run file says; without ``targets`` the pool alone is embedded.
         context: The run.
         who: The component, for messages.
         more: Fields of the :class:`~dataflex.scoring.embeddings.EmbeddingSpec` that are the component's own affair.
     """
 
-    def __init__(self, params: EmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
+    def __init__(self, params: PoolEmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
         self._params, self._context, self._who = params, context, who
         self._spec = params.spec(**more)
         own = context.cache_dir
@@ -91,13 +91,15 @@ class EmbeddingSource:
             self._remember(model)
 
     def _remember(self, model: nn.Module) -> list[Embeddings]:
-        self._at_rest = _adapters_at_rest(model)
+        self._at_rest = adapters_at_rest(model)
         self._held = self._make(model, self._all_rows(), self.subtasks())
         self._keys = [each.fingerprint for each in self._held]
         return self._held
 
     def subtasks(self) -> list[Subtask]:
-        """The eval sets that are aimed at."""
+        """The eval sets that are aimed at; none where only the pool is embedded."""
+        if not isinstance(self._params, EmbeddingParams):
+            return []
         return subtasks_of(self._context.eval_datasets, None, self._params.targets, who=self._who)
 
     def cost(self, model: nn.Module, rows: int | None = None) -> RowCost:
@@ -214,7 +216,7 @@ class EmbeddingSource:
                 "back or start anew; or set component_params.embedding_model to a path, which can be had again."
             )
         logger.info("the embeddings of the model as training began are gone: they are made again without its adapters.")
-        with _without_adapters(model):
+        with without_adapters(model):
             return self._make(model, self._all_rows(), self.subtasks(), self._keys)
 
     def _all_rows(self) -> Rows:
@@ -228,19 +230,3 @@ class EmbeddingSource:
         for path in self._folder.glob(f"{PREFIX}*"):
             if path.name not in names:
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def _adapters_at_rest(model: nn.Module) -> bool:
-    """Whether a model is the same with its adapters switched off: LoRA whose second factors are still zero."""
-    kinds = {
-        str(getattr(each, "peft_type", "")).rpartition(".")[2] for each in getattr(model, "peft_config", {}).values()
-    }
-    if kinds != {"LORA"}:
-        return False
-    factors = [value for name, value in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
-    return bool(factors) and not any(bool(factor.detach().any()) for factor in factors)
-
-
-def _without_adapters(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    off: Any = getattr(model, "disable_adapter", None)
-    return contextlib.nullcontext() if off is None else off()
