@@ -41,13 +41,13 @@ def test_ifd_puts_the_templates_header_before_an_answer_and_its_scores_keep_rows
     from transformers import AutoTokenizer
 
     keys = {"component_name": "ifd", "component_params": {"scores_dir": str(workshop.out / "shared")}}
-    train(workshop.run_file("run", **RUN, **keys))
+    train(workshop.run_file("run", **RUN | keys))
     (index,) = cached_indexes(workshop.out / "shared")
     tokenizer = AutoTokenizer.from_pretrained(workshop.folder / "model")
     assert index.spec is not None
     assert tokenizer.decode(index.spec["header"]) == "<|im_start|>assistant\n"
     (first, _) = map(json.loads, (workshop.out / "run" / "decisions.jsonl").read_text().splitlines())
-    table = scored(workshop.run_file("scored", **RUN, **keys), workshop.out / "scores", keep=4)
+    table = scored(workshop.run_file("scored", **RUN | keys), workshop.out / "scores", keep=4)
     scores = table["score"].to_numpy()
     assert first["metrics"]["scored"] == np.isfinite(scores).sum() > 4
     finite = scores[np.isfinite(scores)]
@@ -99,4 +99,4 @@ def test_what_cannot_be_scored_is_refused_before_the_model_loads(
 ) -> None:
     params = {"component_params": {"by": "column:quality"}} if keys["component_name"] == "column" else {}
     with pytest.raises(ConfigError, match=message):
-        train(workshop.run_file(**RUN, **params | keys))
+        train(workshop.run_file(**RUN | params | keys))

@@ -82,6 +82,8 @@ class IfdSelector(ScoredSelector):
             ConfigError: for rows whose prompts are trained on, or with pictures.
         """
         from dataflex.scoring.cutting import has_media
+        from dataflex.scoring.objective import refuse_own_loss
+        from dataflex.scoring.passes import device_of
         from dataflex_selectors_quality.answers import answer_losses
 
         if context.stage == "pt":
@@ -92,10 +94,12 @@ class IfdSelector(ScoredSelector):
                 "which it cannot leave out. Use component_name: perplexity, loss or column."
             )
         begin = getattr(getattr(context.tokenizer, "tokenizer", context.tokenizer), "bos_token_id", None)
-        header = context.answer_header
+        header, rows = context.answer_header, np.arange(len(context.dataset))
+        device = device_of(context, model)
+        refuse_own_loss(model, context.dataset, context.data_collator, rows, device, context.accelerator)
         found = context.score(
             model,
-            range(len(context.dataset)),
+            rows,
             lambda model, batch: answer_losses(model, batch, header, begin),
             width=3,
             token_budget=self.params.token_budget,

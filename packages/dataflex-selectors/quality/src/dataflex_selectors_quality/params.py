@@ -116,6 +116,12 @@ class DeitaParams(PoolEmbeddingParams):
         at_most=1,
         aliases=("threshold",),
     )
+    embedding_model: str = param(
+        INITIAL,
+        "Which model embeds the rows, once. initial: the run's own, as training began; else the path or hub id of "
+        "another one.",
+        aliases=("embedding_model_name_or_path",),
+    )
     pooling: Literal["mean", "weighted_mean", "last"] = param(
         "last", "How the tokens of a row become one vector; weighted_mean: the t-th token weighs t."
     )
