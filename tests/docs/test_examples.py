@@ -40,7 +40,7 @@ def test_a_run_file_names_a_component_that_exists(path: Path, plugins: PluginMan
     run = read_run_file(path)
     assert run.train_type is TrainType.SELECT
     prepared = prepare(run, plugins)
-    assert prepared.entry.spec.name == path.stem
+    assert prepared.entry.spec.name == {"quality": "ifd"}.get(path.stem, path.stem)
     assert prepared.facts.arguments["output_dir"].endswith(f"{path.parent.name.removeprefix('train_')}/{path.stem}")
 
 

@@ -51,6 +51,16 @@ def needs_single_texts(run: RunFacts, what: str, part: str) -> Iterator[Problem]
         )
 
 
+def packed_by(run: RunFacts) -> str:
+    """What of a run packs several samples into a row, as its keys say; ``""`` where nothing does."""
+    for key in ("packing", "neat_packing"):
+        if run.arguments.get(key):
+            return f"{key}: true (from {run.origin(key)})"
+    if run.stage == "pt" and run.arguments.get("packing") is None:
+        return f"stage: pt (from {run.origin('stage')}), which packs rows unless packing is false"
+    return ""
+
+
 def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
     """A problem if ``max_candidates`` is less than what one stage draws without replacement.
 

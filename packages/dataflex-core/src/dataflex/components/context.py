@@ -57,6 +57,10 @@ class RunContext:
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
+        columns: Finds a column of the data as it was before tokenising, by row of the pool; ``None`` where only the
+            pool's own columns are known. For :func:`dataflex.data.given_scores.given_numbers`.
+        answer_header: Tokens that the run's template puts right before every answer; empty where it has none, and where
+            no template is known.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
     """
 
@@ -81,6 +85,8 @@ class RunContext:
     total_steps: int | None = None
     trust_remote_code: bool = False
     streams: tuple[str | int, ...] = ()
+    columns: Callable[[str], npt.NDArray[np.float64]] | None = field(default=None, repr=False)
+    answer_header: tuple[int, ...] = ()
     screen: Screen | None = field(default=None, repr=False)
 
     @property

@@ -1,4 +1,4 @@
-"""Parameters that every component with embeddings has. Imported to list components: no torch, no NumPy."""
+"""Parameters that components with embeddings have. Imported to list components: no torch, no NumPy."""
 
 from __future__ import annotations
 

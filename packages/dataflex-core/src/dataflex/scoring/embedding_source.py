@@ -5,7 +5,6 @@ Shapes: n rows, V queries, d numbers of a row.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,7 @@ from dataflex.scoring.embedding_cost import embedding_share
 from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams, PoolEmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
 from dataflex.scoring.index_cache import PREFIX
+from dataflex.scoring.initial_model import adapters_at_rest, without_adapters
 from dataflex.scoring.subtasks import subtasks_of
 
 logger = logging.getLogger("dataflex")
@@ -90,7 +90,7 @@ class PoolEmbeddingSource:
             self._remember(model)
 
     def _remember(self, model: nn.Module) -> list[Embeddings]:
-        self._at_rest = _adapters_at_rest(model)
+        self._at_rest = adapters_at_rest(model)
         self._held = self._make(model, self._all_rows(), self.subtasks())
         self._keys = [each.fingerprint for each in self._held]
         return self._held
@@ -213,7 +213,7 @@ class PoolEmbeddingSource:
                 "back or start anew; or set component_params.embedding_model to a path, which can be had again."
             )
         logger.info("the embeddings of the model as training began are gone: they are made again without its adapters.")
-        with _without_adapters(model):
+        with without_adapters(model):
             return self._make(model, self._all_rows(), self.subtasks(), self._keys)
 
     def _all_rows(self) -> Rows:
@@ -247,18 +247,3 @@ class EmbeddingSource(PoolEmbeddingSource):
         """The eval sets that are aimed at."""
         return subtasks_of(self._context.eval_datasets, None, self._targets, who=self._who)
 
-
-def _adapters_at_rest(model: nn.Module) -> bool:
-    """Whether a model is the same with its adapters switched off: LoRA whose second factors are still zero."""
-    kinds = {
-        str(getattr(each, "peft_type", "")).rpartition(".")[2] for each in getattr(model, "peft_config", {}).values()
-    }
-    if kinds != {"LORA"}:
-        return False
-    factors = [value for name, value in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
-    return bool(factors) and not any(bool(factor.detach().any()) for factor in factors)
-
-
-def _without_adapters(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    off: Any = getattr(model, "disable_adapter", None)
-    return contextlib.nullcontext() if off is None else off()

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import ComponentError, RunContext, Selection, Selector
+from dataflex.math.bands import in_band
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
@@ -97,8 +98,6 @@ def focus_log_weights(losses: Scores, params: LossParams) -> Scores:
     Bands lie between the quantiles q1 < q2 of the finite losses: low is ``loss <= q1``, medium ``q1 < loss <= q2``,
     high ``loss > q2``.
     """
-    finite = np.isfinite(losses)
-    low, high = np.quantile(losses[finite], params.quantiles)
-    band = {"low": losses <= low, "medium": (losses > low) & (losses <= high), "high": losses > high}[params.focus]
+    band = in_band(losses, params.quantiles, params.focus)
     log_weights = np.where(band, np.log(params.focus_weight) / params.temperature, 0.0)
-    return np.where(finite, log_weights, -np.inf)
+    return np.where(np.isfinite(losses), log_weights, -np.inf)

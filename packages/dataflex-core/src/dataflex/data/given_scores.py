@@ -1,4 +1,8 @@
-"""Scores that an order goes by and that no model gives: lengths, a file, a column of the data."""
+"""Scores of a pool that no model gives: lengths, a file, a column of the data.
+
+Orderers go by them, and so may a selector: what a parameter says that its component names in
+``ComponentSpec.numbers_from`` is read and checked before the model loads.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex.config.order_params import ScoreKind, ScoreSource
+from dataflex.config.order_params import LISTED_GIVEN, ScoreKind, ScoreSource, score_source
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.row_lengths import row_lengths
 from dataflex.errors import ConfigError, reason
@@ -23,6 +27,24 @@ GIVEN = frozenset({ScoreKind.LENGTH, ScoreKind.FILE, ScoreKind.COLUMN})
 """Sources that are known before training, and do not change."""
 
 _PARQUET, _SUMMARY = ".parquet", "summary.json"
+
+
+def given_numbers(by: str, pool: Any, column: RawColumn | None) -> Floats:
+    """Numbers of the rows of a pool that a parameter names, as :func:`given_scores`; NaN for what is not finite.
+
+    Args:
+        by: ``column:NAME``, ``file:PATH`` or ``length``.
+        pool: The tokenised pool: ``context.dataset``.
+        column: ``context.columns``.
+
+    Raises:
+        ConfigError: for another word, when there are no numbers, and when they are of another pool.
+    """
+    source = score_source(by)
+    if source.kind not in GIVEN:
+        raise ConfigError(f"by: {source} is no number of a row; write {LISTED_GIVEN}.")
+    numbers = given_scores(source, pool, column)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
 def given_scores(source: ScoreSource, pool: Any, column: RawColumn | None) -> Floats:
