@@ -11,6 +11,7 @@ from dataflex.config.plan import PreparedRun
 from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.host import DynamicHost
+from dataflex.trainers.objectives import objective_of
 from dataflex.trainers.resume.row_seed import row_seed
 
 
@@ -55,6 +56,7 @@ def run_context(
         data_keys=data_keys or {},
         total_steps=total_steps,
         trust_remote_code=plan.arguments.get("trust_remote_code") is True,
+        objective=objective_of(trainer, plan.stage),
     )
 
 
