@@ -340,7 +340,8 @@ def _needs_of(
         yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
     if Need.PREFERENCES in spec.needs and stage not in PAIRED_STAGES:
         yield Problem(
-            f"{title} compares answers, and the rows of stage: {stage or 'none'} (from {origin('stage')}) are single ones.",
+            f"{title} compares answers, and the rows of stage: {stage or 'none'} (from {origin('stage')}) are single "
+            "ones.",
             f"Use stage: {', '.join(PAIRED_STAGES)}, or component_name: loss.",
         )
     if record.mixes and not arguments.get("dataset"):

@@ -27,8 +27,8 @@ class LossSelector(Selector):
 
     ``mode: sample`` draws at random with weight ``focus_weight`` inside one band of the losses and 1 outside, raised
     to 1/temperature; without replacement by the Gumbel-top-k trick. ``mode: top`` takes the highest losses.
-    Loss is the mean over a sample's target tokens: a sum would rank long answers first. Under ``stage: dpo``, ``rm`` and
-    ``kto`` it is the stage's own loss of each row, as its Trainer computes it.
+    Loss is the mean over a sample's target tokens: a sum would rank long answers first. Under ``stage: dpo``, ``rm``
+    and ``kto`` it is the stage's own loss of each row, as its Trainer computes it.
 
     Papers: Loshchilov & Hutter 2016 (arXiv 1511.06343), online batch selection by loss; Kool et al. 2019
     (arXiv 1903.06059), Gumbel-top-k.

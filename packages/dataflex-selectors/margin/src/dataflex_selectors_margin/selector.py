@@ -50,8 +50,8 @@ class MarginSelector(Selector):
         finite = margins[np.isfinite(margins)]
         if not len(finite):
             raise ComponentError(
-                f"none of the {len(rows)} pairs at step {step_id} has a finite margin. Look at the training loss: lower "
-                "the learning rate if the model has diverged."
+                f"none of the {len(rows)} pairs at step {step_id} has a finite margin. Look at the training loss: "
+                "lower the learning rate if the model has diverged."
             )
         inside = in_band(margins, params.quantiles)
         metrics: dict[str, float | list[float]] = {
@@ -77,8 +77,8 @@ class MarginSelector(Selector):
             low, high = self.params.quantiles
             raise ConfigError(
                 f"the boundary at step {step} draws {needed} pairs, and the band from {low} to {high} "
-                f"(component_params.quantiles) holds {inside} of {candidates}. Widen quantiles, raise max_candidates or "
-                "passes, or lower update_step or the batch size."
+                f"(component_params.quantiles) holds {inside} of {candidates}. Widen quantiles, raise max_candidates "
+                "or passes, or lower update_step or the batch size."
             )
 
 
