@@ -56,7 +56,9 @@ class _OfTrainer:
     def __init__(self, trainer: Any) -> None:
         self._trainer = trainer
         given = {name: getattr(trainer, name, None) for name in _SETTINGS}
-        self.settings = {name: value for name, value in given.items() if isinstance(value, (str, int, float))}
+        self.settings: Mapping[str, Any] = {
+            name: value for name, value in given.items() if isinstance(value, (str, int, float))
+        }
         self.reference: nn.Module | None = getattr(trainer, "ref_model", None)
 
     def scores(self, numbers_NW: Floats) -> tuple[Floats, Floats]:
