@@ -12,6 +12,8 @@ from dataflex.sharding import spread_parameters
 PAIRED_STAGES = ("dpo", "rm", "kto")
 """Stages whose objective is not the next-token loss of single answers."""
 
+_LEAST_WEIGHT = 1e-6  # of a term of the loss; LlamaFactory leaves out what weighs less
+
 ADAM_FAMILY = ("adamw", "adam")
 _DEFAULT_OPTIMIZER = "adamw_torch"
 _OTHER_OPTIMIZERS = ("use_galore", "use_apollo", "use_badam", "use_adam_mini", "use_muon")
@@ -25,6 +27,32 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
             f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
             f"(from {plan.origin('stage')}) has another objective.",
             "Use stage: sft or pt, or component_name: random.",
+        )
+
+
+def has_loss_of_each_row(run: RunFacts) -> Iterator[Problem]:
+    """Problems if a term of the loss of a stage of preferences depends on which rows share a batch."""
+    terms = {
+        "dpo": ("pref_bco_weight", "compares the rewards of a pair with their running mean over batches"),
+        "kto": ("pref_ftx", "is scaled by how many of a batch's rows are desirable"),
+    }
+    key, what = terms.get(run.stage, ("", ""))
+    weight = run.arguments.get(key)
+    if isinstance(weight, (int, float)) and weight > _LEAST_WEIGHT:
+        yield Problem(
+            f"the {run.component.name} selector scores each row by itself, and the term of {key}: {weight} (from "
+            f"{run.origin(key)}) {what}.",
+            f"Leave {key} out, or use component_name: random.",
+        )
+
+
+def needs_pairs(run: RunFacts) -> Iterator[Problem]:
+    """A problem if the rows of a stage of preferences have no second answer to compare with."""
+    if run.stage == "kto":
+        yield Problem(
+            f"the {run.component.name} selector compares the chosen answer with the rejected one, and a row of stage: "
+            f"kto (from {run.origin('stage')}) has one answer with a mark.",
+            "Use component_name: loss or random, or stage: dpo or rm.",
         )
 
 

@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.passes import GradientScores, NoPasses, Passes, PoolLosses, RowSink, Scored, ScoreFn
+from dataflex.components.passes import (
+    GradientScores,
+    NoPasses,
+    Objective,
+    Passes,
+    PoolLosses,
+    PreferenceScores,
+    RowSink,
+    Scored,
+    ScoreFn,
+)
 from dataflex.components.screening import Screen, Screened
 from dataflex.errors import ComponentError
 
@@ -62,6 +72,8 @@ class RunContext:
         answer_header: Tokens that the run's template puts right before every answer; empty where it has none, and where
             no template is known.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
+        objective: The loss of a stage of preferences (dpo, rm, kto), for :meth:`preferences`; ``None`` where rows are
+            single answers and :meth:`losses` has what training minimises.
     """
 
     dataset: Any
@@ -88,6 +100,7 @@ class RunContext:
     columns: Callable[[str], npt.NDArray[np.float64]] | None = field(default=None, repr=False)
     answer_header: tuple[int, ...] = ()
     screen: Screen | None = field(default=None, repr=False)
+    objective: Objective | None = field(default=None, repr=False)
 
     @property
     def rank(self) -> int:
@@ -237,6 +250,25 @@ class RunContext:
                 runs out, or a row cannot be read or is none of the pool.
         """
         return self.passes.losses(self, model, rows, token_budget=token_budget, key=key)
+
+    def preferences(
+        self, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None = None, key: Any = None
+    ) -> PreferenceScores:
+        """The loss of a stage of preferences for rows of the pool, and the margin of each pair (dpo, rm).
+
+        The stage's Trainer is asked: a pair's loss is that of a batch of it alone. The KL term of kto is one number,
+        over all the rows asked for. All ranks call it with the same rows; neither batches nor ranks change a score.
+
+        Args:
+            model: The model to score with.
+            rows: Row indices into the pool.
+            token_budget: Tokens of one batch, padding included; ``None`` for what suits the device.
+            key: As of :meth:`score`.
+
+        Raises:
+            ComponentError: on every rank, as :meth:`score`, and when the stage has none (``objective`` is ``None``).
+        """
+        return self.passes.preferences(self, model, rows, token_budget=token_budget, key=key)
 
     def gradients(
         self,

@@ -13,7 +13,7 @@ from dataflex.config.gathering import Gathered
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
-from dataflex.run_checks import needs_adam
+from dataflex.run_checks import PAIRED_STAGES, needs_adam
 from dataflex.runs import Problem, RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Need
 
@@ -338,6 +338,12 @@ def _needs_of(
     record = KINDS[spec.kind]
     if Need.DOMAINS in spec.needs and not any(KINDS[other.kind].mixes for other in beside):
         yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
+    if Need.PREFERENCES in spec.needs and stage not in PAIRED_STAGES:
+        yield Problem(
+            f"{title} compares answers, and the rows of stage: {stage or 'none'} (from {origin('stage')}) are single "
+            "ones.",
+            f"Use stage: {', '.join(PAIRED_STAGES)}, or component_name: loss.",
+        )
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     weighs = record.weighs or spec.gives_weights is True

@@ -5,6 +5,7 @@
     passes.py      context.score and context.losses
     batches.py     the loop: this rank's batches, finished ones to a store, all ranks gathered
     losses.py      mean next-token losses of a batch
+    preferences.py context.preferences: the loss of dpo, rm and kto, row by row
     shards.py      finished scores on disk, so that a pass that was killed goes on
     candidates.py  which rows are scored
     embedding_source.py   where a component's embeddings come from: the model in training, as it began, or another

@@ -65,7 +65,7 @@ def score_rows(
                 "the token_budget (a single long row may exceed it: lower cutoff_len then)."
             ) from error
 
-    table, resumed = _run(context, model, chosen, score, width, token_budget, max_batch, store, what)
+    table, resumed = run_pass(context, model, chosen, score, width, token_budget, max_batch, store, what)
     scores = table[chosen]
     non_finite = int((~np.isfinite(scores).all(axis=1)).sum())
     seconds = time.monotonic() - began
@@ -99,7 +99,7 @@ def row_losses(
     def score(batch: Mapping[str, Any]) -> Table:
         return batch_losses(model, batch)
 
-    table, resumed = _run(context, model, chosen, score, STORE_WIDTH, token_budget, None, store, "scoring")
+    table, resumed = run_pass(context, model, chosen, score, STORE_WIDTH, token_budget, None, store, "scoring")
     means, targets = table[:, 0], table[:, 1]
     broken = int(np.count_nonzero(~np.isfinite(means[chosen]) & (targets[chosen] > 0)))
     without = int(np.count_nonzero(targets[chosen] == 0))
@@ -183,7 +183,7 @@ def open_store(
     return ShardStore(path, width, rank=context.rank, seconds=seconds)
 
 
-def _run(
+def run_pass(
     context: RunContext,
     model: nn.Module,
     rows: Rows,

@@ -12,6 +12,7 @@ from dataflex.data.given_scores import RawColumn
 from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.host import DynamicHost
+from dataflex.trainers.objectives import objective_of
 from dataflex.trainers.resume.row_seed import row_seed
 
 
@@ -62,6 +63,7 @@ def run_context(
         columns=columns,
         answer_header=answer_header,
         trust_remote_code=plan.arguments.get("trust_remote_code") is True,
+        objective=objective_of(trainer, plan.stage),
     )
 
 
