@@ -246,4 +246,3 @@ class EmbeddingSource(PoolEmbeddingSource):
     def subtasks(self) -> list[Subtask]:
         """The eval sets that are aimed at."""
         return subtasks_of(self._context.eval_datasets, None, self._targets, who=self._who)
-
