@@ -174,7 +174,7 @@ class ClusterLessSelector(Selector):
         )
 
     def _check_scored(self, table: Scores, grouping: Grouping, found: Cosines, needed: int, step: int) -> None:
-        scored = np.isfinite(table).all(axis=1)
+        scored = np.asarray(np.isfinite(table).all(axis=1))
         usable = int(scored[grouping.labels[grouping.labels >= 0]].sum())
         if usable < needed:
             raise ComponentError(
