@@ -186,7 +186,7 @@ def test_a_turn_solves_back_to_the_influence_for_any_number_of_losses() -> None:
         (("web",), {}, "compares domains, and this run has one"),
         (tuple(f"d{k}" for k in range(8)), {}, "more than 7 domains, and this run has 8"),
         (("web", "code"), {"hot": 0.5}, "hot: 0.5 .* so all turns would be alike"),
-        (NAMES, {"targets": ["dev"]}, "targets of mixer 'aioli' names dev, and the eval sets of the run are: none"),
+        (NAMES, {"targets": ["dev"]}, "mixer aioli aims at an eval set and the run has none"),
     ],
 )
 def test_runs_that_a_sweep_says_nothing_about_are_refused(

@@ -11,6 +11,9 @@ import numpy as np
 
 from dataflex import ConfigError, Mixer
 from dataflex.components.mix_context import MixContext
+from dataflex.components.passes import Subtask
+from dataflex.scoring.subtasks import subtasks_of
+from dataflex.scoring.validation import ValidationRows
 from dataflex_mixers_aioli.matrix import Floats, influence, shares_of_influence, turns, updated
 from dataflex_mixers_aioli.params import AioliParams, Prior, unfit_domains
 
@@ -42,12 +45,9 @@ class AioliMixer(Mixer):
         domains = len(context.domain_names)
         if refusal := unfit_domains(domains, params.hot, params.force):
             raise ConfigError(refusal)
-        unknown = [name for name in params.targets or () if name not in context.eval_datasets]
-        if unknown:
-            raise ConfigError(
-                f"targets of mixer 'aioli' names {', '.join(unknown)}, and the eval sets of the run are: "
-                f"{', '.join(context.eval_datasets) or 'none'}."
-            )
+        named = params.targets
+        self._targets = subtasks_of(context.eval_datasets, None, named, who="mixer aioli") if named else []
+        self._validation = ValidationRows(context, params.max_samples)
         self._measured = list(params.targets or context.domain_names)
         self._turns = turns(domains, params.hot)
         uniform = params.prior is Prior.UNIFORM
@@ -102,6 +102,7 @@ class AioliMixer(Mixer):
             "proportions": self._proportions,
             "influence": none if self._influence is None else self._influence,
             "shares": none[0] if self.shares is None else self.shares,
+            **self._validation.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -121,6 +122,7 @@ class AioliMixer(Mixer):
             np.array(state[name], np.float64) for name in ("before", "drops", "proportions")
         )
         self._influence, self.shares = _known(state["influence"]), _known(state["shares"])
+        self._validation.load_state_dict(state)
 
     def _update(self, step: int) -> None:
         """Set the proportions by what the sweep measured; they stay where that says nothing."""
@@ -141,19 +143,16 @@ class AioliMixer(Mixer):
 
     def _losses(self, model: nn.Module) -> Floats:
         """The losses that are to fall, on the same rows at every turn."""
+        if self._targets:
+            return np.array([self._loss_of_target(model, target) for target in self._validation.of(self._targets)])
         most = self.params.max_samples
-        if self.params.targets is None:
-            return np.array([self.context.evaluate(name, most, rows="fixed") for name in self._measured])
-        return np.array([self._loss_of_target(model, name) for name in self._measured])
+        return np.array([self.context.evaluate(name, most, rows="fixed") for name in self._measured])
 
-    def _loss_of_target(self, model: nn.Module, name: str) -> float:
-        context = dataclasses.replace(self.context, dataset=self.context.eval_datasets[name])
-        rows, most = np.arange(len(context.dataset)), self.params.max_samples
-        if most is not None and most < len(rows):
-            rows = np.sort(context.domain_rng(0, name).choice(rows, size=most, replace=False))
-        found = context.passes.losses(context, model, rows, token_budget=None, key=None)
-        targets = found.targets[rows]
-        return float(np.nansum(found.means[rows] * targets) / targets.sum()) if targets.any() else np.nan
+    def _loss_of_target(self, model: nn.Module, target: Subtask) -> float:
+        context = dataclasses.replace(self.context, dataset=target.dataset)
+        found = context.passes.losses(context, model, target.rows, token_budget=None, key=None)
+        means, targets = found.means[target.rows], found.targets[target.rows]
+        return float(np.nansum(means * targets) / targets.sum()) if targets.any() else np.nan
 
     def _require_room(self, step: int) -> None:
         """Refuse a round that its own sweep fills, after the first turn.
