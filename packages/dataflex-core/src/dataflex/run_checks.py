@@ -26,7 +26,7 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
         yield Problem(
             f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
             f"(from {plan.origin('stage')}) has another objective.",
-            "Use stage: sft or pt, or component_name: random.",
+            "Use stage: sft or pt, or component_name: loss or random.",
         )
 
 
@@ -69,7 +69,7 @@ def needs_single_texts(run: RunFacts, what: str, part: str) -> Iterator[Problem]
         yield Problem(
             f"the {run.component.name} selector {what} single texts, and the rows of stage: {run.stage} (from "
             f"{origin}) are answers with something to compare them with.",
-            "Use stage: sft or pt, or component_name: random.",
+            "Use stage: sft or pt, or component_name: loss or random.",
         )
     if run.stage == "pt" and run.params.get(part) == "prompt":
         yield Problem(

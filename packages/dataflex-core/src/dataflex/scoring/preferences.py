@@ -25,14 +25,18 @@ from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.components.passes import Objective, PreferenceScores
+from dataflex.data.scoring_loader import default_token_budget
 from dataflex.distributed import together
 from dataflex.errors import ComponentError
 from dataflex.scoring.batches import Table
-from dataflex.scoring.passes import checked_scores, open_store, run_pass, valid_rows
+from dataflex.scoring.passes import checked_scores, device_of, open_store, run_pass, valid_rows
 from dataflex.scoring.quiet import evaluating
 from dataflex.scoring.rope import length_scaling
 
 logger = logging.getLogger("dataflex")
+ACCELERATOR_TOKENS = 4096
+"""Tokens of a batch on an accelerator: the stage's own loss holds logits of all of them in fp32, twice 2.5 GB at a
+vocabulary of 152k."""
 _SAMPLED = 1024  # numbers of each weight of a reference, which nothing trains
 
 
@@ -62,6 +66,8 @@ def row_preferences(
         return _numbers(objective, model, batch)
 
     most = 1 if alone else None  # else a row's score would depend on the longest row of its batch
+    if token_budget is None:
+        token_budget = default_token_budget(device_of(context, model), ACCELERATOR_TOKENS)
     table, resumed = run_pass(
         context, model, chosen, score, objective.width, token_budget, most, store, "scoring preferences"
     )

@@ -28,7 +28,7 @@ class MarginParams:
     )
     token_budget: int | None = param(
         None,
-        "Tokens of one scoring batch; lower it if scoring runs out of memory. null: 2048 on a CPU, 16384 elsewhere.",
+        "Tokens of one scoring batch; lower it if scoring runs out of memory. null: 2048 on a CPU, 4096 elsewhere.",
         at_least=1,
     )
     passes: int = param(
