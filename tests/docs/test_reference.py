@@ -19,7 +19,7 @@ from dataflex.config.keys import PRESET_KEYS, RUN_KEYS
 from dataflex.plugins import hookspecs
 
 DOCS = Path(__file__).parents[2] / "docs"
-PACKAGES = sorted(path.parent for path in DOCS.parent.glob("packages/*/*/pyproject.toml"))
+PACKAGES = sorted(path.parents[2] for path in DOCS.parent.glob("packages/*/*/src/*/plugin.py"))
 PAGES = ("cli.md", "components.md", "configuration.md", "hooks.md")
 
 
