@@ -16,9 +16,10 @@ import yaml
 
 from dataflex.checkpoint.state import write_atomically
 from dataflex.errors import ConfigError
+from dataflex.phases.failures import why_it_failed
 from dataflex.phases.foreground import Foreground
 from dataflex.phases.gpus import Gpus
-from dataflex.phases.job import Executor, Job, Outcome
+from dataflex.phases.job import Ended, Executor, Job, Outcome
 from dataflex.phases.phase import Group, Phase
 from dataflex.phases.processes import LocalProcesses, stop_left_behind
 from dataflex.phases.progress import Progress, has_checkpoint, note, progress
@@ -85,6 +86,7 @@ def conduct(groups: Sequence[Group], root: Path, how: How) -> None:
         with project.stop.listening():
             for group in groups:
                 project.train(group)
+                project.run(group.jobs())
                 group.then()
 
 
@@ -126,6 +128,23 @@ class _Project:
             if self.stop.signal == signal.SIGINT:
                 raise KeyboardInterrupt
             raise SystemExit(0)  # of a phase that was stopped, it has been said
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run what is no training run, each with a log of its own."""
+        self._refuse_to_go_on()
+
+        def ended(job: Job, outcome: Outcome) -> Iterable[Job]:
+            if outcome.ended is Ended.BADLY:
+                logger.error("%s", why_it_failed(job.log, outcome.code))
+                self._failed.append(outcome.code)
+            return ()
+
+        executor = self._how.executor or LocalProcesses()
+        run_jobs(jobs, executor, at_once=self._how.jobs, stop=self.stop, gpus=self._how.gpus, on_end=ended)
+        if self._failed:
+            raise SystemExit(self._failed[0])
+        if jobs:
+            self._refuse_to_go_on()
 
     def _refuse_to_go_on(self) -> None:
         """End the command after a signal."""

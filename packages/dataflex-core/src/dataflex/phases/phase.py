@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from dataflex.phases.job import Job
+
 WEIGHTS = "from:"
 """What ``init_mixture_proportions`` begins with where it names a file."""
 
@@ -137,6 +139,11 @@ class Phase:
         return f"{self.keys.get('num_train_epochs', 3)} epochs (steps known once the data is read)"
 
 
+def no_jobs() -> Sequence[Job]:
+    """What is run after a group that needs nothing but its phases."""
+    return ()
+
+
 def nothing() -> None:
     """What follows a group that hands nothing over but what its phases leave."""
 
@@ -147,9 +154,11 @@ class Group:
 
     Attributes:
         phases: They.
+        jobs: Called whenever all of them are complete: what is run before ``then``, without what has been run already.
         then: Called whenever all of them are complete, before the next group: it writes what they hand over together.
             It is called again after an interruption, and has to give the same then.
     """
 
     phases: Sequence[Phase]
+    jobs: Callable[[], Sequence[Job]] = no_jobs
     then: Callable[[], None] = nothing

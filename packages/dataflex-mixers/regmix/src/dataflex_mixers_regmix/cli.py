@@ -11,13 +11,21 @@ import typer
 from dataflex import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.paths import user_path
+from dataflex.phases.checks import check_phases
+from dataflex.phases.conduct import How
+from dataflex.phases.project_file import read_project
+from dataflex.phases.shown import show
+from dataflex.phases.where import LOCAL, where
 from dataflex_mixers_regmix.answer_files import PLOT_NAME, WEIGHTS_NAME, draw, record, weights_text
+from dataflex_mixers_regmix.plan import plan_project
+from dataflex_mixers_regmix.project import run_project
 from dataflex_mixers_regmix.search import require_correlation, search
-from dataflex_mixers_regmix.settings import OBJECTIVE, read_settings
+from dataflex_mixers_regmix.settings import OBJECTIVE, SECTION, read_settings
 from dataflex_mixers_regmix.table import read_runs
 
 FIT = "fit"
 
+app = typer.Typer(name="dataflex regmix", add_completion=False, pretty_exceptions_enable=False)
 fit_app = typer.Typer(name="dataflex regmix fit", add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -30,9 +38,56 @@ def main(argv: Sequence[str]) -> None:
     Raises:
         SystemExit: with the exit code.
     """
-    if argv[:1] != [FIT]:
-        raise ConfigError(f"`dataflex regmix` takes {FIT} and a table of runs.")
-    fit_app(args=list(argv[1:]), prog_name="dataflex regmix fit")
+    if argv[:1] == [FIT]:
+        fit_app(args=list(argv[1:]), prog_name=f"dataflex regmix {FIT}")
+    app(args=list(argv), prog_name="dataflex regmix")
+
+
+@app.command()
+def regmix(
+    run_file: Annotated[
+        Path,
+        typer.Argument(metavar="RUN_FILE|fit", parser=user_path, help="YAML file of the project; or `fit`."),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="Keys that replace those of the file.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and print the phases, and stop.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on below a rank correlation of .5, and after a check that was worse.")
+    ] = False,
+    jobs: Annotated[
+        int | None, typer.Option("--jobs", metavar="N", help="Small runs at the same time; 1 by default.")
+    ] = None,
+    gpus_per_run: Annotated[
+        int | None, typer.Option("--gpus-per-run", metavar="N", help="GPUs of each run; more than 1 start torchrun.")
+    ] = None,
+    on: Annotated[str, typer.Option("--on", metavar="here|ray", help="Where the runs run.")] = "here",
+    plugin: Annotated[
+        list[str] | None, typer.Option("-p", "--plugin", metavar="FILE|no:DIST", help="As for `dataflex train`.")
+    ] = None,
+) -> None:
+    """Train small models on different mixtures, find the best one by a law, and train the final model on it.
+
+    The file is a LlamaFactory one; `regmix: {runs: ..., targets: ..., final: ...}` holds the rest. The same command
+    goes on after an interruption; complete runs are skipped. `dataflex regmix fit RUNS_CSV` finds the mixture from a
+    table.
+    """
+    plan = plan_project(read_project(run_file, list(overrides or ()), SECTION), run_file)
+    check_phases(plan.phases, list(plugin or ()), command=SECTION)
+    if dry_run:
+        show(plan.phases, as_json=as_json)
+        return
+    place = where(on, plan.root, jobs=jobs, gpus_per_run=gpus_per_run)
+    how = How(
+        command=SECTION,
+        plugins=list(plugin or ()),
+        jobs=place.jobs,
+        gpus=place.gpus,
+        executor=None if on == LOCAL else place.executor,
+    )
+    run_project(plan, how, force=force)
 
 
 @fit_app.command()
