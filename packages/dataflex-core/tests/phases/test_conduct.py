@@ -148,3 +148,22 @@ def test_a_run_in_the_terminal_keeps_the_lock_of_a_command_that_is_killed(tmp_pa
     held = subprocess.run(["flock", "-n", str(path), "true"], check=False).returncode
     running.kill()
     assert held == 1 and running.poll() is not None
+
+
+def test_a_signal_to_the_command_reaches_the_run_in_the_terminal_which_ends_after_its_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The stand-in sends the command SIGTERM, and waits until that is handed on to it."""
+    code = (
+        "import os, signal, time; got = []; signal.signal(signal.SIGTERM, lambda *_: got.append(1)); "
+        "os.kill(os.getppid(), signal.SIGTERM)\nwhile not got: time.sleep(0.01)\n"
+    )
+    script = tmp_path / "python"
+    script.write_text(f"#!{sys.executable} -S\n{code}")
+    script.chmod(0o755)
+    monkeypatch.setattr("dataflex.phases.conduct.sys.executable", str(script))
+    groups = [Group(phases=[phase(tmp_path, "a")]), Group(phases=[phase(tmp_path, "b")])]
+    with pytest.raises(SystemExit) as ended:
+        conduct(groups, tmp_path, How(command="acme"))
+    assert ended.value.code == 0 and not (tmp_path / "b").exists()
+    assert "phase a was stopped before its last step. The same command goes on from there." in caplog.text

@@ -39,7 +39,8 @@ class Law:
 
     def loss(self, mixtures: Floats) -> Floats:
         """The loss at mixtures, shape [..., K] to [...]."""
-        return np.exp(self.log_floor) + np.exp(mixtures @ self.slopes_K)
+        losses: Floats = np.exp(self.log_floor) + np.exp(mixtures @ self.slopes_K)
+        return losses
 
     def gradient(self, shares_K: Floats) -> Floats:
         """Its gradient at one mixture, [K]."""
@@ -94,5 +95,6 @@ def fit_laws(mixtures_NK: Floats, losses_NM: Floats, starts: int = _STARTS) -> l
 
 def total(laws: Sequence[Law], weights_M: Floats, mixtures: Floats) -> Floats:
     """The weighted loss over the eval sets at mixtures, shape [..., K] to [...]."""
-    summed: Floats = sum(weight * law.loss(mixtures) for weight, law in zip(weights_M, laws, strict=True))  # type: ignore[assignment]
-    return summed
+    losses_M = np.stack([law.loss(mixtures) for law in laws], axis=-1)
+    weighted: Floats = losses_M @ weights_M
+    return weighted
