@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-GROUP = "dataflex.components"
+GROUP, COMMANDS = "dataflex.components", "dataflex.commands"
 HEAVY = ("torch", "numpy", "transformers", "accelerate", "peft", "datasets", "llamafactory")
 
 PROBE = """
@@ -33,7 +33,10 @@ def _entry_points() -> list[tuple[str, str]]:
     orderers = ROOT / "packages" / "dataflex-orderers" / "pyproject.toml"
     for path in sorted([*ROOT.glob("packages/*/*/pyproject.toml"), orderers]):
         project = tomllib.loads(path.read_text(encoding="utf-8"))["project"]
-        modules = list(project.get("entry-points", {}).get(GROUP, {}).values())
+        points = project.get("entry-points", {})
+        if COMMANDS in points and GROUP not in points:
+            continue  # it brings a command alone
+        modules = list(points.get(GROUP, {}).values())
         found += [(str(path.parent.relative_to(ROOT)), module) for module in modules] or [(path.parent.name, "")]
     return found
 

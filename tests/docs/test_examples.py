@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from dataflex.config.plan import prepare
 from dataflex.config.run import check_known_keys, read_run_file
+from dataflex.phases.project_file import read_project
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import TrainType
@@ -59,7 +61,7 @@ def test_a_preset_of_components_yaml_can_be_chosen(preset: str, plugins: PluginM
 
 
 def test_there_is_a_mix_for_each_mixer_and_one_without() -> None:
-    mixers = [path.parent.name for path in ROOT.glob("packages/dataflex-mixers/*/pyproject.toml")]
+    mixers = [path.parents[2].name for path in ROOT.glob("packages/dataflex-mixers/*/src/*/plugin.py")]
     assert [path.stem for path in MIXES] == sorted([*mixers, "static"])
 
 
@@ -110,3 +112,10 @@ def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     known = known_keys()
     for path in [*RUN_FILES, *MIXES, *WEIGHTED, *SCREENED, *ORDERED]:
         check_known_keys(read_run_file(path), known)
+
+
+def test_projects_of_regmix_and_mixmin_can_be_planned() -> None:
+    for name, runs in (("regmix", 23), ("mixmin", 3)):
+        path = ROOT / "examples" / name / "run.yaml"
+        plan = import_module(f"dataflex_mixers_{name}.plan").plan_project(read_project(path, [], name), path)
+        assert len(plan.phases) == runs

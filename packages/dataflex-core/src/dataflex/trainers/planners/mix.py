@@ -274,6 +274,7 @@ class MixPlanner(ComponentPlanner):
         samples = self.sampler.counts - np.array(before.counts, np.int64)
         tokens = np.array(self.sampler.state().tokens, np.int64) - np.array(before.tokens, np.int64)
         losses = self.view.losses
+        pool = {} if self.view.tokens is None else {"pool_tokens": self.view.tokens.tolist()}
         seen = {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)} if self.losses_are_seen else {}
         return {
             "domains": list(self.view.names),
@@ -283,6 +284,7 @@ class MixPlanner(ComponentPlanner):
             "realised_tokens": (tokens / max(int(tokens.sum()), 1)).tolist(),
             "realised_so_far": self.sampler.realised(Unit(self.sampler.unit)).tolist(),
             "epochs": (self.sampler.counts / self.sampler.sizes).tolist(),
+            **pool,
             **seen,
             **self._reported(),
         }

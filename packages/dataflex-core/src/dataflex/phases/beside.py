@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataflex.paths import user_path
+from dataflex.config.reading import look_for
 
 _WEIGHTS = "from:"
 _SWITCH = "no:"  # no:DIST switches a plugin off
@@ -40,6 +40,5 @@ def _plugin(value: Any, places: Sequence[Path]) -> Any:
 
 
 def _first(given: str, places: Sequence[Path]) -> str:
-    wanted = user_path(given)
-    found = next((place / wanted for place in places if (place / wanted).is_file()), None)
+    found, _ = look_for(given, places)
     return given if found is None else str(found.absolute())
