@@ -43,6 +43,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_name": "loss",
         "component_params": {"strategy": "linupper"},
     },
+    "adapt": {"train_type": "dynamic_weight", "component_name": "adapt"},
 }
 """Keys of a run file of each kind."""
 
@@ -107,7 +108,9 @@ def make(
     )  # fmt: skip
     cls = Trainer if kind == STOCK else dynamic_trainer(Trainer, KINDS[kind], domains=DOMAINS)
     pool = rows(ROWS, length, vocabulary)
-    return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, data_collator=collate)
+    return cls(
+        model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, eval_dataset=pool[:BATCH], data_collator=collate
+    )
 
 
 def step_milliseconds(shape: str, first: int, rounds: int, folder: str) -> dict[str, dict[str, float]]:

@@ -32,6 +32,7 @@ class Need(StrEnum):
     DOMAIN_LOSSES = "domain_losses"
     SAMPLE_LOSSES = "sample_losses"
     REFERENCE_MODEL = "reference_model"
+    HIDDEN_STATES = "hidden_states"
 
 
 @dataclass(frozen=True, kw_only=True)

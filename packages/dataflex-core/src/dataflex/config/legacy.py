@@ -50,7 +50,7 @@ COMPONENTS: Mapping[Kind, Mapping[str, str]] = {
         "init_mixture_proportions.",
         **dict.fromkeys(("odm", "dynamic_moe"), ""),
     },
-    Kind.WEIGHTER: dict.fromkeys(("adapt", "joint_update_aware"), "") | {"custom": "custom"},
+    Kind.WEIGHTER: {"joint_update_aware": "", "custom": "custom"},
 }
 """Components of 1.x that core and its packages do not provide; ``""`` where there is no like."""
 
