@@ -48,7 +48,7 @@ COMPONENTS: Mapping[Kind, Mapping[str, str]] = {
     Kind.MIXER: {
         "static": "Write train_type: static_mix and leave component_name out; its parameter proportions is "
         "init_mixture_proportions.",
-        **dict.fromkeys(("odm", "dynamic_moe"), ""),
+        "odm": "",
     },
     Kind.WEIGHTER: {"joint_update_aware": "", "custom": "custom"},
 }

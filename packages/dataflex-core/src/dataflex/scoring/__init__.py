@@ -15,6 +15,7 @@
     hidden_states.py      layers of a model, without head and without the layers above
     pooling.py, cutting.py  tokens to one vector a row; tokens that need not be run
     index_store.py, writer_lock.py, index_cache.py  finished indexes, who makes one, what lies in a folder
+    reference/     a reference model's losses, live or from a file
     inputs.py      from a collated batch to what the model is called with
     objective.py   whether the loss that is scored is the one the model is trained with
     quiet.py, buffers.py, rope.py  a model that computes the same each time and is left as it was

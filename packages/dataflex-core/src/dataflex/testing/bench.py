@@ -24,6 +24,7 @@ from dataflex.gradients.passes import PoolPasses
 from dataflex.kinds import KINDS, load
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.rng import rng_scope
+from dataflex.spec import Need
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.subject import Subject, bind_values
 from dataflex.testing.trainee import Row, Trainee, make_rows, make_trainee
@@ -72,8 +73,9 @@ class Bench(abc.ABC):
 
     @cached_property
     def trainee(self) -> Trainee:
-        """The model in training, the same on every bench."""
-        return make_trainee(self.folder / "model", make_rows(16, "before"))
+        """The model in training: the same on every bench, or a mixture of experts for who needs one."""
+        experts = Need.ROUTER_LOGITS in self.entry.spec.needs
+        return make_trainee(self.folder / "model", make_rows(16, "before"), experts=experts)
 
     @cached_property
     def accelerator(self) -> Any:

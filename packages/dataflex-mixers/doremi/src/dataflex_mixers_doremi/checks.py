@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 
 from dataflex import ConfigError
+from dataflex.run_checks import MODEL_FILES
 from dataflex_mixers_doremi.model_size import open_config
 from dataflex_mixers_doremi.phases import Phase
-from dataflex_mixers_doremi.plugin import MODEL_FILES
 from dataflex_mixers_doremi.run import Progress, progress
 
 logger = logging.getLogger("dataflex")

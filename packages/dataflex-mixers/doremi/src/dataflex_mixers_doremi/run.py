@@ -26,8 +26,8 @@ from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.paths import user_path
 from dataflex.record.run import RunRecord
 from dataflex.resumable import why_no_resume
+from dataflex.scoring.reference.model import is_same_model, model_identity
 from dataflex_mixers_doremi.phases import Phase, PhaseName
-from dataflex_mixers_doremi.reference import is_same_model, model_identity
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
 logger = logging.getLogger("dataflex")
