@@ -27,7 +27,6 @@ def dataflex_components() -> list[ComponentSpec]:
             api=1,
             summary="More of the domains whose tokens a mixture of experts routes unlike the others'.",
             needs=frozenset({Need.DOMAINS, Need.ROUTER_LOGITS}),
-            stochastic=True,
             paper="Zhu et al. 2025, arXiv 2406.11256",
             legacy={
                 "collect_steps": "Loads are counted at each boundary.",

@@ -23,8 +23,9 @@ from dataflex.trainers.host import Host
 from dataflex.trainers.losses.own_step import OwnStep, check_warmup, kept_state, kept_window
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
 from dataflex.trainers.losses.step_loss import StepLoss
+from dataflex.trainers.losses.units import TakenStep
 from dataflex.trainers.losses.weight_log import WeightLog
-from dataflex.trainers.losses.weight_seam import DomainOf, TakenStep, WeightSeam, sees_whole_steps
+from dataflex.trainers.losses.weight_seam import DomainOf, WeightSeam, sees_whole_steps
 from dataflex.trainers.slots import Filled, Opening
 
 logger = logging.getLogger("dataflex")

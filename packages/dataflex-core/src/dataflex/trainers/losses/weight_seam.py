@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,10 @@ from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits
 from dataflex.math.segments import segment_ids, unit_losses, unit_rows
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.host import Host
-from dataflex.trainers.losses.checked_weights import require_finite, require_labels, valid_weights
+from dataflex.trainers.losses.checked_weights import reduced_mean, require_finite, require_labels, valid_weights
 from dataflex.trainers.losses.shaper import Batches, Rows
 from dataflex.trainers.losses.step_samples import AheadOfStep, gathered_table, weigh_step
+from dataflex.trainers.losses.units import TakenStep, Units
 from dataflex.trainers.losses.weigher_sight import WeigherSight, noted_of_step
 
 logger = logging.getLogger("dataflex")
@@ -40,34 +40,6 @@ BATCH = "batch"
 """The value of a weighter's ``statistics`` under which it sees all samples of a step before it weighs them."""
 
 DomainOf = Callable[[Rows], npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Units(SampleLosses):
-    """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only.
-
-    Attributes:
-        places_U: Place within the micro-batch of the row that each is of.
-        samples_BT: Which of them each token is of, -1 for none; ``None`` where nobody asked.
-    """
-
-    places_U: torch.Tensor
-    samples_BT: torch.Tensor | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class TakenStep:
-    """A step that has ended.
-
-    Attributes:
-        stats: What the component is told of it.
-        asked: The weights the component gave, before they were normalised, fp64, shape ``[N]``.
-        domains: Domain of each sample, shape ``[N]``; zeros where there is one alone.
-    """
-
-    stats: WeightedStep
-    asked: npt.NDArray[np.float64]
-    domains: npt.NDArray[np.int64]
 
 
 class WeightSeam:
@@ -324,18 +296,12 @@ class WeightSeam:
                     "get_weighted_loss() reduces the losses of a micro-batch to one number, which cannot be split by "
                     "the domains that the mixer weighs. Use a weighter with weights()"
                 )
-            mean = self._asking.call(
+            answer = self._asking.call(
                 "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)
             )
-            if not isinstance(mean, torch.Tensor) or mean.numel() != 1:
-                found = list(mean.shape) if isinstance(mean, torch.Tensor) else type(mean).__name__
-                raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
-            if losses_U.requires_grad and not mean.requires_grad:
-                raise ComponentError("get_weighted_loss() returned a number that does not depend on the losses")
-            if not bool(torch.isfinite(mean)) and bool(torch.isfinite(losses_U).all()):
-                raise ComponentError(f"get_weighted_loss() returned {mean.item()} for losses {losses_U.tolist()}")
+            mean = reduced_mean(answer, losses_U)
         self._keep(units, torch.full_like(losses_U, torch.nan).detach(), rows_B)
-        return mean.reshape(())
+        return mean
 
     def _say_unit(self, segmented: bool) -> None:
         if segmented in self._units_said or not self._trainer.is_world_process_zero():
