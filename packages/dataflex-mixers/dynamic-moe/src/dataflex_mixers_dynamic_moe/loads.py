@@ -5,7 +5,8 @@ Shapes: B rows of a batch, T tokens, L layers, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,24 @@ from dataflex.scoring.quiet import evaluating
 
 Floats = npt.NDArray[np.float64]
 _SWITCH = "output_router_logits"
+_HOOKED = "_output_capturing_hooks_installed"  # by which transformers knows that it has added its hooks
+
+
+@contextlib.contextmanager
+def without_new_hooks(model: nn.Module) -> Iterator[None]:
+    """Take away the hooks that this block leaves on a model.
+
+    transformers 5 records router logits by hooks, which it adds at the first forward that asks for them and keeps.
+    """
+    kept = [(module, set(module._forward_hooks), _HOOKED in vars(module)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, hooks, hooked in kept:
+            for number in set(module._forward_hooks) - hooks:
+                del module._forward_hooks[number]
+            if not hooked:
+                vars(module).pop(_HOOKED, None)
 
 
 def routing(model: nn.Module, batch: Mapping[str, Any]) -> Sequence[torch.Tensor]:

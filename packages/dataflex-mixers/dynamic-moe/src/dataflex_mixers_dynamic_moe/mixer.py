@@ -45,10 +45,12 @@ class DynamicMoeMixer(Mixer):
             ConfigError: for a model without router logits.
             ComponentError: when the model has diverged.
         """
-        from dataflex_mixers_dynamic_moe.loads import differences, reweighted
+        from dataflex_mixers_dynamic_moe.loads import differences, reweighted, without_new_hooks
 
         params = self.params
-        apart = np.mean([differences(loads) for loads in self._loads(model)], axis=0)
+        with without_new_hooks(model):
+            loads = self._loads(model)
+        apart = np.mean([differences(of_layer) for of_layer in loads], axis=0)
         self._metrics = {"load_difference": apart.tolist()}
         return reweighted(self.context.proportions, apart, eta=params.eta, smoothing=params.smoothing)
 
