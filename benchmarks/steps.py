@@ -55,6 +55,7 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_name": "ado",
         "component_params": {"block_steps": 1, "ignore_steps": 0, "first_fit": ROUND_STEPS},
     },
+    "adapt": {"train_type": "dynamic_weight", "component_name": "adapt"},
 }
 """Keys of a run file of each kind."""
 
@@ -121,7 +122,9 @@ def make(
     )  # fmt: skip
     cls = Trainer if kind == STOCK else dynamic_trainer(Trainer, KINDS[kind], domains=DOMAINS)
     pool = rows(ROWS, length, vocabulary)
-    return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, data_collator=collate)
+    return cls(
+        model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, eval_dataset=pool[:BATCH], data_collator=collate
+    )
 
 
 def step_milliseconds(shape: str, first: int, rounds: int, folder: str) -> dict[str, dict[str, float]]:

@@ -28,7 +28,7 @@ def sources(root: Path = ROOT) -> list[str]:
 
 
 def with_sources(text: str, folders: list[str]) -> tuple[str, int]:
-    """Put folders into every list of a ``pyproject.toml`` that holds the sources of packages; and how many there are."""
+    """Put folders into every list of a ``pyproject.toml`` that holds sources of packages; and how many there are."""
     return _SOURCES.subn("".join(f'  "{folder}",\n' for folder in folders), text)
 
 

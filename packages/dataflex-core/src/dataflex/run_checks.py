@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 
+from dataflex.paths import user_path
 from dataflex.runs import Problem, RunFacts
 from dataflex.sharding import spread_parameters
 
@@ -13,6 +14,9 @@ PAIRED_STAGES = ("dpo", "rm", "kto")
 """Stages whose objective is not the next-token loss of single answers."""
 
 _LEAST_WEIGHT = 1e-6  # of a term of the loss; LlamaFactory leaves out what weighs less
+
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""A folder that holds one of these is a model."""
 
 ADAM_FAMILY = ("adamw", "adam")
 _DEFAULT_OPTIMIZER = "adamw_torch"
@@ -168,4 +172,31 @@ def needs_whole_parameters(plan: RunFacts) -> Iterator[Problem]:
         yield Problem(
             f"{title} reads whole parameters, which {what} spreads over ranks.",
             'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+        )
+
+
+def compares_with_a_reference(run: RunFacts, who: str, advice: str) -> Iterator[Problem]:
+    """Problems with ``component_params.reference``, as far as its files tell, and with losses that cannot be compared.
+
+    Args:
+        run: The run.
+        who: The component: ``"mixer 'doremi'"``.
+        advice: How to come by a reference, where there is none.
+    """
+    given = str(run.params["reference"])
+    folder, origin = user_path(given), run.origin("component_params.reference")
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in MODEL_FILES):
+            yield Problem(
+                f"reference: {given} of {who} (from {origin}) holds no model: there is no "
+                f"{' and no '.join(MODEL_FILES)} in it.",
+                "Name the output_dir of a finished training run, or one of its checkpoints.",
+            )
+    elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
+        yield Problem(f"reference: {given} of {who} (from {origin}) does not exist.", advice)
+    if run.arguments.get("label_smoothing_factor"):
+        yield Problem(
+            f"label_smoothing_factor (from {run.origin('label_smoothing_factor')}) changes the losses that {who} "
+            "weighs.",
+            "Set it to 0.",
         )

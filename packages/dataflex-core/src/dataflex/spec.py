@@ -33,6 +33,8 @@ class Need(StrEnum):
     SAMPLE_LOSSES = "sample_losses"
     REFERENCE_MODEL = "reference_model"
     PREFERENCES = "preferences"
+    HIDDEN_STATES = "hidden_states"
+    ROUTER_LOGITS = "router_logits"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -147,6 +147,17 @@ def test_a_run_that_cannot_evaluate_says_so():
         context().evaluate("web")
 
 
+def test_fixed_rows_are_the_domains_own_and_the_same_each_time():
+    run = context(mixture=MixtureView(["web", "code"], [5, 3], [0.5, 0.5]))
+    assert run.fixed_rows("web").tolist() == [0, 1, 2, 3, 4] and run.fixed_rows("code", 9).tolist() == [5, 6, 7]
+    some = run.fixed_rows("web", 3).tolist()
+    assert some == sorted(set(some)) and len(some) == 3 and max(some) < 5
+    turned = context(mixture=MixtureView(["code", "web"], [3, 5], [0.5, 0.5]))
+    assert turned.fixed_rows("web", 3).tolist() == [row + 3 for row in some]
+    with pytest.raises(ComponentError, match="no domain 'books'"):
+        run.fixed_rows("books")
+
+
 def test_a_domains_generator_depends_on_seed_step_and_name_alone():
     run, other = context(), context(mixture=MixtureView(["code", "books", "web"], [1, 1, 1], [0, 0, 1]))
     assert run.domain_rng(3, "web").random() == other.domain_rng(3, "web").random()

@@ -13,10 +13,10 @@ import pytest
 from dataflex.errors import ConfigError
 from dataflex.phases.model_size import parameters, spell
 from dataflex.phases.progress import Progress, progress
+from dataflex.scoring.reference.model import model_identity
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 from dataflex_mixers_doremi import cli
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases
-from dataflex_mixers_doremi.reference import model_identity
 from dataflex_mixers_doremi.run import run_phases
 
 BASE = {"model_name_or_path": "large", "dataset": "web,code", "output_dir": "out", "max_steps": 40, "seed": 1}

@@ -251,6 +251,27 @@ class MixContext(RunContext):
             )
         return self.evaluator(domain, max_samples, EvaluatedRows(rows))
 
+    def fixed_rows(self, domain: str, max_samples: int | None = None) -> Whole:
+        """Rows of a domain to look at again and again: the same at every boundary, on every rank and at a resume.
+
+        Args:
+            domain: Its name.
+            max_samples: How many, drawn from (seed, name); all if not given or not below the domain's size.
+
+        Returns:
+            Rows of the pool, ascending.
+
+        Raises:
+            ComponentError: for an unknown domain.
+        """
+        if domain not in self.domain_names:
+            raise ComponentError(f"there is no domain {domain!r}; there are {', '.join(self.domain_names)}.")
+        place = self.domain_names.index(domain)
+        rows = int(self.domain_sizes[:place].sum()) + np.arange(self.domain_sizes[place], dtype=np.int64)
+        if max_samples is None or max_samples >= len(rows):
+            return rows
+        return np.sort(self.domain_rng(0, domain).choice(rows, size=max_samples, replace=False))
+
     def domain_rng(self, step: int, domain: str) -> np.random.Generator:
         """A private generator that is a function of (seed, step, name): another order of domains changes nothing."""
         name = int.from_bytes(hashlib.blake2b(domain.encode(), digest_size=8).digest(), "little")

@@ -20,6 +20,7 @@
     pooling.py, cutting.py  tokens to one vector a row; tokens that need not be run
     kept_folder.py, writer_lock.py  what is found by its key, and who makes it
     index_store.py, index_cache.py  finished indexes, what lies in a folder
+    reference/     a reference model's losses, live or from a file
     inputs.py      from a collated batch to what the model is called with
     objective.py   whether the loss that is scored is the one the model is trained with
     quiet.py, buffers.py, rope.py  a model that computes the same each time and is left as it was

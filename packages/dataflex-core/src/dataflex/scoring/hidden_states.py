@@ -183,6 +183,70 @@ class HiddenStates:
         return decoder.blocks[layer - 1].register_forward_hook(leaving)
 
 
+class HeadInput:
+    """The last hidden states of whatever forward runs meanwhile: what enters the model's head. A context manager.
+
+    Nothing else of the forward changes, so it may be a training forward.
+
+    Args:
+        model: The unwrapped model.
+        skip_head: Pass over the head, whose logits nobody needs.
+
+    Raises:
+        ComponentError: when the model has no head to look at.
+    """
+
+    def __init__(self, model: nn.Module, *, skip_head: bool = False) -> None:
+        self._head, self._skip, self._seen = _head_of(model), skip_head, None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> HeadInput:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._head.register_forward_pre_hook(self._see, with_kwargs=True).remove)
+            if self._skip:
+                stack.enter_context(_forward(self._head, lambda hidden, *_, **__: hidden))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._seen = None
+        self._stack.close()
+
+    def take(self, length: int) -> torch.Tensor:
+        """Those of the latest forward, detached, shape [B, T, h]; let go of here.
+
+        Args:
+            length: T, the tokens of a row in the batch; virtual tokens of an adapter stand in front.
+
+        Raises:
+            ComponentError: when the head was not called, or not for every token.
+        """
+        seen, self._seen = self._seen, None
+        if seen is None or seen.ndim != 3 or seen.shape[1] < length:
+            found = "was not called" if seen is None else f"was given {list(seen.shape)} for rows of {length} tokens"
+            raise ComponentError(
+                f"the model's output embeddings ({type(self._head).__name__}) {found}, so the hidden states of its "
+                "tokens cannot be read. Use a component that needs none."
+            )
+        return seen[:, -length:]
+
+    def _see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entering = args[0] if args else next(iter(kwargs.values()), None)
+        self._seen = entering.detach() if isinstance(entering, torch.Tensor) else None
+
+
+def _head_of(model: nn.Module) -> nn.Module:
+    below_adapter = getattr(model, "get_base_model", None)  # PEFT
+    base: Any = below_adapter() if callable(below_adapter) else model
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    if not isinstance(head, nn.Module):
+        raise ComponentError(
+            f"{type(base).__name__} has no output embeddings, before which its hidden states could be read. Use a "
+            "component that needs none."
+        )
+    return head
+
+
 class _Shape:
     """What a block returns: a tensor, or a tuple that begins with it."""
 

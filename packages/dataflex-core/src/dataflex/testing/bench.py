@@ -74,8 +74,9 @@ class Bench(abc.ABC):
 
     @cached_property
     def trainee(self) -> Trainee:
-        """The model in training, the same on every bench."""
-        return make_trainee(self.folder / "model", make_rows(16, "before"))
+        """The model in training: the same on every bench, or a mixture of experts for who needs one."""
+        experts = Need.ROUTER_LOGITS in self.entry.spec.needs
+        return make_trainee(self.folder / "model", make_rows(16, "before"), experts=experts)
 
     @cached_property
     def accelerator(self) -> Any:

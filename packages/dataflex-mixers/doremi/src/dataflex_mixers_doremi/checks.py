@@ -8,8 +8,8 @@ from typing import Any
 from dataflex.phases import checks
 from dataflex.phases.checks import with_uniform_weights
 from dataflex.phases.phase import Phase
+from dataflex.run_checks import MODEL_FILES
 from dataflex_mixers_doremi.phases import SECTION, DoremiPhase
-from dataflex_mixers_doremi.plugin import MODEL_FILES
 
 
 def check_phases(phases: Sequence[DoremiPhase], plugins: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from dataflex.paths import user_path
 from dataflex.phases.beside import resolve_beside
 from dataflex.phases.checks import domain_names
 from dataflex.phases.phase import Leaves, Phase, Read
-from dataflex_mixers_doremi.reference import is_same_model, model_identity
+from dataflex.scoring.reference.model import is_same_model, model_identity
 from dataflex_mixers_doremi.run_keys import COMPONENT, hand_out, is_doremi
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 

@@ -12,22 +12,24 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
-from dataflex import ComponentError, RunContext
+from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import content_fingerprint
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import together
+from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, token_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
+from dataflex.scoring.reference.loss_file import LossFile
+from dataflex.scoring.reference.model import load_model, vocabulary_of
 from dataflex.scoring.rope import length_scaling
-from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import load_model, vocabulary_of
 
 logger = logging.getLogger("dataflex")
 
@@ -41,7 +43,7 @@ class CachedReference:
         name: The model.
         context: The run; files lie in its ``cache_dir``.
         token_budget: Padded tokens of one batch; ``None`` for what suits the device.
-        hashes: What :func:`~dataflex_mixers_doremi.reference.identities` gave.
+        hashes: What :func:`~dataflex.scoring.reference.model.identities` gave.
 
     Raises:
         ConfigError: when the model cannot be loaded.
@@ -65,6 +67,10 @@ class CachedReference:
         flat_N = torch.from_numpy(self._file.read(batch.rows_B.tolist(), targets))
         losses_BT = torch.zeros_like(batch.losses_BT)
         return losses_BT.masked_scatter_(batch.mask_BT, flat_N.to(losses_BT.device).to(losses_BT.dtype))
+
+    def row_means(self, context: RunContext, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Look the rows up; see :class:`~dataflex.scoring.reference.model.Reference`."""
+        return self._file.means(rows)
 
     def _fill(self, name: str, context: RunContext, token_budget: int | None) -> None:
         model = None

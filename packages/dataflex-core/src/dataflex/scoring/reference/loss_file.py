@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import ComponentError
 from dataflex.checkpoint.state import write_atomically
-from dataflex_mixers_doremi.reference import not_finite
+from dataflex.errors import ComponentError
+from dataflex.scoring.reference.model import not_finite
 
 Whole = npt.NDArray[np.int64]
 
@@ -116,16 +116,32 @@ class LossFile:
         Raises:
             ComponentError: when a row had another number of targets when it was scored.
         """
-        if self._losses is None or self._counts is None:
-            self._losses = np.memmap(self.folder / _LOSSES, np.float16, "r") if self.tokens else np.zeros(0, np.float16)
-            self._counts = np.fromfile(self.folder / _COUNTS, np.int32)
+        losses, counts = self._opened()
         parts = []
         for row, wanted in zip(rows, targets, strict=True):
-            if self._counts[row] != wanted:
+            if not wanted:
+                continue
+            if counts[row] != wanted:
                 raise ComponentError(
-                    f"row {row} has {wanted} target tokens, but had {self._counts[row]} when its reference losses were "
+                    f"row {row} has {wanted} target tokens, but had {counts[row]} when its reference losses were "
                     f"cached in {self.folder}. A collator that draws at random cannot be cached for: use "
                     "reference_losses: live."
                 )
-            parts.append(self._losses[self._offsets[row] : self._offsets[row] + wanted])
+            parts.append(losses[self._offsets[row] : self._offsets[row] + wanted])
         return np.concatenate([np.zeros(0, np.float16), *parts])
+
+    def means(self, rows: Whole) -> npt.NDArray[np.float64]:
+        """Mean loss of each of some rows, fp64, shape of ``rows``; NaN for a row without a target."""
+        losses, counts = self._opened()
+        found = np.full(len(rows), np.nan)
+        for place, row in enumerate(rows.tolist()):
+            if counts[row] > 0:
+                begin = self._offsets[row]
+                found[place] = losses[begin : begin + counts[row]].mean(dtype=np.float64)
+        return found
+
+    def _opened(self) -> tuple[npt.NDArray[np.float16], npt.NDArray[np.int32]]:
+        if self._losses is None or self._counts is None:
+            self._losses = np.memmap(self.folder / _LOSSES, np.float16, "r") if self.tokens else np.zeros(0, np.float16)
+            self._counts = np.fromfile(self.folder / _COUNTS, np.int32)
+        return self._losses, self._counts

@@ -9,14 +9,18 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dataflex import ComponentError, ConfigError, RunContext
+import numpy as np
+import numpy.typing as npt
+
 from dataflex.checkpoint_keys.models import identity
+from dataflex.components.context import RunContext
 from dataflex.components.mix_context import MicroBatch
 from dataflex.data.fingerprint import fingerprint
+from dataflex.errors import ComponentError, ConfigError
 from dataflex.paths import user_path
 from dataflex.weights.verify import check_adapter, check_pretrained
 
@@ -46,6 +50,12 @@ class Reference(Protocol):
     def token_losses(self, batch: MicroBatch) -> torch.Tensor:
         """Losses of a micro-batch's tokens, shape and device of ``batch.losses_BT``; without meaning off the mask."""
 
+    def row_means(self, context: RunContext, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Mean losses of rows of the pool, fp64, shape ``[rows]``; NaN for a row without a target.
+
+        Called on every rank with the same rows.
+        """
+
 
 def load_model(name: str, context: RunContext) -> nn.Module:
     """Load the reference for evaluation: in the precision it was saved in, on the run's device, without gradients.
@@ -65,7 +75,8 @@ def load_model(name: str, context: RunContext) -> nn.Module:
     except Exception as error:  # whatever a hub, a file or a model class has to say
         raise ConfigError(
             f"the reference model {name} cannot be loaded: {type(error).__name__}: {error}. Name a trained model under "
-            "component_params.reference; without one, DoReMi would favour noise."
+            "component_params.reference; without one, noise "
+            "would count most: its losses are the highest."
         ) from error
     model.requires_grad_(False)
     model.eval()
@@ -119,6 +130,18 @@ def is_same_model(name: str, recorded: str) -> bool:
     if folder.is_dir() and _ALL_BYTES.fullmatch(recorded):
         return _hash_folder(folder) == recorded
     return model_identity(name) == recorded
+
+
+def changed_identities(kept: Mapping[str, str], now: Mapping[str, str], name: str) -> list[str]:
+    """What of :func:`identities` is another than in a checkpoint: ``pool``, ``reference``, both or nothing.
+
+    Raises:
+        ConfigError: when there is no such model.
+    """
+    changed = [what for what, value in now.items() if kept[what] != value]
+    if "reference" in changed and is_same_model(name, str(kept["reference"])):
+        changed.remove("reference")
+    return changed
 
 
 def identities(name: str, context: RunContext) -> dict[str, str]:
