@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataflex import __version__
-from dataflex.cli import component_commands, passthrough, study_command
+from dataflex.cli import component_commands, passthrough, study_command, watch_command
 from dataflex.cli.cache import CacheAction
 from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.cli.parameters import JsonOption, PluginValues, path_argument, path_option, plugin_values
@@ -214,6 +214,9 @@ def report(
     from dataflex.cli.report import run_report
 
     run_report(runs, out, png)
+
+
+watch_command.register(app)
 
 
 @app.command()

@@ -17,7 +17,7 @@ from dataflex.console import SAID, configure_logging
 from dataflex.errors import DataFlexError
 from dataflex.failures import error_log
 from dataflex.plugins.options import PluginOptions
-from dataflex.record import lock as run_lock
+from dataflex.record.alive import at_work
 from dataflex.record.run import FOLDER, RunRecord
 from dataflex.runs import TrainType
 
@@ -79,7 +79,7 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     from dataflex.trainers.session import Session
 
     output_dir = prepared.facts.output_dir
-    with run_lock.hold(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
+    with at_work(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         session = Session(prepared)
         leave_if_ended_without_checkpoints(session)
         llamafactory.run_dynamic(session, make_trainer, run.llamafactory)

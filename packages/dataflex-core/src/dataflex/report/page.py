@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from dataflex import __version__
 from dataflex.record import files
@@ -46,29 +47,40 @@ def write_report(folders: Sequence[Path], out: Path, png: Path | None = None) ->
 
 def render(runs: Sequence[RunData], shared: Sequence[Plot], own: Sequence[Sequence[Plot]]) -> str:
     """The page as text. All that comes from a run is escaped; the SVG elements are matplotlib's, which escapes too."""
-    environment = Environment(
-        loader=PackageLoader("dataflex.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
     heads, rows = tables.comparison(runs)
-    environment.filters["visible"] = visible
-    return environment.get_template("report.html").render(
-        version=__version__,
-        heads=heads,
-        rows=rows,
-        shared=[_figure(plot) for plot in shared],
-        sections=[
-            {
-                "name": run.name,
-                "state": run.state,
-                "figures": [_figure(plot) for plot in figures],
-                "most": [sample for sample in run.samples if sample.most],
-                "least": [sample for sample in run.samples if not sample.most],
-                "settings": tables.settings(run),
-            }
-            for run, figures in zip(runs, own, strict=True)
-        ],
+    return (
+        environment()
+        .get_template("report.html")
+        .render(
+            version=__version__,
+            heads=heads,
+            rows=rows,
+            shared=[figure(plot) for plot in shared],
+            sections=[section(run, figures) for run, figures in zip(runs, own, strict=True)],
+        )
     )
 
 
-def _figure(plot: Plot) -> dict[str, str]:
+def environment(*rooms: str) -> Environment:
+    """The templates of the report, and before them those of other rooms. All that they are given is escaped."""
+    loader = ChoiceLoader([PackageLoader(room) for room in (*rooms, "dataflex.report")])
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    made.filters["visible"] = visible
+    return made
+
+
+def section(run: RunData, figures: Sequence[Plot]) -> dict[str, Any]:
+    """What the templates show of one run."""
+    return {
+        "name": run.name,
+        "state": run.state,
+        "figures": [figure(plot) for plot in figures],
+        "most": [sample for sample in run.samples if sample.most],
+        "least": [sample for sample in run.samples if not sample.most],
+        "settings": tables.settings(run),
+    }
+
+
+def figure(plot: Plot) -> dict[str, str]:
+    """What the templates show of a plot."""
     return {"title": plot.title, "caption": plot.caption, "svg": plot.svg(), "name": plot.name}

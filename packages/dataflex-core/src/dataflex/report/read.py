@@ -6,7 +6,6 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,11 @@ from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError
 from dataflex.math.score_summary import malformed
 from dataflex.record import files
-from dataflex.record.plans import find_plans, served_plans
-from dataflex.record.run import Logged, RunInfo, RunRecord
+from dataflex.record.run import Logged, RunInfo, RunRecord, Sample
 from dataflex.report.run import Histograms, RunData, Series, Usage, is_number, series
+from dataflex.report.usage import UsageCounter
 
-MOST_TIMES = 9
-"""Rows trained on at least this often are counted together."""
-
-_TRAINER_STATE, _TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
+TRAINER_STATE, TRAINER_LOG = "trainer_state.json", "trainer_log.jsonl"
 _OURS = "dataflex/"
 
 
@@ -52,17 +48,29 @@ def read_run(folder: Path, name: str) -> RunData:
     """
     record = RunRecord(folder)
     info, decisions = record.info(), list(DecisionLog(folder))
-    log = list(record.log()) or _trainers_log(folder)
+    log = list(record.log()) or trainers_log(folder)
     if info is None and not decisions and not log:
         raise ConfigError(
             f"{folder} is not the output directory of a run: it holds neither dataflex/run.json nor decisions.jsonl "
-            f"nor {_TRAINER_STATE}. Name the output_dir of a run file."
+            f"nor {TRAINER_STATE}. Name the output_dir of a run file."
         )
     for decision in decisions:
-        wrong = malformed(decision.scores)
-        if wrong:
-            raise ConfigError(f"{DecisionLog(folder).path}, step {decision.step}: in scores, {wrong}.")
-    step = max([0, *(entry.step for entry in log), *(decision.step for decision in decisions)])
+        require_drawable(folder, decision)
+    usage = UsageCounter(folder).count(info, decisions, steps_done(log, decisions))
+    return run_data(name, folder, info, decisions, log, samples=record.samples(), usage=usage)
+
+
+def run_data(
+    name: str,
+    folder: Path,
+    info: RunInfo | None,
+    decisions: Sequence[Decision],
+    log: Sequence[Logged],
+    *,
+    samples: Sequence[Sample],
+    usage: Usage | None,
+) -> RunData:
+    """A run, from what its files hold."""
     return RunData(
         name=name,
         folder=folder,
@@ -70,24 +78,45 @@ def read_run(folder: Path, name: str) -> RunData:
         decisions=decisions,
         series=_series(log),
         seconds=_seconds(log, decisions),
-        samples=record.samples(),
-        usage=_usage(folder, info, decisions, step),
-        step=step,
+        samples=samples,
+        usage=usage,
+        step=steps_done(log, decisions),
         weights=_weights(log),
     )
 
 
-def _trainers_log(folder: Path) -> list[Logged]:
+def steps_done(log: Iterable[Logged], decisions: Iterable[Decision]) -> int:
+    """Optimizer steps done, as far as the files tell."""
+    return max([0, *(entry.step for entry in log), *(decision.step for decision in decisions)])
+
+
+def require_drawable(folder: Path, decision: Decision) -> None:
+    """Refuse a decision whose scores are not those of a summary.
+
+    Raises:
+        ConfigError: names the file and the step.
+    """
+    wrong = malformed(decision.scores)
+    if wrong:
+        raise ConfigError(f"{DecisionLog(folder).path}, step {decision.step}: in scores, {wrong}.")
+
+
+def trainers_log(folder: Path) -> list[Logged]:
     """The log as the Trainer or LlamaFactory keeps it: of static runs, and of runs of older versions."""
-    checkpoints = [*folder.glob(f"checkpoint-*/{_TRAINER_STATE}")]
-    states = [folder / _TRAINER_STATE, *sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)]
+    checkpoints = [*folder.glob(f"checkpoint-*/{TRAINER_STATE}")]
+    states = [folder / TRAINER_STATE, *sorted(checkpoints, key=lambda path: path.stat().st_mtime, reverse=True)]
     for path in states:
         try:
             history = json.loads(path.read_text(encoding="utf-8"))["log_history"]
         except (OSError, ValueError, KeyError):
             continue  # not there, or half written
         return [Logged(step=int(entry["step"]), values=entry) for entry in history]
-    lines = files.read_lines(folder / _TRAINER_LOG, files.parse_object, "an entry of LlamaFactory's log")
+    return llamafactorys_log(folder)
+
+
+def llamafactorys_log(folder: Path) -> list[Logged]:
+    """The lines that LlamaFactory writes while it trains; none if there are none."""
+    lines = files.read_lines(folder / TRAINER_LOG, files.parse_object, "an entry of LlamaFactory's log")
     return [Logged(step=int(entry["current_steps"]), values=entry) for entry in lines if "current_steps" in entry]
 
 
@@ -132,24 +161,3 @@ def _seconds(log: Sequence[Logged], decisions: Sequence[Decision]) -> dict[str, 
     if not elapsed:
         return {name: value for name, value in parts.items() if value}
     return {"training": max(elapsed - sum(parts.values()), 0.0), **parts}
-
-
-def _usage(folder: Path, info: RunInfo | None, decisions: Sequence[Decision], step: int) -> Usage | None:
-    if info is None or not info.pool:
-        return None
-    recorded = {decision.step: decision.plan_ref for decision in decisions if decision.plan_ref}
-    counts: Any = np.zeros(info.pool, np.int32)
-    used, covered = 0, [(0, 0.0)]
-    plans = find_plans(folder, recorded)
-    for plan in served_plans(folder, plans, end=step, global_batch=info.global_batch):
-        rows, times = np.unique(plan.rows, return_counts=True)
-        if len(rows) and not 0 <= rows[0] <= rows[-1] < info.pool:
-            raise ConfigError(
-                f"{folder / plans[plan.step]} names rows that a pool of {info.pool} does not have. Move the file away."
-            )
-        used += int((counts[rows] == 0).sum())
-        counts[rows] += times.astype(np.int32)
-        covered.append((plan.step + len(plan.rows) // max(info.global_batch, 1), used / info.pool))
-    if len(covered) == 1:
-        return None
-    return Usage(np.bincount(np.minimum(counts, MOST_TIMES), minlength=MOST_TIMES + 1), series(covered))

@@ -8,13 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
 from dataflex import __version__
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.record import files
-from dataflex.report.labels import visible
-from dataflex.report.page import write_report
+from dataflex.report.page import environment, figure, write_report
 from dataflex.report.style import Plot
 from dataflex.study import plots, tables
 from dataflex.study.file import COUNTED
@@ -63,13 +60,11 @@ def write_page(folder: Path, out: Path | None = None, png: Path | None = None) -
 
 def render(record: StudyRecord, figures: Sequence[Plot], folder: Path, out: Path) -> str:
     """The page as text. All that comes from a file is escaped; the SVG elements are matplotlib's, which escapes too."""
-    loader = ChoiceLoader([PackageLoader("dataflex.study"), PackageLoader("dataflex.report")])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-    environment.filters["visible"] = visible
+    template = environment("dataflex.study").get_template("study.html")
     study = record.study
     verdicts = [arm["verdict"] for arm in record.arms.values() if arm["verdict"]]
     arms = tables.arm_rows(record.runs, record.arms, baseline=study["baseline"], unit=study["cost"])
-    return environment.get_template("study.html").render(
+    return template.render(
         version=__version__,
         name=Path(str(study["file"])).stem,
         baseline=study["baseline"],
@@ -79,9 +74,7 @@ def render(record: StudyRecord, figures: Sequence[Plot], folder: Path, out: Path
         notes=_notes(record),
         arms=_grid(arms, {}),
         runs=_grid(tables.run_rows(record.runs, study["cost"]), _links(record.runs, folder, out)),
-        figures=[
-            {"name": each.name, "title": each.title, "caption": each.caption, "svg": each.svg()} for each in figures
-        ],
+        figures=[figure(each) for each in figures],
         settings={
             "The study's file": {key: _text(value) for key, value in study.items()},
             "Machine and versions": {**{k: _text(v) for k, v in record.machine.items()}, **record.versions},

@@ -23,7 +23,7 @@ from dataflex.mixing.domains import Domains
 from dataflex.paths import expand_keys
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
-from dataflex.record import lock as run_lock
+from dataflex.record.alive import at_work
 from dataflex.record.run import FOLDER
 from dataflex.runs import TrainType
 from dataflex.trainers.dynamic import DynamicMixin
@@ -125,7 +125,7 @@ class StandaloneMixin(TrainerMixin):
             ConfigError: when another run writes to the output directory.
         """
         writes = self.is_world_process_zero()
-        with run_lock.hold(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
+        with at_work(Path(self.args.output_dir), FOLDER) if writes else contextlib.nullcontext():
             output = super().train(*args, **kwargs)
         if self.args.world_size > 1 and not self._leaves_group:
             self._leaves_group = True
