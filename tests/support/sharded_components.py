@@ -27,7 +27,8 @@ def _select(name: str, **params: Any) -> dict[str, Any]:
 
 
 def _mix(name: str, **params: Any) -> dict[str, Any]:
-    return {"train_type": "dynamic_mix", "component_name": name, "component_params": params, **TWO_STAGES}
+    keys = {"component_name": name, "component_params": params, "init_mixture_proportions": [0.5, 0.5]}
+    return {"train_type": "dynamic_mix", **keys, **TWO_STAGES}
 
 
 RUNS: dict[str, dict[str, Any]] = {
@@ -40,7 +41,21 @@ RUNS: dict[str, dict[str, Any]] = {
     "tsds": _select("tsds"),
     "mixer random": _mix("random"),
     "mixer loss": _mix("loss"),
-    "weighter loss": {"train_type": "dynamic_weight", "component_name": "loss", "warmup_step": 2, "train_step": 6},
+    "weighter loss": {
+        "train_type": "dynamic_weight",
+        "component_name": "loss",
+        "component_params": {"window": 8},
+        "warmup_step": 1,
+        "train_step": 6,
+    },
+    "orderer folding by loss": {
+        "train_type": "dynamic_order",
+        "component_name": "folding",
+        "component_params": {"by": "loss"},
+        "warmup_step": 0,
+        "train_step": 6,
+    },
+    "prune": _select("prune"),
 }
 DOMAINS = {"one": 20, "two": 12}
 
@@ -111,6 +126,8 @@ def every_component(rank: int, world_size: int, folder: str) -> None:
                     if kind == "ddp":
                         continue
                     resumed = here / f"{name} resumed"
+                    if said[f"{name} {kind}"]["said"]:
+                        continue
                     if rank == 0:
                         shutil.copytree(here / f"{name} {kind}" / "checkpoint-3", resumed / "checkpoint-3")
                     accelerator.wait_for_everyone()

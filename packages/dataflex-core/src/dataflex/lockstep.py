@@ -16,12 +16,12 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 from torch import nn
 
 from dataflex.distributed import all_gather
-from dataflex.errors import reason
+from dataflex.errors import DataFlexError, reason
 from dataflex.spread import is_spread, reshard
 
 logger = logging.getLogger("dataflex")
@@ -57,7 +57,12 @@ def lockstep(
     running = [False]
 
     def agree(module: nn.Module, inputs: Any) -> None:
-        told = [text for text in all_gather("", accelerator) if text]
+        try:
+            told = [text for text in all_gather("", accelerator) if text]
+        except DataFlexError:  # another rank says what happened to it
+            raise
+        except Exception as error:  # the exchange itself: another rank has ended
+            end_alone(error)
         if told:
             raise Interrupted(told[0])
         running[0] = True
@@ -103,7 +108,7 @@ def is_collective(model: nn.Module, accelerator: Any) -> bool:
     return accelerator is not None and int(accelerator.num_processes) > 1 and is_spread(model)
 
 
-def end_alone(error: BaseException) -> None:
+def end_alone(error: Exception) -> NoReturn:
     """End this process: the others wait for it in an exchange that it cannot take part in any more.
 
     No exit handlers: they might wait for other ranks too. No checkpoint either, of a model in mid-forward.
@@ -112,7 +117,7 @@ def end_alone(error: BaseException) -> None:
         "rank %s failed while all ranks ran the model together, so all of them end: %s. The last checkpoint is as it "
         "was: resume from it.",
         os.environ.get("RANK", "?"),
-        f"{type(error).__name__}: {reason(error)}",
+        reason(error),
         exc_info=error if logger.isEnabledFor(logging.DEBUG) else None,
     )
     for stream in (sys.stdout, sys.stderr):

@@ -65,7 +65,9 @@ def _choose_alike(runs: Path, case: str) -> None:
         for each in results:
             found = each["selections"][label]
             assert found["one_by_one"] == float("one by one" in case), label
-            np.testing.assert_allclose(found["scores"], alone.scores, atol=1e-7, rtol=0, err_msg=label)
+            # Those of the linear preconditioner are inner products, not cosines: large numbers.
+            close = {"atol": 0, "rtol": 1e-5} if label == "linear" else {"atol": 1e-7, "rtol": 0}
+            np.testing.assert_allclose(found["scores"], alone.scores, **close, err_msg=label)
             np.testing.assert_array_equal(found["rows"], alone.rows, err_msg=label)
             np.testing.assert_array_equal(found["scores"], results[0]["selections"][label]["scores"])
         if case == "lora" and label in ("official", "adam"):
