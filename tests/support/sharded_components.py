@@ -53,6 +53,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "component_name": "folding",
         "component_params": {"by": "loss"},
         "warmup_step": 0,
+        "update_step": 3,
         "train_step": 6,
     },
     "prune": _select("prune"),

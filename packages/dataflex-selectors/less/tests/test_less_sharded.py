@@ -45,13 +45,11 @@ def test_the_step_that_a_selection_interrupts_under_fsdp2_ends_as_without_it(fir
     _is_not_disturbed(first, case)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", LATER)
 def test_further_models_under_fsdp2_choose_what_one_plain_process_chooses(later: Path, case: str) -> None:
     _choose_alike(later, case)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("case", LATER)
 def test_steps_of_further_models_end_as_without_a_selection(later: Path, case: str) -> None:
     _is_not_disturbed(later, case)
