@@ -12,6 +12,8 @@ from gloo import run_on_two_ranks
 from safetensors.numpy import load_file
 from sharded_components import RUNS, every_component
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:

@@ -29,7 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "lora, bf16": {"bf16": True},
     "full, bf16": {"full": True, "parameters": "linear", "bf16": True},
 }
-FIRST = ("lora", "full")
+FIRST = ("lora",)
 """Cases that every run of the tests looks at."""
 
 OPTIONS: dict[str, dict[str, Any]] = {
