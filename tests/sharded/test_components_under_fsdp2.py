@@ -12,7 +12,7 @@ from gloo import run_on_two_ranks
 from safetensors.numpy import load_file
 from sharded_components import RUNS, every_component
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(2400)]  # the first test waits for all runs
 
 
 @pytest.fixture(scope="module")
