@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from dataflex.paths import user_path
 from dataflex.runs import Problem, RunFacts
-from dataflex.sharding import spread_parameters
+from dataflex.sharding import zero3
 
 PAIRED_STAGES = ("dpo", "rm", "kto")
 """Stages whose objective is not the next-token loss of single answers."""
@@ -166,12 +166,15 @@ def needs_adam(plan: RunFacts) -> Iterator[Problem]:
 
 
 def needs_whole_parameters(plan: RunFacts) -> Iterator[Problem]:
-    """Problems if FSDP or ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables."""
+    """A problem if ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables.
+
+    Under FSDP2 a layer's parameters are whole while it runs.
+    """
     title = f"{plan.component.kind} {plan.component.name!r}"
-    for what in spread_parameters(plan.arguments, os.environ, plan.source):
+    for what in zero3(plan.arguments, os.environ, plan.source):
         yield Problem(
             f"{title} reads whole parameters, which {what} spreads over ranks.",
-            'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+            'Use FSDP2, ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
         )
 
 

@@ -362,11 +362,11 @@ def test_a_phase_that_cannot_go_on_from_its_checkpoints_promises_nothing(
     code: int,
 ) -> None:
     end_with(code, monkeypatch)
-    phases = plan(output_dir=str(tmp_path), fsdp="full_shard")
+    phases = plan(output_dir=str(tmp_path), save_only_model=True)
     checkpoints.add(phases[0].output_dir)
     with pytest.raises(SystemExit), caplog.at_level("WARNING", "dataflex"):
         run_phases(phases, tmp_path, [])
-    assert f"Delete {phases[0].output_dir} to begin it anew" in caplog.text and "under FSDP" in caplog.text
+    assert f"Delete {phases[0].output_dir} to begin it anew" in caplog.text and "save_only_model" in caplog.text
     assert "goes on" not in caplog.text
 
 

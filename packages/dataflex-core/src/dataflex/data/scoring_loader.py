@@ -108,6 +108,11 @@ class ScoringLoader:
         """Rows this rank scores."""
         return sum(len(rows) for rows, is_repeat in self._batches if not is_repeat)
 
+    @property
+    def looks(self) -> list[int]:
+        """By batch, in their order, how many rows :meth:`alone` gives."""
+        return [0 if is_repeat else len(self.alone(rows)) for rows, is_repeat in self._batches]
+
     def __iter__(self) -> Iterator[tuple[Rows, dict[str, Any]]]:
         for rows, is_repeat in self._batches:
             yield rows[:0] if is_repeat else rows, self._collate(rows)

@@ -38,6 +38,7 @@ from dataflex.gradients.sinks import (
     NormSink,
     ProjectingSink,
     ScoreSink,
+    UnheardSink,
     empty_directions,
 )
 from dataflex.math.projection import SparseProjection
@@ -286,10 +287,15 @@ class Comparison:
                 if linear is not None and self._projection is not None:  # P counts before, and only once, elsewhere
                     adding_sink = linear.before(adding_sink)
                 loader = self._measuring.loader(subtask.dataset, subtask.rows, subtask.rows[:0])
-                for rows, batch in loader:
+                beside = self._measuring.beside(loader)
+                for place, (rows, batch) in enumerate(loader):
+                    most = beside[place] if beside else 0
                     if not len(rows):
+                        if beside:  # its forwards are awaited
+                            engine.feed(batch, UnheardSink(), beside=most)
+                            engine.feed(batch, UnheardSink())
                         continue
-                    losses = engine.feed(batch, norm_sink, loader.alone(rows))
+                    losses = engine.feed(batch, norm_sink, loader.alone(rows), beside=most)
                     has_targets, finite = losses.counts_B > 0, norms.squares_B.isfinite()
                     points = has_targets & finite & (norms.squares_B > 0)
                     adding.weights_B = torch.where(points, norms.squares_B.rsqrt(), 0.0)

@@ -190,7 +190,7 @@ class _Project:
 
 def _in_vain(phase: Phase) -> str:
     """What to say of a phase that cannot go on from its own checkpoints; ``""`` if it can."""
-    reason = why_no_resume(phase.keys, os.environ, phase.run_file.name) if has_checkpoint(phase) else ""
+    reason = why_no_resume(phase.keys, phase.run_file.name) if has_checkpoint(phase) else ""
     return reason and f"It cannot go on from its checkpoints: {reason}. Delete {phase.output_dir} to begin it anew."
 
 

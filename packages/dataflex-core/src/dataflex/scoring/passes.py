@@ -21,14 +21,14 @@ from dataflex.components.context import RunContext
 from dataflex.components.passes import PoolLosses, Scored, ScoreFn
 from dataflex.data.fingerprint import contents
 from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader
-from dataflex.distributed import all_gather, assert_same_on_all_ranks
+from dataflex.distributed import assert_same_on_all_ranks
 from dataflex.errors import ComponentError
 from dataflex.scoring.batches import Table, score_batches
 from dataflex.scoring.losses import STORE_WIDTH, batch_losses
 from dataflex.scoring.objective import objective_of, refuse_own_loss
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
-from dataflex.scoring.shards import ShardStore, pass_fingerprint
+from dataflex.scoring.shards import ShardStore, of_all_ranks, pass_fingerprint
 
 logger = logging.getLogger("dataflex")
 
@@ -179,7 +179,8 @@ def open_store(
     depends = {**settings, "key": named, "precision": precision, "width": width}
     digest = pass_fingerprint(model, [contents(context.dataset, rows), *data], depends, others)
     folder = hashlib.blake2b(named.encode(), digest_size=6).hexdigest()
-    path = context.cache_dir / f"pass-{folder}" / f"scores-{all_gather(digest, context.accelerator)[0]}"
+    digest = of_all_ranks(digest, model, context.accelerator)
+    path = context.cache_dir / f"pass-{folder}" / f"scores-{digest}"
     return ShardStore(path, width, rank=context.rank, seconds=seconds)
 
 
