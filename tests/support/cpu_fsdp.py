@@ -22,7 +22,7 @@ def _sharding(state: Any, *args: Any, **kwargs: Any) -> None:
         state.fsdp_plugin = plugin
 
 
-AcceleratorState.__init__ = _sharding  # type: ignore[method-assign]
+AcceleratorState.__init__ = _sharding
 
 
 @hookimpl

@@ -72,7 +72,12 @@ def trainer(
         "per_device_train_batch_size": batch, "gradient_accumulation_steps": accumulation,
     }  # fmt: skip
     torch.manual_seed(0)
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    sizes: dict[str, Any] = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+    }
     config = Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64)
     made: Any = dynamic_trainer(Trainer, given, domains=DOMAINS)
     return made(
@@ -98,7 +103,7 @@ def beside_a_selector(mixer: str, params: Mapping[str, Any] | None = None, **mor
 
 def stopped_and_resumed(out: Path, step: int, mixer: str, params: Mapping[str, Any] | None = None, **more: Any) -> Any:
     """A Trainer that has gone on from the checkpoint of a step, the later ones being lost."""
-    saves = {"save_strategy": "steps", "save_steps": step}
+    saves: dict[str, Any] = {"save_strategy": "steps", "save_steps": step}
     trained(out, mixer, params, **more, **saves)
     for later in out.glob("checkpoint-*"):
         if later.name != f"checkpoint-{step}":

@@ -81,7 +81,7 @@ def pad(features: list[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
 def make(output: Path, config: Mapping[str, Any]) -> Any:
     """A Trainer of six steps on LoRA adapters."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
     model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
     model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj", "v_proj"]))
     args = TrainingArguments(

@@ -38,5 +38,5 @@ def show(phases: Sequence[Phase], *, as_json: bool) -> None:
         return
     table = Table(*rows[0], box=None)
     for row in rows:
-        table.add_row(*(spell(value) if name == "parameters" else str(value) for name, value in row.items()))  # type: ignore[arg-type]
+        table.add_row(*(spell(value) if name == "parameters" else str(value) for name, value in row.items()))
     print_table(table)

@@ -39,4 +39,5 @@ def draw_mixture(prior_K: Floats, seed: int, run: int) -> Floats:
     shares_K = np.zeros_like(prior_K)
     shares_K[present] = draw.dirichlet(prior_K[present] * strength)
     shares_K[shares_K < _LEAST_SHARE] = 0.0
-    return shares_K / shares_K.sum()
+    normed_K: Floats = shares_K / shares_K.sum()
+    return normed_K

@@ -88,7 +88,8 @@ class Settings:
                     + did_you_mean(name, sets)
                 )
         weights = np.array([float(self.targets.get(name, 0.0)) for name in sets])
-        return weights / weights.sum()
+        normed: Floats = weights / weights.sum()
+        return normed
 
     def _prior(self, domains: Sequence[str], tokens: Mapping[str, float] | None) -> Floats:
         if isinstance(self.prior, Mapping):
@@ -102,7 +103,8 @@ class Settings:
             )
         else:
             shares = self._of(tokens, domains, "tokens", "domain")
-        return shares / shares.sum()
+        normed: Floats = shares / shares.sum()
+        return normed
 
     def _of(self, given: Mapping[str, float], names: Sequence[str], key: str, what: str) -> Floats:
         """Numbers by name, in the order of the names."""

@@ -45,7 +45,7 @@ class AdaptWeighter(Weighter):
         self.direction: Direction | None = None
         self.anchored = 0
 
-    def begin_step(self, model: nn.Module, step: int) -> None:
+    def begin_step(self, model: nn.Module, step: int, *_: Any, **__: Any) -> None:
         """Embed the eval sets, once every ``refresh_steps`` and never within a step."""
         if self.direction is not None and step - self.anchored < self.params.refresh_steps:
             return
