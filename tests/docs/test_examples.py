@@ -32,7 +32,9 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
 
 
 def test_lora_and_full_have_a_run_file_for_each_selector() -> None:
-    selectors = sorted(path.parent.name for path in ROOT.glob("packages/dataflex-selectors/*/pyproject.toml"))
+    selectors = sorted(
+        path.parent.name.replace("-", "_") for path in ROOT.glob("packages/dataflex-selectors/*/pyproject.toml")
+    )
     for folder in ("train_lora", "train_full"):
         assert [path.stem for path in RUN_FILES if path.parent.name == folder] == selectors
 
