@@ -185,7 +185,8 @@ class HeadInput:
     """
 
     def __init__(self, model: nn.Module, *, skip_head: bool = False) -> None:
-        self._head, self._skip, self._seen = _head_of(model), skip_head, None
+        self._head, self._skip = _head_of(model), skip_head
+        self._seen: torch.Tensor | None = None
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> HeadInput:

@@ -125,4 +125,5 @@ def reweighted(proportions_K: Floats, differences_K: Floats, *, eta: float, smoo
     """``(1 - c) softmax(ln w + eta Delta) + c / K``; a domain of share 0 gets its part of ``c`` alone."""
     weights_K = proportions_K * np.exp(eta * (differences_K - differences_K.max()))
     moved: Floats = (1 - smoothing) * weights_K / weights_K.sum() + smoothing / len(weights_K)
-    return moved / moved.sum()
+    moved /= moved.sum()
+    return moved
