@@ -49,7 +49,7 @@ def _model() -> Any:
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
     model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2)).eval()
     mesh = init_device_mesh("cpu", (2,))
     for layer in model.model.layers:
@@ -115,7 +115,7 @@ def _gradients(model: nn.Module, rank: int) -> dict[str, str]:
     gradients, row = LocalGradients(model), torch.arange(1, 7).unsqueeze(0) + 10 * rank
     with gradients.apart():
         model(input_ids=row, labels=row).loss.backward()
-        found = {name: gradients.of(value) for name, value in model.named_parameters()}
+        found: dict[str, Any] = {name: gradients.of(value) for name, value in model.named_parameters()}
         found = {name: None if value is None else value.clone() for name, value in found.items()}
     left = all(value.grad is None for value in model.parameters())
     named = {name: whole(value).clone() for name, value in model.named_parameters()}

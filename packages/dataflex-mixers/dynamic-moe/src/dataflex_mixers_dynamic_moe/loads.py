@@ -124,6 +124,6 @@ def differences(loads_KE: Floats) -> Floats:
 def reweighted(proportions_K: Floats, differences_K: Floats, *, eta: float, smoothing: float) -> Floats:
     """``(1 - c) softmax(ln w + eta Delta) + c / K``; a domain of share 0 gets its part of ``c`` alone."""
     weights_K = proportions_K * np.exp(eta * (differences_K - differences_K.max()))
-    moved_K = (1 - smoothing) * weights_K / weights_K.sum() + smoothing / len(weights_K)
-    normed_K: Floats = moved_K / moved_K.sum()
-    return normed_K
+    moved: Floats = (1 - smoothing) * weights_K / weights_K.sum() + smoothing / len(weights_K)
+    moved /= moved.sum()
+    return moved

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -45,7 +46,9 @@ class AdaptWeighter(Weighter):
         self.direction: Direction | None = None
         self.anchored = 0
 
-    def begin_step(self, model: nn.Module, step: int, *_: Any, **__: Any) -> None:
+    def begin_step(
+        self, model: nn.Module, step: int, batches: Sequence[Mapping[str, Any]], rows: Sequence[npt.NDArray[np.int64]]
+    ) -> None:
         """Embed the eval sets, once every ``refresh_steps`` and never within a step."""
         if self.direction is not None and step - self.anchored < self.params.refresh_steps:
             return
