@@ -9,6 +9,7 @@
     engine.py           runs batches, batched where possible, else one sample at a time
     moments.py          Adam's moments of the run's optimizer
     preconditioning.py  the step that Adam would take for one sample
+    grouped.py          validation samples made of several weighted rows
     sinks.py            norms, mean directions, cosines, projections
     measuring.py        one pass over rows of the pool: loader, ranks, parts on disk
     linear_adam.py      Adam's denominator applied once to a direction instead of to each sample

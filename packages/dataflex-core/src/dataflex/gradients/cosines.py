@@ -27,6 +27,7 @@ from dataflex.data.fingerprint import contents
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Scope
+from dataflex.gradients.grouped import GroupedSubtask, SumSink, summed
 from dataflex.gradients.linear_adam import LinearAdam, LinearScoreSink
 from dataflex.gradients.measuring import Measuring
 from dataflex.gradients.preconditioning import AdamSteps
@@ -174,7 +175,7 @@ class Comparison:
             measuring.check_objective(chosen)
             began, total = time.monotonic(), len(chosen) + sum(len(subtask.rows) for subtask in subtasks)
             kept = key is not None and bool(shard_seconds)
-            goals = [f"{each.name} {contents(each.dataset, each.rows)}" for each in subtasks] if kept else []
+            goals = [_described(each) for each in subtasks] if kept else []
             with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
                 while True:
                     progress.done, progress.total = 0, total
@@ -275,7 +276,7 @@ class Comparison:
         linear: LinearAdam | None,
     ) -> tuple[Directions, npt.NDArray[np.int64]]:
         """Sums of unit gradients, and by subtask how many samples point somewhere, are flat and are lost."""
-        engine, before = self._measuring.engine, progress.done
+        engine, before, unit = self._measuring.engine, progress.done, SumSink()
 
         def body() -> tuple[Directions, npt.NDArray[np.int64]]:
             progress.done = before
@@ -286,6 +287,15 @@ class Comparison:
                 norm_sink, adding_sink = self._projected(norms), self._projected(adding)
                 if linear is not None and self._projection is not None:  # P counts before, and only once, elsewhere
                     adding_sink = linear.before(adding_sink)
+                if isinstance(subtask, GroupedSubtask):
+                    loaders = self._measuring.group_loaders(subtask.dataset, [subtask.rows[m] for m in subtask.members])
+                    for has_target in summed(engine, unit, subtask, loaders):
+                        unit.hand_to(norm_sink, device)
+                        points = self._weigh(norms, adding, torch.tensor([has_target], device=device), counts_S3[index])
+                        if bool(points.any()):
+                            unit.hand_to(adding_sink, device)
+                        progress.advance(1)
+                    continue
                 loader = self._measuring.loader(subtask.dataset, subtask.rows, subtask.rows[:0])
                 beside = self._measuring.beside(loader)
                 for place, (rows, batch) in enumerate(loader):
@@ -296,16 +306,23 @@ class Comparison:
                             engine.feed(batch, UnheardSink())
                         continue
                     losses = engine.feed(batch, norm_sink, loader.alone(rows), beside=most)
-                    has_targets, finite = losses.counts_B > 0, norms.squares_B.isfinite()
-                    points = has_targets & finite & (norms.squares_B > 0)
-                    adding.weights_B = torch.where(points, norms.squares_B.rsqrt(), 0.0)
+                    self._weigh(norms, adding, losses.counts_B > 0, counts_S3[index])
                     engine.feed(batch, adding_sink)
-                    kinds = (points, has_targets & norms.squares_B.eq(0), has_targets & ~finite)
-                    counts_S3[index] += [int(kind.sum()) for kind in kinds]
                     progress.advance(len(rows))
             return result, counts_S3
 
         return engine.attempt(body)
+
+    def _weigh(
+        self, norms: NormSink, adding: DirectionSink, has_targets_B: torch.Tensor, counts_3: npt.NDArray[np.int64]
+    ) -> torch.Tensor:
+        """Weigh samples by their gradients' lengths, count them by kind, and tell which point somewhere."""
+        finite_B = norms.squares_B.isfinite()
+        points_B = has_targets_B & finite_B & (norms.squares_B > 0)
+        adding.weights_B = torch.where(points_B, norms.squares_B.rsqrt(), 0.0)
+        kinds = (points_B, has_targets_B & norms.squares_B.eq(0), has_targets_B & ~finite_B)
+        counts_3 += [int(kind.sum()) for kind in kinds]
+        return points_B
 
     def _depends(self) -> dict[str, Any]:
         """What cosines depend on beside weights, data and what the component says. Those of batches that were given up
@@ -326,3 +343,8 @@ class Comparison:
 
     def _stepped(self, sink: GradientSink, steps: AdamSteps | LinearAdam | None) -> GradientSink:
         return steps.before(sink) if isinstance(steps, AdamSteps) else sink
+
+
+def _described(subtask: Subtask) -> str:
+    groups = subtask.described if isinstance(subtask, GroupedSubtask) else ""
+    return f"{subtask.name} {contents(subtask.dataset, subtask.rows)} {groups}".rstrip()

@@ -1,4 +1,4 @@
-"""Runs batches so that a sink receives the gradient of each sample's mean token loss.
+"""Runs batches so that a sink receives the gradient of each sample's mean token loss, or of their weighted sum.
 
 Shapes: B samples of a batch, T tokens.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -31,9 +32,27 @@ logger = logging.getLogger("dataflex")
 
 Result = TypeVar("Result")
 MakeBatch = Callable[[], Mapping[str, Any]]
+Reduction = Literal["mean", "sum"]
 
 _HEADROOM = 65536.0
 """A run's fp16 loss scale is at the edge for a mean over the tokens of a whole step; here each sample counts whole."""
+
+
+@dataclass(frozen=True)
+class _Losing:
+    """What of a batch is differentiated: each sample's loss, by its own weight."""
+
+    reduction: Reduction = "mean"
+    weights_B: torch.Tensor | None = None
+
+    def of(self, place: int) -> _Losing:
+        """That of one sample alone."""
+        return self if self.weights_B is None else _Losing(self.reduction, self.weights_B[place : place + 1])
+
+    def total(self, losses: SampleLosses) -> torch.Tensor:
+        """The one number whose gradient is that of all samples."""
+        sums_B = losses.sums_B if self.reduction == "sum" else losses.sums_B / losses.counts_B.clamp(min=1)
+        return (sums_B if self.weights_B is None else sums_B * self.weights_B.to(sums_B)).sum()
 
 
 class GradientEngine:
@@ -132,6 +151,8 @@ class GradientEngine:
         alone: Mapping[int, MakeBatch] | None = None,
         *,
         beside: int = 0,
+        weights_B: torch.Tensor | None = None,
+        reduction: Reduction = "mean",
     ) -> SampleLosses:
         """Hand the gradients of a batch to a sink. Only inside :meth:`attempt`.
 
@@ -144,9 +165,11 @@ class GradientEngine:
                 with a function that makes the batch of that sample.
             beside: How many samples other ranks compare with their batch at this place, at most. Where a forward is an
                 exchange, this rank runs as many.
+            weights_B: Of either sign, what each sample's gradient is multiplied by; ``None`` for 1.
+            reduction: Of a sample's token losses, whose gradient is handed out: their mean, or their sum.
 
         Returns:
-            The samples' losses, detached.
+            The samples' losses, detached; weights and reduction have no part in them.
 
         Raises:
             ComponentError: when memory runs out, the model returns no logits, or its own loss has targets that have
@@ -161,11 +184,12 @@ class GradientEngine:
                 nothing = torch.zeros(len(labels_BT), device=labels_BT.device)
                 return SampleLosses(nothing, nothing.long())
             refuse_first_targets(self.model, labels_BT)
+            losing = _Losing(reduction, weights_B)
             if self.reason:
-                losses = self._one_by_one(batch, labels_BT, sink)
+                losses = self._one_by_one(batch, labels_BT, sink, losing)
             else:
                 singles = (alone or {}) if len(labels_BT) > 1 else {}
-                losses = self._batched(batch, labels_BT, sink, singles)
+                losses = self._batched(batch, labels_BT, sink, singles, losing)
                 self._keep_up(batch, beside - len(singles))
             sink.finish()
             return losses
@@ -182,6 +206,7 @@ class GradientEngine:
         labels_BT: torch.Tensor,
         sink: GradientSink,
         alone: Mapping[int, MakeBatch],
+        losing: _Losing,
     ) -> SampleLosses:
         scaling = self._scaling
         if scaling is not None and labels_BT.shape[1] > scaling.above:
@@ -195,13 +220,13 @@ class GradientEngine:
             sink = Beside(sink, sketch)
             sink.begin(len(labels_BT), labels_BT.device)
         self._recorder.begin(len(labels_BT), sink, scale)
-        losses = self._backward(batch, labels_BT, scale)
+        losses = self._backward(batch, labels_BT, scale, losing)
         self._recorder.finish()
         used = [name for name in self._recorder.names if self._gradients.of(self.coverage.parameters[name]) is not None]
         if used:
             raise InseparableError(f"the model uses {min(used)} outside its layer's forward")
         if sketch is not None:
-            self._compare(sketch, [alone[place]() for place in sorted(alone)])
+            self._compare(sketch, [(alone[place](), losing.of(place)) for place in sorted(alone)])
         return losses
 
     def _keep_up(self, batch: Mapping[str, Any], forwards: int) -> None:
@@ -209,18 +234,19 @@ class GradientEngine:
         for _ in range(forwards if self._collective else 0):
             labels_BT = batch_labels(batch)
             self._recorder.begin(len(labels_BT), UnheardSink())
-            self._backward(batch, labels_BT, 1.0)
+            self._backward(batch, labels_BT, 1.0, _Losing())
 
-    def _compare(self, batched: Sketch, singles: Sequence[Mapping[str, Any]]) -> None:
+    def _compare(self, batched: Sketch, singles: Sequence[tuple[Mapping[str, Any], _Losing]]) -> None:
         """Refuse batches whose gradients are not those of their samples."""
         alone = []
         with self._recorder.detached():
-            for single in map(trimmed, singles):
+            for whole, losing in singles:
+                single = trimmed(whole)
                 labels_1T = batch_labels(single)
                 alone.append(Sketch([0]))
                 alone[-1].begin(1, labels_1T.device)
                 if self._collective or bool(labels_1T[:, 1:].ne(IGNORE_INDEX).any()):
-                    self._one_by_one(single, labels_1T, alone[-1])
+                    self._one_by_one(single, labels_1T, alone[-1], losing)
         found, limit = difference(batched, alone), LIMITS[self._precision]
         if found > limit:
             raise InseparableError(
@@ -228,11 +254,13 @@ class GradientEngine:
                 f"length, {limit:g} is allowed in {self._precision})"
             )
 
-    def _one_by_one(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
+    def _one_by_one(
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink, losing: _Losing
+    ) -> SampleLosses:
         if len(labels_BT) != 1:
             raise ValueError(f"a batch of {len(labels_BT)} samples where one was asked for (max_batch)")
         scale = self._loss_scale()
-        losses = self._backward(batch, labels_BT, scale)
+        losses = self._backward(batch, labels_BT, scale, losing)
         for name, parameter in self.coverage.parameters.items():
             grad = self._gradients.of(parameter)
             grads_1n = torch.zeros(1, parameter.numel(), device=parameter.device)
@@ -241,14 +269,16 @@ class GradientEngine:
             sink.take(name, slice(0, 1), grads_1n)
         return losses
 
-    def _backward(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float) -> SampleLosses:
+    def _backward(
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float, losing: _Losing
+    ) -> SampleLosses:
         self._gradients.clear()
         with self.accelerator.autocast() if self.accelerator is not None else contextlib.nullcontext():
             outputs = self.model(**model_inputs(self.model, batch))
             losses = sample_losses(output_logits(outputs, labels_BT, self.model), labels_BT)
         # Not the engine's or accelerator's backward: those scale, reduce and count accumulation steps.
         with collective(self.model, self.accelerator) if self._collective else contextlib.nullcontext():
-            (losses.sums_B / losses.counts_B.clamp(min=1)).sum().mul(scale).backward()
+            losing.total(losses).mul(scale).backward()
         return SampleLosses(losses.sums_B.detach(), losses.counts_B)
 
     def _loss_scale(self) -> float:

@@ -6,6 +6,7 @@ Shapes: B rows of a batch, W scores of a row, N rows this rank measured.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,16 @@ class Measuring:
             skipped=skipped,
             uneven_first=True,
         )
+
+    def group_loaders(self, dataset: Any, groups: Sequence[Rows]) -> list[ScoringLoader]:
+        """Of every group that is this rank's, the batches of its rows."""
+        mine = groups[self.context.rank :: self.context.world_size]
+        most = self.engine.max_batch or MAX_BATCH
+        fixed = {"token_budget": self._token_budget, "max_batch": most, "device": self._batch_device}
+        return [
+            ScoringLoader(dataset, self.context.data_collator, rows, uneven_first=place == 0, **fixed)
+            for place, rows in enumerate(mine)
+        ]
 
     def scores(
         self,
