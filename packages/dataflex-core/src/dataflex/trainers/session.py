@@ -132,6 +132,7 @@ class Session:
 
     def given_sources(self) -> list[ScoreSource]:
         """Sources of scores that a component of the run goes by, or its screen, and that are known before training."""
+<<<<<<< HEAD
         parts: list[Part | FoundScreen] = list(self.run.parts)
         parts += [part.screen for part in self.run.parts if part.screen is not None]
         return [
@@ -140,6 +141,13 @@ class Session:
             for by in sources_in(part.entry.spec, part.bound.values)
             if (source := score_source(by)).kind in GIVEN
         ]
+=======
+        own = [(part.entry.spec, part.bound.values) for part in self.run.parts]
+        screens = [part.screen for part in self.run.parts if part.screen is not None]
+        every = [*own, *((screen.entry.spec, screen.bound.values) for screen in screens)]
+        given = [score_source(by) for spec, values in every for by in sources_in(spec, values)]
+        return [source for source in given if source.kind in GIVEN]
+>>>>>>> quality
 
     def check_given_scores(self, pool: Any) -> None:
         """Read the scores that are known before training: what is wrong with them is said before the model loads.
