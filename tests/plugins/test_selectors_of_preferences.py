@@ -16,10 +16,10 @@ from dataflex.plugins.options import PluginOptions
 from dataflex.spec import Kind
 
 STAGES = ("dpo", "kto", "rm")
-WORK = {"random": STAGES, "loss": STAGES, "margin": ("dpo", "rm")}
+WORK = {"random": STAGES, "column": STAGES, "loss": STAGES, "margin": ("dpo", "rm")}
 """Selectors with the stages of preferences they work in; every other one is refused in all three."""
 
-PARAMS = {"column": {"by": "column:stars"}, "deita": {"complexity": "column:hard", "quality": "column:good"}}
+PARAMS = {"column": {"by": "column:stars"}, "deita": {"by": ["column:hard", "column:good"]}}
 """Parameters without a default."""
 
 
