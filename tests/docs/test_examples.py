@@ -63,7 +63,8 @@ def test_a_preset_of_components_yaml_can_be_chosen(preset: str, plugins: PluginM
 
 
 def test_there_is_a_mix_for_each_mixer_and_one_without() -> None:
-    mixers = [path.parents[2].name for path in ROOT.glob("packages/dataflex-mixers/*/src/*/plugin.py")]
+    folders = [path.parents[2].name for path in ROOT.glob("packages/dataflex-mixers/*/src/*/plugin.py")]
+    mixers = [folder.replace("-", "_") for folder in folders]
     assert [path.stem for path in MIXES] == sorted([*mixers, "static"])
 
 

@@ -16,8 +16,11 @@ from dataflex.plugins.options import PluginOptions
 from dataflex.spec import Kind
 
 STAGES = ("dpo", "kto", "rm")
-WORK = {"random": STAGES, "loss": STAGES, "margin": ("dpo", "rm")}
+WORK = {"random": STAGES, "column": STAGES, "loss": STAGES, "margin": ("dpo", "rm")}
 """Selectors with the stages of preferences they work in; every other one is refused in all three."""
+
+PARAMS = {"column": {"by": "column:stars"}, "deita": {"by": ["column:hard", "column:good"]}}
+"""Parameters without a default."""
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def shipped(plugins: PluginManager) -> list[str]:
 def refusal(plugins: PluginManager, name: str, stage: str) -> str:
     """What the run is refused with before anything loads; empty if it is not."""
     steps = {"warmup_step": 40, "update_step": 3, "update_times": 2}
-    ours = {"train_type": "dynamic_select", "component_name": name, **steps}
+    ours = {"train_type": "dynamic_select", "component_name": name, "component_params": PARAMS.get(name, {}), **steps}
     arguments = {"stage": stage, "do_train": True, "dataset": "pairs", "eval_dataset": "val", "finetuning_type": "lora"}
     try:
         prepare(RunFile(path=Path("run.yaml"), ours=ours, llamafactory=arguments, overridden=frozenset()), plugins)

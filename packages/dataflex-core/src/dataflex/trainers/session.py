@@ -15,8 +15,7 @@ from dataflex import __version__
 from dataflex.config import checks, too_short
 from dataflex.config.mixture import INITIAL
 from dataflex.config.order_params import ScoreSource, score_source, sources_in
-from dataflex.config.plan import Part, PreparedRun
-from dataflex.config.screen import FoundScreen
+from dataflex.config.plan import PreparedRun
 from dataflex.data.given_scores import GIVEN, RawColumn, given_scores
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens
@@ -132,14 +131,11 @@ class Session:
 
     def given_sources(self) -> list[ScoreSource]:
         """Sources of scores that a component of the run goes by, or its screen, and that are known before training."""
-        parts: list[Part | FoundScreen] = list(self.run.parts)
-        parts += [part.screen for part in self.run.parts if part.screen is not None]
-        return [
-            source
-            for part in parts
-            for by in sources_in(part.entry.spec, part.bound.values)
-            if (source := score_source(by)).kind in GIVEN
-        ]
+        own = [(part.entry.spec, part.bound.values) for part in self.run.parts]
+        screens = [part.screen for part in self.run.parts if part.screen is not None]
+        every = [*own, *((screen.entry.spec, screen.bound.values) for screen in screens)]
+        given = [score_source(by) for spec, values in every for by in sources_in(spec, values)]
+        return [source for source in given if source.kind in GIVEN]
 
     def check_given_scores(self, pool: Any) -> None:
         """Read the scores that are known before training: what is wrong with them is said before the model loads.
