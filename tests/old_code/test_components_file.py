@@ -50,9 +50,8 @@ def test_a_preset_resolves_and_each_value_is_taken_or_warned_about(
         with pytest.raises(ConfigError, match=f"takes no parameter {refused[0]!r}.*{spec.refused[refused[0]][:30]}"):
             resolve(kind, name)
         return
-    if missing := [
-        info.name for info in schema(INSTALLED.find(kind, name)) if info.required and info.name not in written
-    ]:
+    needed = [info for info in schema(INSTALLED.find(kind, name)) if info.required]
+    if missing := [info.name for info in needed if not {info.name, *info.aliases} & set(written)]:
         with pytest.raises(ConfigError, match=f"needs the parameter {missing[0]!r}"):  # there it was a TypeError
             resolve(kind, name)
         return
