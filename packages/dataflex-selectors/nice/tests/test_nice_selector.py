@@ -173,6 +173,12 @@ def test_there_is_something_to_aim_at_and_room_for_its_direction(tmp_path: Path)
         selector(tmp_path, direction_memory_gb=1e-6).select(tiny_qwen(), 4, 5)
 
 
+def test_models_in_pieces_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dataflex.lockstep.is_collective", lambda model, accelerator: True)
+    with pytest.raises(ConfigError, match="every token is an exchange between them"):
+        selector(tmp_path).select(tiny_qwen(), 4, 5)
+
+
 def test_too_few_rows_with_a_score_are_an_error(tmp_path: Path) -> None:
     rows = pool()
     for row in rows[5:]:

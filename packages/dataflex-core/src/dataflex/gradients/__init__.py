@@ -15,6 +15,7 @@
     linear_adam.py      Adam's denominator applied once to a direction instead of to each sample
     in_training.py      inner products of the rows of a training step, from its own backward
     comparing.py        which steps are compared, and whether directions fit into memory
+    directions.py       the mean direction of each eval set
     cosines.py          cosines of the pool's rows with the eval sets
     passes.py           what components are handed as context.passes
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +17,7 @@ from dataflex.errors import ComponentError
 from dataflex.gradients.check import LIMITS, Beside, Sketch, difference, precision
 from dataflex.gradients.coverage import Coverage
 from dataflex.gradients.linear import InseparableError, Recorder
+from dataflex.gradients.losing import Losing, Reduction
 from dataflex.gradients.sink import GradientSink
 from dataflex.gradients.sinks import UnheardSink
 from dataflex.lockstep import Interrupted, call_off, collective, is_collective, lockstep
@@ -32,27 +32,9 @@ logger = logging.getLogger("dataflex")
 
 Result = TypeVar("Result")
 MakeBatch = Callable[[], Mapping[str, Any]]
-Reduction = Literal["mean", "sum"]
 
 _HEADROOM = 65536.0
 """A run's fp16 loss scale is at the edge for a mean over the tokens of a whole step; here each sample counts whole."""
-
-
-@dataclass(frozen=True)
-class _Losing:
-    """What of a batch is differentiated: each sample's loss, by its own weight."""
-
-    reduction: Reduction = "mean"
-    weights_B: torch.Tensor | None = None
-
-    def of(self, place: int) -> _Losing:
-        """That of one sample alone."""
-        return self if self.weights_B is None else _Losing(self.reduction, self.weights_B[place : place + 1])
-
-    def total(self, losses: SampleLosses) -> torch.Tensor:
-        """The one number whose gradient is that of all samples."""
-        sums_B = losses.sums_B if self.reduction == "sum" else losses.sums_B / losses.counts_B.clamp(min=1)
-        return (sums_B if self.weights_B is None else sums_B * self.weights_B.to(sums_B)).sum()
 
 
 class GradientEngine:
@@ -184,7 +166,7 @@ class GradientEngine:
                 nothing = torch.zeros(len(labels_BT), device=labels_BT.device)
                 return SampleLosses(nothing, nothing.long())
             refuse_first_targets(self.model, labels_BT)
-            losing = _Losing(reduction, weights_B)
+            losing = Losing(reduction, weights_B)
             if self.reason:
                 losses = self._one_by_one(batch, labels_BT, sink, losing)
             else:
@@ -206,7 +188,7 @@ class GradientEngine:
         labels_BT: torch.Tensor,
         sink: GradientSink,
         alone: Mapping[int, MakeBatch],
-        losing: _Losing,
+        losing: Losing,
     ) -> SampleLosses:
         scaling = self._scaling
         if scaling is not None and labels_BT.shape[1] > scaling.above:
@@ -234,9 +216,9 @@ class GradientEngine:
         for _ in range(forwards if self._collective else 0):
             labels_BT = batch_labels(batch)
             self._recorder.begin(len(labels_BT), UnheardSink())
-            self._backward(batch, labels_BT, 1.0, _Losing())
+            self._backward(batch, labels_BT, 1.0, Losing())
 
-    def _compare(self, batched: Sketch, singles: Sequence[tuple[Mapping[str, Any], _Losing]]) -> None:
+    def _compare(self, batched: Sketch, singles: Sequence[tuple[Mapping[str, Any], Losing]]) -> None:
         """Refuse batches whose gradients are not those of their samples."""
         alone = []
         with self._recorder.detached():
@@ -255,7 +237,7 @@ class GradientEngine:
             )
 
     def _one_by_one(
-        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink, losing: _Losing
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink, losing: Losing
     ) -> SampleLosses:
         if len(labels_BT) != 1:
             raise ValueError(f"a batch of {len(labels_BT)} samples where one was asked for (max_batch)")
@@ -270,7 +252,7 @@ class GradientEngine:
         return losses
 
     def _backward(
-        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float, losing: _Losing
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float, losing: Losing
     ) -> SampleLosses:
         self._gradients.clear()
         with self.accelerator.autocast() if self.accelerator is not None else contextlib.nullcontext():
