@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from types import MethodType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -33,7 +33,17 @@ _SETTINGS = (
 _MARGIN = "rewards/margins"
 
 
-def objective_of(trainer: Any, stage: str) -> Objective | None:
+class StageTrainer(Protocol):
+    """A Trainer of preferences, as far as it is asked; each stage's has part of this."""
+
+    accelerator: Any
+    concatenated_forward: Callable[..., Any]
+    compute_reference_log_probs: Callable[..., Any]
+    get_batch_loss_metrics: Callable[..., Any]
+    kto_loss: Callable[..., Any]
+
+
+def objective_of(trainer: object, stage: str) -> Objective | None:
     """The objective of a stage of preferences; ``None`` for a stage of single answers.
 
     Args:
@@ -53,7 +63,7 @@ class _OfTrainer:
 
     width = 2  # loss and margin
 
-    def __init__(self, trainer: Any) -> None:
+    def __init__(self, trainer: StageTrainer) -> None:
         self._trainer = trainer
         given = {name: getattr(trainer, name, None) for name in _SETTINGS}
         self.settings: Mapping[str, Any] = {
@@ -150,7 +160,7 @@ class KtoLoss(_OfTrainer):
 
 
 @contextlib.contextmanager
-def _answering(trainer: Any, answers: Mapping[str, Any]) -> Iterator[None]:
+def _answering(trainer: StageTrainer, answers: Mapping[str, Any]) -> Iterator[None]:
     """A Trainer whose methods answer what is given, while the body runs."""
     own = vars(trainer)
     before = {name: own[name] for name in answers if name in own}
@@ -175,7 +185,7 @@ def _row(value: Any, place: int) -> Any:
     return value
 
 
-def _stock(trainer: Any, method: str) -> Callable[..., Any]:
+def _stock(trainer: StageTrainer, method: str) -> Callable[..., Any]:
     """A method of a Trainer as it is without our mixins."""
     ours = __name__.partition(".")[0]
     owner = next(cls for cls in type(trainer).__mro__ if method in vars(cls) and cls.__module__.split(".")[0] != ours)

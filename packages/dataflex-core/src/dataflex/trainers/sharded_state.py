@@ -95,7 +95,7 @@ def _save_model(
 
     reshard(model)
     folder = Path(output_dir) / WEIGHTS
-    dcp.save({"model": _weights(model)}, checkpoint_id=str(folder))  # type: ignore[attr-defined]
+    dcp.save({"model": _weights(model)}, checkpoint_id=str(folder))
 
 
 def _save_optimizer(
@@ -106,7 +106,7 @@ def _save_optimizer(
 
     reshard(model)
     bare = _bare(optimizer)
-    dcp.save({"optimizer": get_optimizer_state_dict(model, bare)}, checkpoint_id=str(Path(output_dir) / OPTIMIZER))  # type: ignore[attr-defined]
+    dcp.save({"optimizer": get_optimizer_state_dict(model, bare)}, checkpoint_id=str(Path(output_dir) / OPTIMIZER))
     pieces = all_gather({"weights": weight_digests(model), "moments": moment_digests(model, bare)}, accelerator)
     if accelerator.process_index == 0:
         text = json.dumps({"ranks": pieces}, indent=0, sort_keys=True)
@@ -124,7 +124,7 @@ def _load_model(
         return _load_old_model(plugin, accelerator, model, folder, adapter_only)
     reshard(model)
     held = {"model": _weights(model)}
-    dcp.load(held, checkpoint_id=str(folder / WEIGHTS))  # type: ignore[attr-defined]
+    dcp.load(held, checkpoint_id=str(folder / WEIGHTS))
     set_model_state_dict(model, held["model"], options=StateDictOptions(strict=False))
     _compare(folder, "weights", weight_digests(model), accelerator)
     return SimpleNamespace(missing_keys=[], unexpected_keys=[])  # what is missing in the file, dcp.load has refused
@@ -151,7 +151,7 @@ def _load_optimizer(
     reshard(model)
     bare = _bare(optimizer)
     held = {"optimizer": get_optimizer_state_dict(model, bare)}  # of a fresh one, this makes the empty state
-    dcp.load(held, checkpoint_id=str(folder / OPTIMIZER))  # type: ignore[attr-defined]
+    dcp.load(held, checkpoint_id=str(folder / OPTIMIZER))
     set_optimizer_state_dict(model, bare, held["optimizer"])
     _compare(folder, "optimizer state", moment_digests(model, bare), accelerator)
 

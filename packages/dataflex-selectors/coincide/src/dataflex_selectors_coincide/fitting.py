@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ def fit(
     wanted = params.num_clusters or -(-known // params.cluster_rows)
     found = kmeans(rows, min(wanted, known), rng_of("clusters"), max_rounds=params.max_rounds, device=device)
     dense = [
-        density(rows[members], lambda number=number: rng_of("density", number))  # type: ignore[misc]
+        density(rows[members], functools.partial(rng_of, "density", number))
         for number, members in enumerate(found.members())
     ]
     transfer = transferability(found.centres, params.same_above, device)

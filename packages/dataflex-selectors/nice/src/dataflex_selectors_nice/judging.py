@@ -134,4 +134,5 @@ def _function(name: str) -> Reward:
         ) from error
     if not callable(found):
         raise ConfigError(f"component_params.reward: {name} is no function, but {type(found).__name__}.")
-    return found  # type: ignore[no-any-return]
+    reward: Reward = found
+    return reward
