@@ -65,7 +65,7 @@ def test_stages_whose_rows_are_pairs_are_refused(stage: str) -> None:
 
 
 def test_models_in_pieces_are_refused() -> None:
-    (problem,) = plugin.dataflex_check_run(facts(arguments={"fsdp": "full_shard auto_wrap"}))
+    (problem,) = plugin.dataflex_check_run(facts(arguments={"deepspeed": {"zero_optimization": {"stage": 3}}}))
     assert "whole parameters" in problem.message
 
 

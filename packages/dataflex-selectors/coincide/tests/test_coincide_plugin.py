@@ -71,7 +71,7 @@ def test_stages_whose_rows_are_pairs_are_refused(stage: str) -> None:
 
 
 def test_models_in_pieces_are_refused_unless_another_one_embeds() -> None:
-    sharded = {"fsdp": "full_shard auto_wrap"}
+    sharded = {"deepspeed": {"zero_optimization": {"stage": 3}}}
     (problem,) = plugin.dataflex_check_run(facts(arguments=sharded))
     assert "whole parameters" in problem.message
     assert plugin.dataflex_check_run(facts(arguments=sharded, embedding_model="some/model")) == []

@@ -94,7 +94,7 @@ def test_rows_without_a_prompt_of_their_own_have_no_difficulty() -> None:
     ("name", "key"), [("ifd", "score_model"), ("perplexity", "score_model"), ("deita", "embedding_model")]
 )
 def test_models_in_pieces_are_refused_unless_another_one_scores(name: str, key: str) -> None:
-    sharded = {"fsdp": "full_shard auto_wrap"}
+    sharded = {"deepspeed": {"zero_optimization": {"stage": 3}}}
     (message,) = refused(name, arguments=sharded)
     assert "whole parameters" in message
     assert refused(name, arguments=sharded, **{key: "some/model"}) == []

@@ -20,6 +20,7 @@ from dataflex import ComponentError, RunContext
 from dataflex.components.passes import Subtask
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.distributed import all_gather, together
+from dataflex.lockstep import lockstep
 from dataflex.math.segments import segment_ids, unit_of_tokens
 from dataflex.scoring.hidden_states import HeadInput
 from dataflex.scoring.inputs import model_inputs, trimmed
@@ -56,6 +57,7 @@ def mean_direction(model: nn.Module, targets: Sequence[Subtask], context: RunCon
     with (
         together("embedding the eval sets", context.accelerator),
         evaluating(model),
+        lockstep(model, context.accelerator),
         HeadInput(model, skip_head=True) as head,
     ):
         for target in targets:
