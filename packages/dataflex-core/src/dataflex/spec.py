@@ -59,7 +59,7 @@ class ComponentSpec:
             whose loss cannot be weighed is refused before it loads; ``None`` where that is not said.
         numbers_from: Names of its parameters that say where numbers of the rows come from: each is ``column:NAME``,
             ``file:PATH`` or ``length``, or a list of such. They are looked up before the model loads; the component
-            reads them with :func:`dataflex.data.given_scores.given_numbers`.
+            reads them with ``dataflex.data.given_scores.given_numbers``.
         legacy: Names of parameters that run files of other versions or packages set for it: ignored with a warning,
             the sentence beside the name.
         refused: Names that would change what comes out and cannot be followed: an error, the sentence beside the name.

@@ -68,7 +68,7 @@ class RunContext:
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
         columns: Finds a column of the data as it was before tokenising, by row of the pool; ``None`` where only the
-            pool's own columns are known. For :func:`dataflex.data.given_scores.given_numbers`.
+            pool's own columns are known. For ``dataflex.data.given_scores.given_numbers``.
         answer_header: Tokens that the run's template puts right before every answer; empty where it has none, and where
             no template is known.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,7 +44,7 @@ class WeightContext:
     domains_B: npt.NDArray[np.int64] | None = None
     hidden_BTH: torch.Tensor | None = None
     segments_BT: torch.Tensor | None = None
-    note: Callable[[torch.Tensor], None] = _noted_nowhere
+    note: Callable[[torch.Tensor], None] = field(default_factory=lambda: _noted_nowhere)
 
 
 @dataclass(frozen=True, kw_only=True)
