@@ -19,7 +19,11 @@ STAGES = ("dpo", "kto", "rm")
 WORK = {"random": STAGES, "column": STAGES, "loss": STAGES, "margin": ("dpo", "rm")}
 """Selectors with the stages of preferences they work in; every other one is refused in all three."""
 
-PARAMS = {"column": {"by": "column:stars"}, "deita": {"by": ["column:hard", "column:good"]}}
+PARAMS = {
+    "column": {"by": "column:stars"},
+    "deita": {"by": ["column:hard", "column:good"]},
+    "nice": {"reward": "exact_match"},
+}
 """Parameters without a default."""
 
 
