@@ -10,7 +10,7 @@ from gloo import joined
 from less_cases import Pad, pool_and_goals, rows_of, selector, tiny_qwen, with_lora
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor
 
 from dataflex import Selection
@@ -26,8 +26,6 @@ CASES: dict[str, dict[str, Any]] = {
     "full, checkpointing": {"full": True, "parameters": "linear", "checkpointing": True},
     "full, tied": {"full": True, "parameters": "linear", "tied": True},
     "full, one by one": {"full": True},
-    "lora, bf16": {"bf16": True},
-    "full, bf16": {"full": True, "parameters": "linear", "bf16": True},
 }
 FIRST = ("lora",)
 """Cases that every run of the tests looks at."""
@@ -73,15 +71,13 @@ def data_of(case: str) -> tuple[list[Any], dict[str, list[Any]]]:
     return pool, goals
 
 
-def sharded(model: nn.Module, case: str) -> nn.Module:
+def sharded(model: nn.Module) -> nn.Module:
     """Spread by FSDP2, a unit for each decoder layer and the root."""
-    half = bool(CASES[case].get("bf16"))
-    types: dict[str, Any] = {"param_dtype": torch.bfloat16, "reduce_dtype": torch.float32} if half else {}
-    mesh, policy = init_device_mesh("cpu", (2,)), MixedPrecisionPolicy(**types)
+    mesh = init_device_mesh("cpu", (2,))
     layers = [module for module in model.modules() if type(module).__name__ == "Qwen2DecoderLayer"]
     for layer in layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
+        fully_shard(layer, mesh=mesh)
+    fully_shard(model, mesh=mesh)
     return model
 
 
@@ -106,7 +102,7 @@ def select_under_fsdp2(rank: int, world_size: int, folder: str) -> None:
 
 def _step_with(accelerator: Any, rank: int, case: str, results: dict[str, Any] | None) -> list[torch.Tensor]:
     """A step of two micro-batches; what was selected between them, and this rank's pieces afterwards."""
-    model: Any = sharded(model_of(case), case)
+    model: Any = sharded(model_of(case))
     optimizer = optimizer_of(model)
     _warm_up(model, optimizer)
     rows = rows_of([10, 12, 14, 16], seed=5)
@@ -155,13 +151,6 @@ def scores_alone(case: str, results: dict[str, Any], label: str) -> Selection:
     with torch.no_grad():
         for name, value in results["weights"].items():
             own[name].copy_(value)
-    if CASES[case].get("bf16"):
-        buffers = {name: value.clone() for name, value in model.named_buffers()}
-        model = model.bfloat16()
-        for name, value in buffers.items():  # the frequencies of RoPE stay in fp32
-            parent, _, leaf = name.rpartition(".")
-            model.get_submodule(parent)._buffers[leaf] = value
-        own = dict(model.named_parameters())
     optimizer = optimizer_of(model)
     for name, memory in results["moments"].items():
         state = {"step": torch.tensor(float(memory.step)), "exp_avg": memory.first, "exp_avg_sq": memory.second}
