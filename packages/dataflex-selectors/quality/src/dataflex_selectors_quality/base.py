@@ -58,7 +58,7 @@ class PreferringSelector(Selector):
             count: How many rows will be taken.
             free: Which rows no earlier boundary took.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define preferred()")
 
     def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
         """Take the next rows of the order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from dataflex import ComponentSpec, Kind, Problem, hookimpl
 from dataflex.run_checks import needs_single_answers, needs_single_texts, needs_whole_parameters, packed_by
@@ -14,58 +15,44 @@ IFD, PERPLEXITY = f"{PACKAGE}.ifd:IfdSelector", f"{PACKAGE}.perplexity:Perplexit
 DEITA, COLUMN = f"{PACKAGE}.deita:DeitaSelector", f"{PACKAGE}.column:ColumnSelector"
 
 
+def _by_quality(**own: Any) -> ComponentSpec:
+    """A selector of this package: what all of them have, and its own fields."""
+    shared: dict[str, Any] = {"kind": Kind.SELECTOR, "api": 1, "stochastic": True}
+    return ComponentSpec(**shared, gives_scores=True, gives_weights=False, **own)
+
+
 @hookimpl
 def dataflex_components() -> list[ComponentSpec]:
     """Four selectors that need no target."""
     return [
-        ComponentSpec(
-            kind=Kind.SELECTOR,
+        _by_quality(
             name="ifd",
             target=IFD,
             params=f"{PACKAGE}.params:IfdParams",
-            api=1,
             summary="Prefer samples whose prompt helps little with the answer (instruction-following difficulty).",
-            stochastic=True,
-            gives_scores=True,
-            gives_weights=False,
             paper="Li et al. 2024, arXiv 2308.12032; ratio: ppl: Li et al. 2024, arXiv 2402.00530",
         ),
-        ComponentSpec(
-            kind=Kind.SELECTOR,
+        _by_quality(
             name="perplexity",
             target=PERPLEXITY,
             params=f"{PACKAGE}.params:PerplexityParams",
-            api=1,
             summary="Draw samples from the low, medium or high band of perplexities under one model.",
-            stochastic=True,
-            gives_scores=True,
-            gives_weights=False,
             paper="Marion et al. 2023, arXiv 2309.04564; Ankner et al. 2024, arXiv 2405.20541",
         ),
-        ComponentSpec(
-            kind=Kind.SELECTOR,
+        _by_quality(
             name="deita",
             target=DEITA,
             params=f"{PACKAGE}.params:DeitaParams",
-            api=1,
             summary="Prefer samples by given complexity x quality, without those too much like a better one.",
-            stochastic=True,
-            gives_scores=True,
-            gives_weights=False,
             numbers_from=("by",),
             paper="Liu et al. 2024, arXiv 2312.15685",
             legacy=LEGACY,
         ),
-        ComponentSpec(
-            kind=Kind.SELECTOR,
+        _by_quality(
             name="column",
             target=COLUMN,
             params=f"{PACKAGE}.params:ColumnParams",
-            api=1,
             summary="Prefer samples by a number of the data, or of a file of scores.",
-            stochastic=True,
-            gives_scores=True,
-            gives_weights=False,
             numbers_from=("by",),
         ),
     ]

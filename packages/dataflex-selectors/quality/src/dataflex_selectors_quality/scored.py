@@ -39,11 +39,11 @@ class ScoredSelector(PreferringSelector):
             model: Who scores.
             context: The run as that model sees it.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define measure()")
 
     def spec(self) -> Mapping[str, Any]:
         """What :meth:`measure` computes, JSON values."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define spec()")
 
     def begin(self, model: nn.Module) -> None:
         """With ``score_model: initial``, score the pool with the model as training begins."""
