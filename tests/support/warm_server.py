@@ -4,8 +4,8 @@
 arguments, environment, folder and three file descriptors, waits, passes signals on and ends as the fork does. If it is
 killed, its fork and all that this one started are killed too, before the next start.
 
-``DATAFLEX_TEST_STARTS=warm`` asks for it, as ``nox -s tests`` does; otherwise every process starts from nothing. So does one whose start is the
-point of a test, which sets ``DATAFLEX_WARM_SOCKET`` to nothing for its commands.
+``DATAFLEX_TEST_STARTS=warm`` asks for it, as ``nox -s tests`` does; otherwise every process starts from nothing. So
+does one whose start is the point of a test, which sets ``DATAFLEX_WARM_SOCKET`` to nothing for its commands.
 """
 
 from __future__ import annotations
