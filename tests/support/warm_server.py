@@ -96,7 +96,9 @@ class Server:
         except (OSError, ValueError):
             line.close()
             return None
-        if _read_while_importing(request["environ"]) != self.environ:
+        path = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # where a rank of a check may import from: see become()
+        asked = request["environ"] | (path if request["module"] != "dataflex" else {})
+        if _read_while_importing(asked) != self.environ:
             _say(line, "no")
             line.close()
             for descriptor in descriptors:
@@ -171,6 +173,8 @@ def become(request: dict[str, Any]) -> None:
     numpy.random.seed()
     sys.argv = ["dataflex", *request["arguments"]]
     sys.path[0] = request["folder"]  # as `python -m` has it
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in given if path and path not in sys.path]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 
