@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-
 _PRELOADED = [
     *("torch._dynamo", "transformers.trainer", "transformers.models.qwen2.modeling_qwen2", "peft", "datasets"),
     *("dataflex.trainers", "dataflex.trainers.dynamic", "dataflex.testing.tiny"),
