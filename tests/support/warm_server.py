@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 _READ_WHILE_IMPORTING = (
-    *("OMP_", "MKL_", "CUDA_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "PYTHON", "USE_", "ACCELERATE_", "LANG", "LC_"),
+    *("OMP_", "MKL_", "CUDA_", "HF_", "TRANSFORMERS_", "TOKENIZERS_", "PYTHON", "USE_", "LANG", "LC_"),
     *("PYTORCH_", "DS_", "MODELSCOPE", "WANDB", "XDG_", "HOME", "MPL", "SPAWN", "DATAFLEX_DEBUG"),
 )
 """Beginnings of variables that libraries may read when they are imported: they have to be the server's."""
