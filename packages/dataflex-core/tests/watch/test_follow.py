@@ -147,16 +147,16 @@ def test_a_plan_that_is_half_written_leaves_the_usage_of_before(tmp_path: Path) 
 
 
 def test_of_thousands_of_decisions_only_new_ones_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_run(tmp_path / "run", Kind.MIXER, boundaries=5000, update=1, done=4990)
+    folder = write_run(tmp_path / "run", Kind.MIXER, boundaries=2000, update=1, done=1990)
     follower = Follower(folder, "run")
     follower.read()
     read, parse = list[str](), Decision.from_json
     monkeypatch.setattr(Decision, "from_json", lambda line: read.append(line) or parse(line))
     last = DecisionLog(folder).path.read_text().splitlines()[-1]
     with DecisionLog(folder).path.open("a") as file:
-        file.write(last.replace('"step": 4990', '"step": 4991') + "\n")
+        file.write(last.replace('"step": 1990', '"step": 1991') + "\n")
     run = follower.read()
-    assert run is not None and run.step == 4991 and len(read) == 1
+    assert run is not None and run.step == 1991 and len(read) == 1
 
 
 def test_nothing_is_read_while_nothing_changes(tmp_path: Path) -> None:

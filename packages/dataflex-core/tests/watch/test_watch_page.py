@@ -138,7 +138,7 @@ def _last_loss(folder: Path) -> float:
 
 
 def test_thousands_of_decisions_make_a_page_of_ordinary_size(tmp_path: Path) -> None:
-    folder = write_run(tmp_path / "run", Kind.MIXER, boundaries=5000, update=1, done=4990)
+    folder = write_run(tmp_path / "run", Kind.MIXER, boundaries=2000, update=1, done=1990)
     write_once(folder, tmp_path / "watch.html")
     assert (tmp_path / "watch.html").stat().st_size < 1_500_000
 
