@@ -185,9 +185,10 @@ class TsdsSelector(Selector):
                 f"no row of {group.title} has an embedding: they have {_WHY[self.params.span]}. Set "
                 "component_params.span: all, or look at the data."
             )
-        folder, names, of = context.cache_dir, [], embedded.fingerprint
+        folder, of = context.cache_dir, embedded.fingerprint
+        names = [group.domain] if group.domain else []
         if group.domain:  # in a folder of its own: one solution is kept in each
-            folder, names = folder / quote(group.domain, safe=" "), [group.domain]
+            folder = folder / quote(group.domain, safe=" ")
             of = f"{of} rows {group.rows[0]} to {group.rows[-1]}"
         before, solution = self._solved.get(group.domain, ("", None))
         if solution is None or before != of:
