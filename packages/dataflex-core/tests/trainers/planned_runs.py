@@ -85,6 +85,7 @@ class Stage:
         decided: Kinds that decided at its boundary.
         chosen: What the selector chose there, by domain; ``None`` if it was not asked, or only for the warm-up.
         recycled: As recorded there.
+        scores: Of the pool's rows, as each kind recorded them; in JSON, where NaN equals NaN.
     """
 
     step: int
@@ -92,6 +93,7 @@ class Stage:
     decided: list[str] = field(default_factory=list)
     chosen: list[list[int]] | None = None
     recycled: Any = None
+    scores: list[str] = field(default_factory=list)
 
 
 class Told(Mixer):
@@ -132,7 +134,10 @@ class Draws(Selector):
 
     def select(self, model: Any, step_id: int, num_samples: int) -> Selection:
         """Of the rows of one domain, each once."""
-        return Selection(self._drawn(np.arange(len(self.dataset)), step_id, num_samples))
+        return Selection(self._drawn(np.arange(len(self.dataset)), step_id, num_samples), scores=self._scores(step_id))
+
+    def _scores(self, step: int) -> Any:
+        return np.arange(len(self.dataset)) * 7.0 % (11 + step)
 
     def _drawn(self, rows: Any, step: int, count: int) -> Any:
         self.asked += 1
@@ -156,7 +161,8 @@ class DrawsOfAll(Draws):
         if candidates is None:
             return super().select(model, step_id, num_samples)
         groups = zip(candidates.rows, candidates.counts, strict=True)
-        return Selection(np.concatenate([self._drawn(rows, step_id, count) for rows, count in groups]))
+        drawn = np.concatenate([self._drawn(rows, step_id, count) for rows, count in groups])
+        return Selection(drawn, scores=self._scores(step_id))
 
 
 class Folds(Pattern):
@@ -193,7 +199,9 @@ def _planner(run: Run, parts: Parts) -> compose.ComposedPlanner:
     mixer, selector, orderer = (
         _part(Kind.MIXER, "Foreseen" if run.foresees else "Told", run, run.mixes) if run.mixes else None,
         _part(Kind.SELECTOR, "DrawsOfAll" if run.candidates else "Draws", run, run.selects) if run.selects else None,
-        _part(Kind.ORDERER, "Folds", run, run.orders, by="length") if run.orders else None,
+        _part(Kind.ORDERER, "Folds", run, run.orders, by="selector" if run.selects else "length")
+        if run.orders
+        else None,
     )
     by_kind = {part.kind: part for part in (mixer, selector, orderer) if part is not None}
     pool = list(range(sum(run.sizes)))
@@ -237,6 +245,8 @@ def planned(run: Run, *, breaks: Sequence[int] = ()) -> list[Stage]:
                 found.chosen = [each.outcome.rows[of == domain].tolist() for domain in range(len(ends))]
                 assert (np.diff(of) >= 0).all()
             found.recycled = each.outcome.metrics.get("recycled", found.recycled)
+            scores = each.outcome.scores
+            found.scores.append(json.dumps(None if scores is None else scores.tolist()))
         stages.append(found)
 
     with patch.object(compose, "record_all", record_all):

@@ -54,6 +54,8 @@ def check_same(runs: Any, whole: tuple[torch.Tensor, Path], folder: Path, ranks:
     assert runs.plans(folder / "out").keys() == runs.plans(out).keys()
     for name, rows in runs.plans(out).items():
         np.testing.assert_allclose(runs.plans(folder / "out")[name], rows, rtol=0, atol=1e-12)
+    if ranks == 1:
+        assert runs.decisions(folder / "out") == runs.decisions(out)
     kinds = [[(each["step"], each["kind"]) for each in runs.decisions(each)] for each in (folder / "out", out)]
     assert kinds[0] == kinds[1]
 

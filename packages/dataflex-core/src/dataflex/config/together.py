@@ -36,7 +36,12 @@ def problems(parts: Sequence[Part], source: str, *, composed: bool) -> Iterator[
             f"{_title(selector)} balances the domains itself, and {_title(mixer)} would set their shares beside it.",
             "Leave one of the two out.",
         )
-    if selector is not None and mixer is not None and _defines(selector, "directions") and not selector.takes_candidates:
+    if (
+        selector is not None
+        and mixer is not None
+        and _defines(selector, "directions")
+        and not selector.takes_candidates
+    ):
         yield Problem(
             f"{_title(selector)} learns from labels of all rows that were trained on, and beside {_title(mixer)} it "
             "would be asked within each domain.",
