@@ -1,10 +1,12 @@
-"""What a training step costs beside a stock one: static, selected, weighted and mixed runs of three models; and memory.
+"""What a training step costs beside a stock one: with each kind of component, and with four; and memory.
 
 Time: the Trainers take turns in one process, so that a busy machine slows all of them. A figure is the ratio of the
 median step times to the stock ones, one ratio a process, by the wall clock and by the process's own CPU clock, which
 other processes disturb less. A selected run has one boundary, which the median leaves out: what is measured is the
 steps between boundaries. A mixer that watches the losses stands beside the static mixture, too; what a fit
 of `ado` takes is a figure of its own, for 250 points, to be set against refit_steps steps.
+Four components in one run stand beside the same four in runs of their own: what they cost beyond the sum of what each
+adds to a stock step, in stock steps. `--together` measures that alone, on the model of 256 x 6.
 Memory: one weighted step of 4 x 1024 tokens at a vocabulary of 152k beside a stock one, each in a process of its own;
 the figure is the ratio of the peaks (of the process on CPU, of the allocator on CUDA).
 """
@@ -56,10 +58,31 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_params": {"block_steps": 1, "ignore_steps": 0, "first_fit": ROUND_STEPS},
     },
     "adapt": {"train_type": "dynamic_weight", "component_name": "adapt"},
+    "ordered": {
+        "train_type": "dynamic_order",
+        "component_name": "folding",
+        "component_params": {"by": "length"},
+        "train_step": ROUND_STEPS,
+    },
+    "four": {
+        "train_type": "dynamic",
+        "components": {
+            "mixer": "odm",
+            "selector": "random",
+            "orderer": {"name": "folding", "params": {"by": "length"}},
+            "weighter": {"name": "loss", "params": {"strategy": "linupper"}},
+        },
+        "init_mixture_proportions": [0.5, 0.5],
+        "warmup_step": ROUND_STEPS // 2,
+        "update_step": ROUND_STEPS // 2,
+        "update_times": 1,
+    },
 }
 """Keys of a run file of each kind."""
 
 MIXERS = ("odm", "ado")
+FOUR, PARTS = "four", ("odm", "select", "ordered", "weighted")
+"""A run of several components, and those of each of them alone."""
 
 CLOCKS = ("wall", "cpu")
 ROWS, BATCH, LENGTH = 256, 8, 128
@@ -127,10 +150,11 @@ def make(
     )
 
 
-def step_milliseconds(shape: str, first: int, rounds: int, folder: str) -> dict[str, dict[str, float]]:
-    """Median step times of all kinds by each clock; they take turns every :data:`ROUND_STEPS` steps in this process."""
-    kinds = list(KINDS)
-    order = kinds[first % len(kinds) :] + kinds[: first % len(kinds)]
+def step_milliseconds(
+    shape: str, kinds: Sequence[str], first: int, rounds: int, folder: str
+) -> dict[str, dict[str, float]]:
+    """Median step times of kinds by each clock; they take turns every :data:`ROUND_STEPS` steps in this process."""
+    order = [*kinds[first % len(kinds) :], *kinds[: first % len(kinds)]]
     times = {kind: StepTimes() for kind in order}
     trainers = {
         kind: make(
@@ -152,26 +176,36 @@ def step_milliseconds(shape: str, first: int, rounds: int, folder: str) -> dict[
     }
 
 
-def step_ratios(shape: str, processes: int, rounds: int) -> dict[str, dict[str, float]]:
+def step_ratios(shape: str, kinds: Sequence[str], processes: int, rounds: int) -> dict[str, dict[str, float]]:
     """Ratios to the stock steps, one a process; the kinds take turns in being made first.
 
     Two equal models of one process differ by some percent, by where in memory they lie; processes level that out.
     """
     runs = [
-        figures.in_a_process(__file__, "--steps-of", shape, "--first", str(number), "--rounds", str(rounds))
+        figures.in_a_process(
+            __file__, "--steps-of", shape, "--kinds", *kinds, "--first", str(number), "--rounds", str(rounds)
+        )
         for number in range(processes)
     ]
     table = {f"{shape}: stock, ms": figures.figure([run["wall"][STOCK] for run in runs])}
-    for kind in KINDS:
+    for kind in kinds:
         if kind != STOCK:
             for clock in CLOCKS:
                 ratios = [run[clock][kind] / run[clock][STOCK] for run in runs]
                 table[f"{shape}: {kind}, {clock}"] = figures.figure(ratios)
-    for kind in MIXERS:
+    for kind in MIXERS if "static" in kinds else ():
         for clock in CLOCKS:
             ratios = [run[clock][kind] / run[clock]["static"] for run in runs]
             table[f"{shape}: {kind} over static, {clock}"] = figures.figure(ratios)
+    for clock in CLOCKS:
+        beyond = [_extra(run[clock], FOUR) - sum(_extra(run[clock], part) for part in PARTS) for run in runs]
+        table[f"{shape}: {FOUR} beyond its parts, {clock}"] = figures.figure(beyond)
     return table
+
+
+def _extra(milliseconds: Mapping[str, float], kind: str) -> float:
+    """What a step of a kind costs beyond a stock one, in stock steps."""
+    return milliseconds[kind] / milliseconds[STOCK] - 1.0
 
 
 def fit_milliseconds() -> dict[str, float]:
@@ -203,10 +237,12 @@ def peak_megabytes(kind: str, folder: str) -> float:
 def main() -> None:
     """Measure, print a table and, if asked, write the figures."""
     parser = figures.parser(__doc__)
-    parser.add_argument("--processes", type=int, default=2 * len(KINDS), help="processes a model is measured in")
+    parser.add_argument("--together", action="store_true", help="only what four components in one run cost")
+    parser.add_argument("--processes", type=int, help="processes a model is measured in; two for each kind by default")
     parser.add_argument("--rounds", type=int, default=6, help=f"turns of {ROUND_STEPS} steps of each kind in each")
     parser.add_argument("--peak-of", choices=KINDS, help=argparse.SUPPRESS)
     parser.add_argument("--steps-of", choices=MODELS, help=argparse.SUPPRESS)
+    parser.add_argument("--kinds", choices=KINDS, nargs="+", help=argparse.SUPPRESS)
     parser.add_argument("--first", type=int, default=0, help=argparse.SUPPRESS)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -214,11 +250,18 @@ def main() -> None:
             print(peak_megabytes(options.peak_of, folder))
             return
         if options.steps_of:
-            print(json.dumps(step_milliseconds(options.steps_of, options.first, options.rounds, folder)))
+            times = step_milliseconds(options.steps_of, options.kinds, options.first, options.rounds, folder)
+            print(json.dumps(times))
             return
     found: dict[str, dict[str, float]] = {}
-    for shape in MODELS:
-        found |= step_ratios(shape, options.processes, options.rounds)
+    kinds = [STOCK, *PARTS, FOUR] if options.together else list(KINDS)
+    for shape in ["tiny"] if options.together else MODELS:
+        found |= step_ratios(shape, kinds, options.processes or 2 * len(kinds), options.rounds)
+    if options.together:
+        figures.show(found)
+        if options.write:
+            figures.keep("together", found, models={"tiny": MODELS["tiny"]}, rows=ROWS, batch=BATCH, length=LENGTH)
+        return
     found["ado: one fit of one domain, ms"] = fit_milliseconds()
     peaks = {kind: figures.in_a_process(__file__, "--peak-of", kind) for kind in (STOCK, "weighted")}
     found["peak memory: weighted"] = figures.figure([peaks["weighted"] / peaks[STOCK]])

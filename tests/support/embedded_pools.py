@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from dataflex import Candidates
+
 VOCABULARY = 60
+DOMAINS = {"a": 24, "b": 36}
 Row = dict[str, list[int]]
 
 
@@ -59,3 +64,36 @@ def pad(features: Sequence[dict[str, Any]]) -> dict[str, torch.Tensor]:
         name: torch.tensor([row[name] + [value] * (width - len(row[name])) for row in features])
         for name, value in fill.items()
     }
+
+
+def of_domains(*counts: int) -> Candidates:
+    """So many of the rows of each of :data:`DOMAINS`."""
+    ends = np.cumsum([0, *DOMAINS.values()])
+    rows = tuple(np.arange(first, end) for first, end in itertools.pairwise(ends))
+    return Candidates(tuple(DOMAINS), rows, counts)
+
+
+def trained_beside_a_mixer(folder: Path, name: str, params: Mapping[str, Any] | None = None) -> Any:
+    """A Trainer that has trained on the pool as two domains, half of the rows from each: two boundaries, at 0 and 2."""
+    from transformers import Trainer, TrainingArguments
+
+    from dataflex.trainers import dynamic_trainer
+
+    keys = {
+        "train_type": "dynamic",
+        "components": {"mixer": "static", "selector": {"name": name, "params": dict(params or {})}},
+        "init_mixture_proportions": [0.5, 0.5],
+        "warmup_step": 0,
+        "update_step": 2,
+        "update_times": 2,
+    }
+    args = TrainingArguments(
+        str(folder), per_device_train_batch_size=4, use_cpu=True, report_to="none", save_strategy="no",
+        disable_tqdm=True, remove_unused_columns=False,
+    )  # fmt: skip
+    made: Any = dynamic_trainer(Trainer, keys, domains=DOMAINS)
+    trainer = made(
+        model=tiny_qwen(), args=args, train_dataset=pool(), eval_dataset={"eval": target()}, data_collator=pad
+    )
+    trainer.train()
+    return trainer

@@ -33,6 +33,16 @@ class Picks(Selector):
 class Balances(Picks):
     pass
 
+@register_selector("labels")
+class Labels(Picks):
+    def directions(self, model, step_id):
+        return None
+
+@register_selector("labels_of_all")
+class LabelsOfAll(Labels):
+    def select(self, model, step_id, num_samples, candidates=None):
+        return list(range(num_samples))
+
 @register_mixer("mixes")
 class Mixes(Mixer):
     def mix(self, model, step_id):
@@ -158,6 +168,11 @@ def test_any_rule_goes_with_the_static_mixer_alone(prepared) -> None:
             r"'steps' does the whole training step itself, so mixer 'objects'",
         ),
         ({"mixer": "objects", "weighter": "reduces"}, {}, r"'reduces' reduces .* cannot be split by the domains"),
+        (
+            {"mixer": "mixes", "selector": "labels"},
+            {},
+            r"'labels' learns from labels of all rows .* Have its select\(\) name candidates",
+        ),
         ({"mixer": "mixes", "selector": "balances"}, {}, r"'balances' balances the domains itself, and mixer 'mixes'"),
         (
             {"selector": {"name": "picks", "keep": 0.5, "params": {"replacement": True}}},
@@ -188,6 +203,7 @@ def test_all_that_is_wrong_is_said_at_once(prepared) -> None:
 @pytest.mark.parametrize(
     "pair",
     [
+        {"mixer": "mixes", "selector": "labels_of_all"},
         {"mixer": "mixes", "weighter": "reduces"},
         {"mixer": "mixes", "weighter": "steps"},
         {"mixer": "objects", "weighter": "weighs"},

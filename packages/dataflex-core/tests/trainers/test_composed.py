@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from dataflex.errors import ComponentError, ConfigError
-from dataflex.math.weighting import domain_normalisers, token_mean_weight
 from dataflex.record.plans import plan_name, result_name
 
 DOMAINS = {"a": 12, "b": 20}  # those of composed_runs
@@ -162,58 +161,6 @@ def test_weights_of_chosen_rows_come_into_the_loss_beside_a_mixer(runs, tmp_path
     assert not torch.equal(runs.weights(made), runs.weights(plain))
 
 
-WORKED = [np.exp(-1.0), np.exp(-4.5)]  # .3679 and .0111: weights of two domains at mean losses of 1 and 4.5
-
-
-def test_one_normaliser_would_take_the_mixers_shares_back() -> None:
-    tokens, weights = np.full(4, 10.0), np.repeat(WORKED, 2)
-    one = token_mean_weight(weights, tokens)
-    mass = weights / one
-    assert one == pytest.approx(0.1895, abs=5e-5)
-    assert mass[2:].sum() / mass.sum() == pytest.approx(0.0293, abs=5e-5)  # of the half that was asked for
-    windows = [np.stack([np.full(32, weight), np.full(32, 10.0)], axis=1) for weight in WORKED]
-    own = weights / np.repeat(domain_normalisers(windows, least=32), 2)
-    assert own.tolist() == pytest.approx([1, 1, 1, 1]) and own[2:].sum() / own.sum() == pytest.approx(0.5)
-
-
-def test_a_domain_borrows_the_mean_of_all_until_it_has_shown_enough() -> None:
-    windows = [np.stack([np.full(n, weight), np.full(n, 10.0)], 1) for n, weight in ((32, 0.5), (31, 0.1))]
-    everywhere = (32 * 0.5 + 31 * 0.1) / 63
-    assert domain_normalisers(windows, least=32).tolist() == pytest.approx([0.5, everywhere])
-    assert domain_normalisers([windows[0][:0], windows[1][:0]], least=32).tolist() == [1.0, 1.0]
-
-
-def test_windows_of_all_domains_together_decide_when_weights_act(runs, tmp_path) -> None:
-    keys = {"components": {"mixer": "halves", "weighter": "easy"}, **HALVES, "update_times": 9}
-    made = trained(runs, tmp_path, keys, warmup_steps=0)
-    seam, state = made.loss_shaper._weighing.seam, made.loss_shaper.state_dict()["weighter"]
-    assert {name: sum(window["lengths"]) for name, window in state["windows"].items()} == {"a": 32, "b": 32}
-    for number, window in enumerate(state["windows"].values()):
-        weights, tokens = np.array(window["values"]).T
-        assert seam.normalisers[number] == pytest.approx(float(weights @ tokens / tokens.sum()), rel=1e-12)
-    acts = [entry["step"] for entry in made.state.log_history if entry.get("dataflex/weight_ess", 1.0) < 1.0]
-    assert acts[0] == 10  # the warm-up's step, 32 samples (its window is that small) in steps 2 to 9, then this one
-
-
-def test_equal_weights_leave_the_mixers_own_loss_bit_for_bit(runs, tmp_path) -> None:
-    keys = {**HALVES, "update_times": 4}
-    mixer = trained(runs, tmp_path, {"components": {"mixer": "halves"}, **keys}, out="mixer")
-    both = trained(runs, tmp_path, {"components": {"mixer": "halves", "weighter": "equal"}, **keys}, out="both")
-    assert any("dataflex/weight_mean" in entry for entry in both.state.log_history)
-    assert torch.equal(runs.weights(mixer), runs.weights(both))
-
-
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_one_cross_entropy_a_micro_batch_serves_mixer_and_weighter(runs, tmp_path, monkeypatch, accumulation) -> None:
-    from dataflex.trainers.losses import step_loss
-
-    asked, original = [], step_loss.token_losses
-    monkeypatch.setattr(step_loss, "token_losses", lambda *args, **kwargs: asked.append(1) or original(*args, **kwargs))
-    batch = {"per_device_train_batch_size": 4 // accumulation, "gradient_accumulation_steps": accumulation}
-    trained(runs, tmp_path, {"components": {"mixer": "halves", "weighter": "easy"}, **HALVES}, **batch)
-    assert len(asked) == 7 * accumulation
-
-
 FOUR = {"components": {"mixer": "halves", "selector": {"name": "breaks", "every": 2}, "weighter": "easy"}, **HALVES}
 SAVES = {"save_strategy": "steps", "save_steps": 1}
 
@@ -297,7 +244,7 @@ def test_an_orderer_changes_no_batchs_mixture_and_the_run_goes_on_from_anywhere(
     keys = {"components": components, **(HALVES if "mixer" in components else {})}
     whole = trained(runs, tmp_path, keys, out="whole")
     first = runs.trainer(tmp_path, keys, domains=DOMAINS, **SAVES)
-    first.add_callback(runs.StopAt(4))
+    first.add_callback(runs.StopAt(2))  # before a boundary at which a selector of every second one is not asked
     first.train()
     resumed = runs.trainer(tmp_path, keys, domains=DOMAINS)
     resumed.train(resume_from_checkpoint=True)

@@ -1,4 +1,4 @@
-"""Four parts on one rank and two, killed at a boundary, in saving and in a step: one run, whatever happens to it."""
+"""Four parts on one rank and two, killed in any part of a boundary, in saving and in a step: one run all the same."""
 
 from __future__ import annotations
 
@@ -51,6 +51,8 @@ def check_same(runs: Any, whole: tuple[torch.Tensor, Path], folder: Path, ranks:
     assert runs.plans(folder / "out").keys() == runs.plans(out).keys()
     for name, rows in runs.plans(out).items():
         np.testing.assert_allclose(runs.plans(folder / "out")[name], rows, rtol=0, atol=1e-12)
+    if ranks == 1:
+        assert runs.decisions(folder / "out") == runs.decisions(out)
     kinds = [[(each["step"], each["kind"]) for each in runs.decisions(each)] for each in (folder / "out", out)]
     assert kinds[0] == kinds[1]
 
@@ -64,11 +66,14 @@ def test_two_ranks_decide_and_train_as_one(runs, tmp_path, whole) -> None:
 @pytest.mark.parametrize(
     "moment",
     [
-        "select 5 a",  # between mixing and selecting
-        "select 5 b",
+        "mix 5 ",  # in mixing
+        "asked 5 a",  # between mixing and selecting
+        "select 5 b",  # between selecting in one domain and in the other
+        "scoring 5 b",  # between two batches of a scoring pass
         "ranks 4 ",  # in ordering the only selection of four rows a domain, at step 9
         "state 16 b",  # in saving, after the sixteenth row of b was chosen at step 5
-        "mixer 4 ",
+        "weights 10 ",  # between forward and backward of a step
+        "mixer 4 ",  # after a step, as the mixer is told of it
         "weighter 10 ",
     ],
 )

@@ -108,3 +108,14 @@ def test_rows_beyond_the_candidates_keep_their_last_score(make: Any, tmp_path: P
     known = [each.scores["finite"] for each in DecisionLog(tmp_path / "out")]
     assert known[0] == 8 and known[1] > 8
     assert sorted(row for step in served(tmp_path / "out") for row in step) == list(range(24))
+
+
+def test_a_row_without_a_target_has_no_loss_and_stands_in_the_middle(make: Any, tmp_path: Path) -> None:
+    """dataflex 1.1.0 gives it loss 0, the easiest of all."""
+    trainer = make(warmup_step=0, update_step=6)
+    row = trainer.train_dataset[7]
+    row["labels"] = [-100] * len(row["labels"])
+    trainer.train()
+    (decision,) = DecisionLog(tmp_path / "out")
+    assert decision.metrics["unscored"] == 1 and decision.scores["finite"] == 23
+    assert 7 in served(tmp_path / "out", (0,))[2]  # after floor(23 / 2) of the others

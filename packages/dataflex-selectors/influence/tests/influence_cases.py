@@ -91,7 +91,7 @@ def select(chooser: InfluenceSelector, step: int = 5, num_samples: int = 12, of:
 
 
 def trainer(folder: Path, *, name: str = "influence", of: Any = None, **options: Any) -> Any:
-    """A Trainer: 10 steps of warm-up and two stages of 3 steps, 4 rows a step."""
+    """A Trainer: 10 steps of warm-up and two stages of 3 steps, 4 rows a step; with ``domains``, beside a mixer."""
     from transformers import Trainer, TrainingArguments
 
     from dataflex.trainers import dynamic_trainer
@@ -104,8 +104,12 @@ def trainer(folder: Path, *, name: str = "influence", of: Any = None, **options:
         "remove_unused_columns": False, "max_grad_norm": 0.0,
     }  # fmt: skip
     config = {"train_type": "dynamic_select", "component_name": name, "component_params": params, **steps}
+    domains = options.pop("domains", None)
+    if domains is not None:
+        parts = {"mixer": "static", "selector": {"name": name, "params": params}}
+        config = {"train_type": "dynamic", "components": parts, "init_mixture_proportions": [0.5, 0.5], **steps}
     pool, targets = pool_and_targets()
-    cls = dynamic_trainer(Trainer, config)
+    cls = dynamic_trainer(Trainer, config, domains=domains)
     args = TrainingArguments(str(folder), **{**fixed, **options})
     return cls(
         model=model() if of is None else of,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedded_pools import pad, pool, target, tiny_qwen
+from embedded_pools import of_domains, pad, pool, target, tiny_qwen
 from gloo import joined
 
 from dataflex.testing import make_context
@@ -24,14 +24,14 @@ def selector(folder: Path, params: type[NearParams] = NearParams, **more: Any) -
 
 
 def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:
-    """Two boundaries on one of several ranks, of each selector; then one in which rank 1 fails."""
+    """Boundaries on one of several ranks, the last beside a mixer, of each selector; then one in which rank 1 fails."""
     with joined(rank, world_size, folder) as accelerator:
         model = tiny_qwen()
         for params in (NearParams, RdsParams):
             subject = selector(Path(folder, params.__name__), params, accelerator=accelerator, share=0.8)
             subject.begin(model)
-            for step in (4, 8):
-                found = subject.select(model, step, 10)
+            for step in (4, 8, 12):
+                found = subject.select(model, step, 10, candidates=None if step < 12 else of_domains(4, 6))
                 np.save(Path(folder, f"{params.__name__}-{step}-{rank}.npy"), np.asarray(found.rows))
                 np.save(Path(folder, f"{params.__name__}-{step}-{rank}-scores.npy"), found.scores)
             np.save(Path(folder, f"{params.__name__}-{rank}-state.npy"), subject.state_dict()["chosen"])

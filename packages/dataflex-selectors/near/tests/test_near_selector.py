@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from embedded_pools import pool, target, tiny_qwen
+from embedded_pools import of_domains, pool, target, tiny_qwen
 from gloo import run_on_two_ranks
 from near_cases import select_on_a_rank, selector
 
@@ -172,8 +172,8 @@ def test_two_ranks_choose_what_one_does(tmp_path: Path, fresh_accelerate: None) 
     for params in (NearParams, RdsParams):
         alone = selector(tmp_path / "alone" / params.__name__, params, share=0.8)
         alone.begin(model)
-        for step in (4, 8):
-            found = alone.select(model, step, 10)
+        for step in (4, 8, 12):
+            found = alone.select(model, step, 10, candidates=None if step < 12 else of_domains(4, 6))
             for rank in (0, 1):
                 assert np.load(tmp_path / f"{params.__name__}-{step}-{rank}.npy").tolist() == list(found.rows)
                 assert np.array_equal(np.load(tmp_path / f"{params.__name__}-{step}-{rank}-scores.npy"), found.scores)

@@ -8,8 +8,11 @@ from typing import Any
 import nice_cases as runs
 import numpy as np
 import pytest
+from embedded_pools import trained_beside_a_mixer
 from gloo import run_on_two_ranks
 from transformers import TrainerCallback
+
+from dataflex.decisions import DecisionLog
 
 pytestmark = pytest.mark.usefixtures("fresh_accelerate")
 
@@ -41,3 +44,11 @@ def test_two_ranks_choose_what_one_does(tmp_path: Path) -> None:
     for rank in (0, 1):
         rows = np.load(tmp_path / f"validation-{rank}.npy")
         assert np.array_equal(rows, alone.component.state_dict()["validation/eval"])
+
+
+def test_two_boundaries_beside_a_mixer_choose_within_each_domain_by_one_sampling(tmp_path: Path) -> None:
+    params = {"reward": runs.OVERLAP, "mc_samples": 4, "max_new_tokens": 4, "parameters": "linear"}
+    made = trained_beside_a_mixer(tmp_path, "nice", {**params, "preconditioner": "sgd"})
+    assert set(made.parts.opened) == {"mixer", "selector"}  # one instance, not one a domain
+    asked = [line.metrics for line in DecisionLog(tmp_path) if line.kind == "selector"]
+    assert [(each["selected_of"], each["validation"]) for each in asked] == [([4, 4], 7)] * 2

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from embedded_pools import pad, pool, rows_of, target, tiny_qwen
+from embedded_pools import DOMAINS, of_domains, pad, pool, rows_of, target, tiny_qwen
 from nice_cases import OVERLAP, selector
 
 from dataflex import ComponentError, ConfigError
@@ -61,6 +61,19 @@ def test_scores_are_cosines_with_the_gradient_of_the_expected_reward(tmp_path: P
     one_by_one = selector(tmp_path / "other", baseline=baseline, parameters="all").select(model, 4, 12)
     assert one_by_one.metrics["one_by_one"] == 1.0
     assert np.isfinite(one_by_one.scores).all()
+
+
+@pytest.mark.parametrize("aggregate", ["max", "round_robin"])
+def test_beside_a_mixer_each_domain_gives_its_best_rows_by_one_sampling(tmp_path: Path, aggregate: Any) -> None:
+    model, first = tiny_qwen(), DOMAINS["a"]
+    scores = selector(tmp_path / "pool").select(model, 4, 12).scores
+    found = selector(tmp_path / "domains", aggregate=aggregate).select(model, 4, 12, candidates=of_domains(4, 8))
+    assert scores is not None and found.scores == pytest.approx(scores)
+    ranked, rows = np.argsort(-scores, kind="stable"), np.asarray(found.rows)
+    assert set(rows[:4]) == set(ranked[ranked < first][:4])
+    assert set(rows[4:]) == set(ranked[ranked >= first][:8])
+    limited = selector(tmp_path / "few", max_candidates=20).select(model, 4, 4, candidates=of_domains(0, 4))
+    assert np.isfinite(limited.scores).sum() == 20 and min(limited.rows) >= first
 
 
 def test_rewards_may_be_scaled_and_shifted(tmp_path: Path) -> None:

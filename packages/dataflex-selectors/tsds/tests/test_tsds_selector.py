@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from embedded_pools import pool, target, tiny_qwen
+from embedded_pools import of_domains, pool, target, tiny_qwen
 from gloo import run_on_two_ranks
 from torch import nn
 from tsds_cases import select_on_a_rank, selector
@@ -164,8 +164,10 @@ def test_two_ranks_draw_what_one_does(model: nn.Module, tmp_path: Path, fresh_ac
     run_on_two_ranks(select_on_a_rank, tmp_path)
     alone = selector(tmp_path / "alone", passes=2)
     alone.begin(model)
-    for step in (4, 8):
-        found = alone.select(model, step, 30)
+    beside = selector(tmp_path / "alone beside")
+    beside.begin(model)
+    for step in (4, 8, 12):
+        found = alone.select(model, step, 30) if step < 12 else beside.select(model, step, 30, of_domains(10, 20))
         for rank in (0, 1):
             assert np.load(tmp_path / f"{step}-{rank}.npy").tolist() == np.asarray(found.rows).tolist()
             assert np.array_equal(np.load(tmp_path / f"{step}-{rank}-scores.npy"), found.scores)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from embedded_pools import pad, pool, target, tiny_qwen
+from embedded_pools import of_domains, pad, pool, target, tiny_qwen
 from gloo import joined
 
 from dataflex.testing import make_context
@@ -24,12 +24,14 @@ def selector(folder: Path, **more: Any) -> TsdsSelector:
 
 
 def select_on_a_rank(rank: int, world_size: int, folder: str) -> None:
-    """Two boundaries on one of several ranks; then one that fails on rank 0, where the embeddings are."""
+    """Two boundaries on one of several ranks and one beside a mixer; then one that fails where the embeddings are."""
     with joined(rank, world_size, folder) as accelerator:
         model, subject = tiny_qwen(), selector(Path(folder, "cache"), accelerator=accelerator, passes=2)
         subject.begin(model)
-        for step in (4, 8):
-            found = subject.select(model, step, 30)
+        beside = selector(Path(folder, "beside"), accelerator=accelerator)
+        beside.begin(model)
+        for step in (4, 8, 12):
+            found = subject.select(model, step, 30) if step < 12 else beside.select(model, step, 30, of_domains(10, 20))
             assert found.scores is not None
             np.save(Path(folder, f"{step}-{rank}.npy"), np.asarray(found.rows), allow_pickle=False)
             np.save(Path(folder, f"{step}-{rank}-scores.npy"), found.scores, allow_pickle=False)

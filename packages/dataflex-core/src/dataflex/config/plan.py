@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,11 @@ class Part:
     def is_due(self, stage: int) -> bool:
         """Whether it is asked at the boundary where a stage begins; those after the warm-up are 1, 2, …"""
         return (stage - 1) % self.every == 0
+
+    @property
+    def takes_candidates(self) -> bool:
+        """Whether a selector is asked once for all domains: its ``select`` names ``candidates``. Imports the class."""
+        return "candidates" in inspect.signature(inspect.getattr_static(self.entry.load(), "select")).parameters
 
     @property
     def facts(self) -> PartFacts:

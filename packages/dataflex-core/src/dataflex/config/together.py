@@ -36,11 +36,16 @@ def problems(parts: Sequence[Part], source: str, *, composed: bool) -> Iterator[
             f"{_title(selector)} balances the domains itself, and {_title(mixer)} would set their shares beside it.",
             "Leave one of the two out.",
         )
-    if selector is not None and mixer is not None and _defines(selector, "directions"):
+    if (
+        selector is not None
+        and mixer is not None
+        and _defines(selector, "directions")
+        and not selector.takes_candidates
+    ):
         yield Problem(
             f"{_title(selector)} learns from labels of all rows that were trained on, and beside {_title(mixer)} it "
             "would be asked within each domain.",
-            "Use it without a mixer, or another selector beside one.",
+            "Have its select() name candidates, so that it is asked once for all domains; or leave one of the two out.",
         )
     if mixer is not None and weighter is not None:
         yield from _losses(mixer, weighter)

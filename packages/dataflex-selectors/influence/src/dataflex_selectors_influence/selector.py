@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import ComponentError, RunContext, Selection, Selector
+from dataflex import Candidates, ComponentError, RunContext, Selection, Selector
 from dataflex.components.context import logger
 from dataflex.distributed import all_gather, together
 from dataflex.math.aggregation import aggregate, round_robin
@@ -18,7 +18,7 @@ from dataflex.math.draws import by_score, with_share
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k
-from dataflex.scoring.candidates import check_enough
+from dataflex.scoring.candidates import check_enough, places_in_groups
 from dataflex.scoring.validation import names_of
 from dataflex_selectors_influence.direction import Aim
 from dataflex_selectors_influence.features import features_of
@@ -44,7 +44,7 @@ class InfluenceSelector(Selector):
 
     In each training step, from its own backward, every row gets the label ``<g, P u> / |g|``, u the mean unit gradient
     of a target's rows. At a boundary the labels of the rows trained on so far are fitted on cheap features by ridge
-    regression, the whole pool is predicted, and the highest predictions are taken.
+    regression, the whole pool is predicted, and the highest predictions are taken; beside a mixer, within each domain.
 
     After Xia et al. 2024 (LESS, arXiv 2402.04333), with labels as Wang et al. 2024 (In-Run Data Shapley, arXiv
     2406.11011, first order) take them from training.
@@ -78,8 +78,15 @@ class InfluenceSelector(Selector):
         self._since = [(np.asarray(sums) + known.sum(axis=0)).tolist(), [count[0] + len(known)]]
         self._labels.add(rows, labels, self._aim.number)
 
-    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
-        """Fit the labels, predict those of the whole pool and choose.
+    def select(
+        self,
+        model: nn.Module,
+        step_id: int,
+        num_samples: int,
+        candidates: Candidates | None = None,
+        **kwargs: Any,
+    ) -> Selection:
+        """Fit the labels, predict those of the whole pool and choose, within each domain beside a mixer.
 
         Raises:
             ConfigError: when the pool has fewer rows than are drawn.
@@ -87,22 +94,30 @@ class InfluenceSelector(Selector):
         """
         began, context, params = time.monotonic(), self.context, self.params
         size, drawn = len(self.dataset), per_pass(num_samples, params.passes)
-        check_enough(size, num_samples, step_id, pool_size=size, limit=None, passes=params.passes)
+        if candidates is None:
+            check_enough(size, num_samples, step_id, pool_size=size, limit=None, passes=params.passes)
+        groups = places_in_groups(candidates, np.arange(size), drawn)
+        rng, by_chance = context.rng(step_id), context.rng(step_id, "share")
         metrics: Metrics = {"labels": float(len(self._labels)), **self._mean_labels()}
+        chosen: list[Rows] = []
         if len(self._labels) < LEAST_LABELS:
-            rows, scores, by_target = self._at_random(drawn, step_id), None, {}
+            self._say_at_random(step_id)
+            chosen = [rng.choice(own, size=count, replace=False) for own, count in groups]
+            scores, by_target = None, {}
             metrics["at_random"] = 1.0
         else:
             self._features.open(model)
             ridge = self._fit()
             scores_NS = self._features.predict(ridge)
-            self._check_scored(scores_NS, drawn, step_id)
-            rows = self._choose(scores_NS, by_score(drawn, params.share), context.rng(step_id))
-            rows = with_share(rows, np.arange(size), drawn, context.rng(step_id, "share"))
+            for own, count in groups:
+                self._check_scored(scores_NS[own], count, step_id, "the pool" if candidates is None else "a domain")
+                best = own[self._choose(scores_NS[own], by_score(count, params.share), rng)]
+                chosen.append(with_share(best, own, count, by_chance))
             scores = aggregate(scores_NS, params.aggregate)
             by_target = dict(zip(names_of(self._aim.targets()), scores_NS.T, strict=True))
-            metrics |= self._metrics(ridge, scores_NS, rows)
+            metrics |= self._metrics(ridge, scores_NS, np.concatenate(chosen))
         metrics["seconds"] = time.monotonic() - began
+        rows = np.concatenate(chosen)
         plan = read_again(rows, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         self._since = []
         return Selection(plan, metrics, scores, target_scores=by_target)
@@ -134,7 +149,8 @@ class InfluenceSelector(Selector):
         means = [total / self._since[1][0] for total in self._since[0]]
         return {"stage_influence": float(np.mean(means)), **({"target_influence": means} if len(means) > 1 else {})}
 
-    def _at_random(self, count: int, step: int) -> Rows:
+    def _say_at_random(self, step: int) -> None:
+        """Say that labels are too few; an error where only scores are wanted."""
         if self.context.screens:
             raise ComponentError(
                 f"there are {len(self._labels)} labels and at least {LEAST_LABELS} are needed to screen a pool: labels "
@@ -154,8 +170,6 @@ class InfluenceSelector(Selector):
                 LEAST_LABELS,
                 ", or lower refresh" if self.params.preconditioner == "linear" else "",
             )
-        rng = self.context.rng(step)
-        return rng.choice(len(self.dataset), size=count, replace=False).astype(np.int64)
 
     def _fit(self) -> Ridge:
         """Fit on rank 0; the same on every rank."""
@@ -183,11 +197,11 @@ class InfluenceSelector(Selector):
             )
         return ridge
 
-    def _check_scored(self, scores_NS: Scores, needed: int, step: int) -> None:
+    def _check_scored(self, scores_NS: Scores, needed: int, step: int, whose: str) -> None:
         usable, size = int(np.isfinite(scores_NS).all(axis=1).sum()), len(scores_NS)
         if usable < needed:
             raise ComponentError(
-                f"only {usable} of the pool's {size} rows have a score and {needed} are needed at step {step}: the "
+                f"only {usable} of {whose}'s {size} rows have a score and {needed} are needed at step {step}: the "
                 f"others have {self._features.without}. Look at the data, or lower update_step."
             )
 

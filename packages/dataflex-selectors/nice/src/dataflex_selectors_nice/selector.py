@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import ComponentError, ConfigError, RunContext, Selection, Selector
+from dataflex import Candidates, ComponentError, ConfigError, RunContext, Selection, Selector
 from dataflex.components.context import logger
 from dataflex.math.aggregation import aggregate, round_robin
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import top_k
-from dataflex.scoring.candidates import check_enough, draw_candidates
+from dataflex.scoring.candidates import check_enough, draw_candidates, draw_of_groups, places_in_groups
 from dataflex.scoring.subtasks import subtasks_of
 from dataflex.scoring.validation import ValidationRows, names_of
 from dataflex_selectors_nice.params import NiceParams
@@ -59,8 +59,17 @@ class NiceSelector(Selector):
         """Find the reward's function before the first step is made."""
         self._rewards()
 
-    def select(self, model: nn.Module, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
+    def select(
+        self,
+        model: nn.Module,
+        step_id: int,
+        num_samples: int,
+        candidates: Candidates | None = None,
+        **kwargs: Any,
+    ) -> Selection:
         """Sample and judge answers, score the candidates with the current weights and choose among them.
+
+        Beside a mixer answers are sampled once, and rows are chosen within each domain.
 
         Raises:
             ConfigError: when there are fewer candidates than samples to draw, no eval set, no memory for the validation
@@ -71,26 +80,33 @@ class NiceSelector(Selector):
         from dataflex_selectors_nice.aiming import aim
 
         began, context, params = time.monotonic(), self.context, self.params
-        rng, size = context.rng(step_id), len(self.dataset)
-        rows = draw_candidates(size, params.max_candidates, rng, log=context.rank == 0)
-        check_enough(len(rows), num_samples, step_id, pool_size=size, limit=params.max_candidates, passes=params.passes)
+        rng, size, limit = context.rng(step_id), len(self.dataset), params.max_candidates
+        if candidates is None:
+            rows = draw_candidates(size, limit, rng, log=context.rank == 0)
+            check_enough(len(rows), num_samples, step_id, pool_size=size, limit=limit, passes=params.passes)
+        else:
+            rows = draw_of_groups(candidates, limit, rng)
         subtasks, drawn = self._subtasks(), per_pass(num_samples, params.passes)
         _refuse_spread(model, context)
         aimed = aim(context, params, self._rewards(), model, subtasks, step_id)
         sampled = time.monotonic() - began
         found = self._score(model, rows, aimed, step_id)
         table = found.values
-        _check_scored(found, rows, drawn, step_id)
-        if params.aggregate == "round_robin":
-            chosen = rows[round_robin(table[rows], drawn)]
-        else:
-            chosen = rows[top_k(aggregate(table[rows], params.aggregate), drawn)]
+        chosen: list[Rows] = []
+        for places, count in places_in_groups(candidates, rows, drawn):
+            own = rows[places]
+            _check_scored(found, own, count, step_id)
+            if params.aggregate == "round_robin":
+                best = round_robin(table[own], count)
+            else:
+                best = top_k(aggregate(table[own], params.aggregate), count)
+            chosen.append(rng.permutation(own[best]))  # ranked, every part of the stage would see another mix
         metrics = self._metrics(found, rows, aimed)
         metrics["sampling_seconds"], metrics["seconds"] = sampled, time.monotonic() - began
         if context.rank == 0:
             self._report(metrics, subtasks, step_id)
-        chosen = rng.permutation(chosen)  # ranked, every part of the stage would see another mix
-        plan = read_again(chosen, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
+        taken = np.concatenate(chosen)
+        plan = read_again(taken, num_samples, params.passes, lambda number: context.rng(step_id, "pass", number))
         by_target = dict(zip(names_of(subtasks), table.T, strict=True))
         return Selection(plan, metrics, aggregate(table, params.aggregate), target_scores=by_target)
 

@@ -61,6 +61,11 @@ class Arranging:
         """Whether the scores change while the model trains."""
         return self._source is not None and self._source.kind is ScoreKind.LOSS
 
+    @property
+    def keeps_scores(self) -> bool:
+        """Whether the scores are made in the run, by the model or the selector, so that no resume finds them again."""
+        return self._source is not None and self._source.kind in (ScoreKind.LOSS, ScoreKind.SELECTOR)
+
     def fill(
         self,
         rows: Sequence[Rows],

@@ -188,7 +188,7 @@ class ComposedPlanner:
             "position": self._position,
             "recycled": self._recycled.tolist(),
         }
-        if self._arrange is not None and self._arrange.scores is not None and self._arrange.moves:
+        if self._arrange is not None and self._arrange.scores is not None and self._arrange.keeps_scores:
             own["scores"] = packed(self._arrange.scores)
         if self._mix is None:
             own |= {"turns": dataclasses.asdict(self._sampler.state()), "before": dataclasses.asdict(self._before)}
@@ -211,7 +211,7 @@ class ComposedPlanner:
         self._until, self._drawn_from, self._total = (int(own[name]) for name in ("until", "drawn_from", "total"))
         self._position = own["position"]
         self._recycled = np.array(own["recycled"], np.int64)
-        if self._arrange is not None and self._arrange.moves:
+        if self._arrange is not None and self._arrange.keeps_scores:
             self._arrange.scores = unpacked(own["scores"]) if "scores" in own else None
 
     @property

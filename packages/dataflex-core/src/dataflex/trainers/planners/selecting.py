@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -81,7 +80,7 @@ class Selecting:
         self._starts = np.concatenate([[0], np.cumsum(self._sizes)]).astype(np.int64)
         self._seed, self._pool = context.seed, int(self._starts[-1])
         self._several = len(self._names) > 1
-        self._whole = self._several and names_candidates(part.entry.load())
+        self._whole = self._several and part.takes_candidates
         self._repeats = bool(part.bound.values.get("replacement"))
         if not self._several or self._whole:
             self._contexts = [context]
@@ -332,11 +331,6 @@ class EachDomain:
 def after_passes(passes: Sequence[Rows], weights: Floats | None) -> Floats | None:
     """Weights of a queue: 1 for the rows of whole passes, which nobody chose, and then those of the chosen rows."""
     return None if weights is None else np.concatenate([np.ones(sum(map(len, passes))), weights])
-
-
-def names_candidates(cls: type) -> bool:
-    """Whether a selector's ``select`` takes the candidates of all domains at once."""
-    return "candidates" in inspect.signature(inspect.getattr_static(cls, "select")).parameters
 
 
 def require_distinct(rows: Rows) -> None:
