@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+from doubles import IdleTrainer
+from prepared_runs import prepared_run, run_facts
 
 from dataflex.errors import PluginError
 from dataflex.spec import ComponentSpec, Kind, Limits
@@ -46,16 +49,19 @@ def test_a_name_that_could_be_a_path_is_refused(name):
         spec(name)
 
 
+@dataclass
+class Arguments:
+    """As many of the ``TrainingArguments`` as a context is made of."""
+
+    output_dir: str
+    seed: int = 1
+
+
 @pytest.mark.parametrize("name", ["a.b", "c++", "v1...5", "a" * 100])
-def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
+def test_the_cache_of_a_component_lies_in_the_run(tmp_path: Path, name: str) -> None:
     from dataflex.trainers.context import run_context
 
-    args = SimpleNamespace(output_dir=str(tmp_path), seed=1)
-    trainer = SimpleNamespace(
-        args=args, train_dataset=[], eval_dataset=None, data_collator=None, accelerator=None, model=None
-    )
-    plan = SimpleNamespace(component=spec(name), stage="sft", scores_only=False, arguments={})
-    run = SimpleNamespace(facts=plan, bound=SimpleNamespace(run_values={}))
+    trainer, run = IdleTrainer(Arguments(str(tmp_path))), prepared_run(run_facts(spec(name)))
     folder = run_context(trainer, run, data_seed=None, global_batch=4).cache_dir
     assert folder.resolve().parent == (tmp_path / "cache").resolve()
 

@@ -58,6 +58,8 @@ class RecordingPlanner:
 
     domains: Sequence[str] = ()
     epoch_samples: int | None = None
+    weighs_places = False
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(self) -> None:
         self.seen: dict[int, str] = {}

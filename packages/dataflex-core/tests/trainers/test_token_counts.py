@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
+from dataflex.checkpoint.state import EngineState, Saved
 from dataflex.components.context import RunContext
 from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
@@ -140,7 +140,11 @@ def test_a_pool_with_pictures_says_first_how_long_it_will_take(tmp_path, caplog)
 
 
 @pytest.mark.parametrize("planner", [{"counting": "guesses"}, {"counting": ["columns"]}, []])
-def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, planner) -> None:
-    saved = SimpleNamespace(engine=SimpleNamespace(planner=planner))
+def test_a_checkpoint_that_names_no_count_is_refused(tmp_path: Path, planner: Any) -> None:
+    engine = EngineState(
+        step=2, stage=0, plan_start=0, warmup=2, update=3, total=8, seed=1, global_batch=4, pool_size=48,
+        pool_fingerprint="", component="mixer even", planner=planner,
+    )  # fmt: skip
+    saved = Saved(engine, np.zeros(0, np.int64), {})
     with pytest.raises(ConfigError, match=r"the field 'planner' of its engine\.json is damaged"):
         counting_of(tmp_path, saved)

@@ -21,8 +21,9 @@ class _At(Template):
     """``@{name}``: a dollar would collide with shell and CI files, braces alone with Python."""
 
     delimiter = "@"
-    # The base class compiles it, and keeps it under the same name.
-    pattern = r"@\{(?P<braced>[a-z_]+)\}|(?P<escaped>(?!))|(?P<named>(?!))|(?P<invalid>(?!))"  # type: ignore[assignment]
+    pattern = (  # type: ignore[assignment]  # the base class compiles it, and keeps it under the same name
+        r"@\{(?P<braced>[a-z_]+)\}|(?P<escaped>(?!))|(?P<named>(?!))|(?P<invalid>(?!))"
+    )
 
 
 def write_package(names: Names, out: Path) -> list[Path]:
