@@ -18,7 +18,7 @@ import pytest
 
 from dataflex.errors import ConfigError
 from dataflex.phases.gpus import Gpus, deal
-from dataflex.phases.job import Ended, Executor, Job, Running
+from dataflex.phases.job import Ended, Executor, Job, Outcome, Running
 from dataflex.phases.processes import LocalProcesses, environment, note_of, stop_left_behind
 from dataflex.phases.run import Stop, run_jobs
 
@@ -157,12 +157,13 @@ def test_a_signal_stops_what_runs_and_starts_nothing_more(job):
 def test_a_second_ctrl_c_kills_what_runs(job):
     fake, stop = Fake(), Stop()
 
-    def tick():
-        os.kill(os.getpid(), signal.SIGINT)
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
 
     fake.codes = {}
     with stop.listening(), pytest.raises(KeyboardInterrupt):
-        run([job("a" * 50)], fake, stop=stop, tick=lambda: (tick(), tick()))
+        run([job("a" * 50)], fake, stop=stop, tick=twice)
     assert fake.events[-1] == ("a" * 50, "kill")
 
 
@@ -182,13 +183,18 @@ def test_output_is_added_to_the_log_and_may_go_to_a_file_of_its_own(job, tmp_pat
 
 
 def test_an_exit_code_and_a_death_are_told(job):
-    codes = []
+    codes: list[int] = []
+
+    def on_end(job: Job, outcome: Outcome) -> tuple[Job, ...]:
+        codes.append(outcome.code)
+        return ()
+
     run_jobs(
         [job("five", "import sys; sys.exit(5)"), job("dies", "import os; os.kill(os.getpid(), 9)")],
         LocalProcesses(),
         at_once=1,
         stop=Stop(),
-        on_end=lambda job, outcome: codes.append(outcome.code) or (),
+        on_end=on_end,
     )
     assert codes == [5, -signal.SIGKILL]
 
