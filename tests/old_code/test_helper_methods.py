@@ -80,7 +80,7 @@ def test_a_class_without_losses_of_its_own_is_told_which_method_is_missing() -> 
         pass
 
     with pytest.raises(NotImplementedError, match=r"Bare must define _compute_losses\(\)"):
-        Bare([1.0], None, None, "cache")._scores_for([0], None, 1)
+        Bare([1.0], None, None, "cache")._scores_for([0], nn.Identity(), 1)
 
 
 def test_the_loss_of_a_sample_is_the_mean_over_its_targets() -> None:
@@ -100,7 +100,7 @@ class Model(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> CausalLMOutput:
         logits = self.table(input_ids)
-        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss: Any = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         return CausalLMOutput(loss=loss, logits=logits)
 
 

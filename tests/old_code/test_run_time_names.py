@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from doubles import IdleTrainer
-from prepared_runs import mix_context
+from prepared_runs import mix_context, no_batch
 from tiny_runs import NOTE_SELECT
 
 from dataflex.components.build import build_component, runtime_arguments
@@ -71,7 +71,7 @@ def test_every_name_a_constructor_may_ask_for_is_documented_and_no_other() -> No
 
 
 def test_every_name_a_decision_may_ask_for_is_documented_and_no_other() -> None:
-    context = RunContext(dataset=[], data_collator=list)
+    context = RunContext(dataset=[], data_collator=no_batch)
     names = set(decision_arguments(IdleTrainer(None), Schedule(1, 1, 2), context, 1))
     assert documented("`select`, `mix`") == {"model", "step_id", "num_samples", *names}
 
@@ -85,7 +85,7 @@ class OldWeighter(Weighter):
 
 
 def test_a_weighter_that_hands_all_other_arguments_to_its_base_class_is_built() -> None:
-    context = RunContext(dataset=[0], data_collator=list)
+    context = RunContext(dataset=[0], data_collator=no_batch)
     built = build_component(OldWeighter, None, {"strategy": "quadratic"}, {}, context)
     assert (built.strategy, built.context) == ("quadratic", context)
 

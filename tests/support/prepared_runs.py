@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,11 @@ def prepared_run(facts: RunFacts | None = None, *, mixture: MixtureSettings | No
     return PreparedRun(facts=facts, parts=tuple(parts), plugins=PluginManager([]), mixture=mixture)
 
 
+def no_batch(rows: Sequence[Any]) -> Mapping[str, Any]:
+    """A collator for a pool of which nobody makes batches."""
+    raise AssertionError(f"a batch of {len(rows)} rows was asked for")
+
+
 def mix_context(proportions: Mapping[str, float], **facts: Any) -> MixContext:
     """What a mixer of some domains of one row each is told.
 
@@ -74,4 +79,4 @@ def mix_context(proportions: Mapping[str, float], **facts: Any) -> MixContext:
         facts: Other attributes of the context.
     """
     view = MixtureView(list(proportions), [1] * len(proportions), list(proportions.values()))
-    return MixContext(dataset=range(len(proportions)), data_collator=list, mixture=view, **facts)
+    return MixContext(dataset=range(len(proportions)), data_collator=no_batch, mixture=view, **facts)

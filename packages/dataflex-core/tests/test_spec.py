@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from doubles import IdleTrainer
@@ -86,9 +87,10 @@ def test_what_lies_outside_a_range_is_told_with_its_place():
 def test_old_names_need_a_sentence_and_one_of_the_two_answers():
     made = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, legacy={"eps": "It is 0."})
     assert (dict(made.legacy), dict(made.refused)) == ({"eps": "It is 0."}, {}) and hash(made)
-    for given, message in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"legacy": {"eps": " "}}, "legacy of component 'mine' says nothing of eps"),
         ({"legacy": {"eps": "a"}, "refused": {"eps": "b"}}, "both ignores and refuses eps"),
-    ):
+    ]
+    for given, message in wrong:
         with pytest.raises(PluginError, match=message):
             ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, **given)

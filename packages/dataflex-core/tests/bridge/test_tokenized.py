@@ -84,7 +84,7 @@ class Runs:
         def compare(parts: Any) -> None:
             folders.compare(parts, call)
 
-        rest = {"stage": "sft", "tokenizer": self.tokenizer, "compare": compare}
+        rest: dict[str, Any] = {"stage": "sft", "tokenizer": self.tokenizer, "compare": compare}
         loaded = load_by_domain(folders.guarding(self.stock), template, model, data, training, **rest)
         folders.warn()
         return loaded

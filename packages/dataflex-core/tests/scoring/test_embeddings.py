@@ -1,3 +1,5 @@
+# mypy: disable-error-code="arg-type, misc"
+# NumPy's stubs take no array of 16 bits that may be missing.
 from __future__ import annotations
 
 import copy

@@ -90,7 +90,8 @@ class OwnLoader(Trainer):
     """A loader that shuffles by itself."""
 
     def get_train_dataloader(self) -> Any:
-        return DataLoader(self.train_dataset, batch_size=2, shuffle=True, collate_fn=self.data_collator)
+        rows: Any = self.train_dataset
+        return DataLoader(rows, batch_size=2, shuffle=True, collate_fn=self.data_collator)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def make(tmp_path: Path) -> Any:
             base, CONFIGS[kind] | shares | {"warmup_step": 2}, plugins=[tmp_path / "mine.py"], domains=domains
         )
         torch.manual_seed(0)
-        sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+        sizes: dict[str, Any] = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
         model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
         ids = torch.randint(0, 20, (24, 6), generator=torch.Generator().manual_seed(1))
         args = TrainingArguments(

@@ -29,7 +29,7 @@ KEYS = {"template": "default", "cutoff_len": 96, "stage": "sft"}
 def session(rows: RowsOf, **arguments: Any) -> Session:
     found = WeightsFile("init_mixture_proportions: from:w.json (from run.yaml)", {"web": 0.5, "code": 0.5}, rows)
     values = {**KEYS, "dataset_dir": "elsewhere", "learning_rate": 1.0, **arguments}
-    run = prepared_run(mixture=MixtureSettings(Rule.MIXTURE, found=found))
+    run = prepared_run(mixture=MixtureSettings(rule=Rule.MIXTURE, found=found))
     domains = Domains(("web", "code"), (4, 2), np.full(6, 2))
     return Session(run, domains, arguments=Arguments(values, frozenset(values)))
 

@@ -54,7 +54,12 @@ def make(tmp_path: Path) -> Any:
     def make(collator: Any, **arguments: Any) -> Any:
         (tmp_path / "mine.py").write_text(EVEN)
         torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes: dict[str, Any] = {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        }
         model = Qwen2ForCausalLM(Qwen2Config(vocab_size=16, num_key_value_heads=1, max_position_embeddings=64, **sizes))
         values = {
             "per_device_train_batch_size": 4, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "seed": 3,

@@ -39,7 +39,7 @@ def test_what_differs_is_named(
     (tmp_path / "reference" / "dataflex").mkdir(parents=True)
     (tmp_path / "reference" / "checkpoint-4").mkdir()
     (tmp_path / "reference" / "dataflex" / "run.json").write_text(json.dumps(INFO))
-    now = {"domain_names": INFO["domains"], "data_keys": INFO["data"], "pool": "f00"} | changed
+    now: dict[str, Any] = {"domain_names": INFO["domains"], "data_keys": INFO["data"], "pool": "f00"} | changed
     context = mix_context(dict.fromkeys(now["domain_names"], 0.5), data_keys=now["data_keys"])
     warn_of_other_rows(str(tmp_path / name), context, now["pool"])
     assert bool(caplog.messages) is bool(phrase) and phrase in caplog.text

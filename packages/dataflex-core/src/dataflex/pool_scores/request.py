@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflex.checkpoint_keys.held import MODELS
+from dataflex.config.keys import COMPONENTS
 from dataflex.config.names import listed
 from dataflex.config.prepared import PreparedRun
-from dataflex.config.run import COMPONENTS, RunFile, read_run_file
+from dataflex.config.run import RunFile, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.paths import LISTS_OF_PATHS, user_path
 from dataflex.record.run import hide_secrets
