@@ -101,5 +101,6 @@ def on_a_quantised_base() -> nn.Module:
     model: nn.Module = with_lora(tiny_qwen())
     for module in list(model.modules()):
         if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
-            module.base_layer = Int8Linear(module.base_layer)
+            inner: Any = module.base_layer
+            module.base_layer = Int8Linear(inner)
     return model
