@@ -86,9 +86,10 @@ def tests_all(session: nox.Session) -> None:
 def run_tests(session: nox.Session, *which: str) -> None:
     """Run pytest on all cores; what follows `--` on the command line comes last and so counts."""
     python = shared_environment(session)
+    starts = {"DATAFLEX_TEST_STARTS": os.environ.get("DATAFLEX_TEST_STARTS", "warm")}  # tests/README.md
     workers = str(min(os.cpu_count() or 1, 4))
     spread = ("-n", workers, "--dist", "loadgroup", "--durations", "20", "--durations-min", "1")
-    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET)
+    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET | starts)
 
 
 @nox.session(python=False)

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,9 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[2]
+
+
+distributions = cache(packages_distributions)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Package:
         parsed = [Requirement(item) for item in listed]
         return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
+    @cached_property
     def imported_modules(self) -> set[str]:
         """Top-level modules imported anywhere in the source when it runs, inside functions included."""
         names: set[str] = set()
@@ -108,21 +113,21 @@ def _providers() -> dict[str, set[str]]:
 
     What an extra asks for need not be installed: it is called as its module then.
     """
-    installed = {module: set(map(canonicalize_name, names)) for module, names in packages_distributions().items()}
+    installed = {module: set(map(canonicalize_name, names)) for module, names in distributions().items()}
     return {**installed, **{module: {name} for module, name in OWN_MODULES.items()}}
 
 
 @every_package_with_code
 def test_what_the_source_imports_is_declared(package: Package) -> None:
     providers = _providers()
-    candidates = {module: providers.get(module, {module}) for module in package.imported_modules()}
+    candidates = {module: providers.get(module, {module}) for module in package.imported_modules}
     assert {module: names for module, names in candidates.items() if not names & set(package.requirements)} == {}
 
 
 @every_package_with_code
 def test_what_is_declared_is_imported_by_the_source(package: Package) -> None:
     providers = _providers()
-    used = {name for module in package.imported_modules() for name in providers.get(module, {module})}
+    used = {name for module in package.imported_modules for name in providers.get(module, {module})}
     assert set(package.requirements) - used == set()
 
 

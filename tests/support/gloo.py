@@ -3,27 +3,54 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+_PRELOADED = [
+    *("torch._dynamo", "transformers.trainer", "transformers.models.qwen2.modeling_qwen2", "peft", "datasets"),
+    *("dataflex.trainers", "dataflex.trainers.dynamic", "dataflex.testing.tiny"),
+]
+"""What most ranks need: a server loads it once for all tests of a worker, and each rank is a fork of that server."""
 
 
 def run_on_two_ranks(work: Callable[[int, int, str], None], folder: Path) -> None:
     """Call ``work(rank, 2, folder)`` in two processes; fails when one of them fails.
 
     Args:
-        work: Of an importable module: a spawned process imports it by name.
+        work: Of an importable module: each process imports it by name.
         folder: Shared by the ranks; what they have to say, they write there.
     """
-    from torch.multiprocessing.spawn import spawn
-
-    spawn(_rank, args=(work, 2, str(folder)), nprocs=2)
+    run_on_ranks(work, folder, 2)
 
 
-def _rank(rank: int, work: Callable[[int, int, str], None], world_size: int, folder: str) -> None:
+def run_on_ranks(work: Callable[[int, int, str], None], folder: Path, ranks: int) -> None:
+    """As :func:`run_on_two_ranks`, on any number of ranks."""
+    started = start_ranks(work, folder, ranks)
+    while not started.join():  # returns at the end of each
+        pass
+
+
+def start_ranks(work: Callable[[int, int, str], None], folder: Path, ranks: int) -> Any:
+    """As :func:`run_on_ranks`, without waiting; returns torch's ``ProcessContext``."""
+    from torch.multiprocessing.spawn import start_processes
+
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
+    handed = (work, ranks, str(folder), dict(os.environ))
+    return start_processes(_rank, args=handed, nprocs=ranks, join=False, start_method="forkserver")
+
+
+def _rank(
+    rank: int, work: Callable[[int, int, str], None], world_size: int, folder: str, environ: dict[str, str]
+) -> None:
     from dataflex.distributed import end_rank
 
+    os.environ.clear()
+    os.environ.update(environ)
+    gc.freeze()
     work(rank, world_size, folder)
     end_rank()
 

@@ -4,8 +4,8 @@
 arguments, environment, folder and three file descriptors, waits, passes signals on and ends as the fork does. If it is
 killed, its fork and all that this one started are killed too, before the next start.
 
-``DATAFLEX_TEST_STARTS=warm`` asks for it; otherwise every process starts from nothing. So does one whose start is the
-point of a test, which sets ``DATAFLEX_WARM_SOCKET`` to nothing for its commands.
+``DATAFLEX_TEST_STARTS=warm`` asks for it, as ``nox -s tests`` does; otherwise every process starts from nothing. So
+does one whose start is the point of a test, which sets ``DATAFLEX_WARM_SOCKET`` to nothing for its commands.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ _READ_WHILE_IMPORTING = (
     *("PYTORCH_", "DS_", "MODELSCOPE", "WANDB", "XDG_", "HOME", "MPL", "SPAWN", "DATAFLEX_DEBUG"),
 )
 """Beginnings of variables that libraries may read when they are imported: they have to be the server's."""
+
+_OF_NO_ACCOUNT = frozenset(("PYTORCH_CUDA_ALLOC_CONF", "WANDB_PROJECT"))
+"""Variables with such a beginning that mean nothing to a test; LlamaFactory sets them in its launcher."""
 
 
 @dataclass
@@ -96,15 +99,15 @@ class Server:
         except (OSError, ValueError):
             line.close()
             return None
-        if _read_while_importing(request["environ"]) != self.environ:
+        if not self.loaded:
+            self.loaded = True
+            load()
+        if not self._fits(request):
             _say(line, "no")
             line.close()
             for descriptor in descriptors:
                 os.close(descriptor)
             return None
-        if not self.loaded:
-            self.loaded = True
-            load()
         process = os.fork()
         if process == 0:
             self.listening.close()
@@ -117,6 +120,14 @@ class Server:
         self.started[process] = Started(line, process, int(request["pid"]))
         _say(line, str(process))
         return None
+
+    def _fits(self, request: dict[str, Any]) -> bool:
+        asked, now = _read_while_importing(request["environ"]), _read_while_importing(os.environ)
+        # A rank of a check imports from places of its own: see become().
+        free = {*_OF_NO_ACCOUNT, *(() if request["module"] == "dataflex" else ("PYTHONPATH",))}
+        # LlamaFactory sets some itself, in a test's process as in this one.
+        known = {*asked, *now, *self.environ} - free
+        return all(asked.get(name) in (now.get(name), self.environ.get(name)) for name in known)
 
     def _reap(self) -> None:
         while self.started:
@@ -171,6 +182,8 @@ def become(request: dict[str, Any]) -> None:
     numpy.random.seed()
     sys.argv = ["dataflex", *request["arguments"]]
     sys.path[0] = request["folder"]  # as `python -m` has it
+    given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    sys.path[1:1] = [path for path in given if path and path not in sys.path]
     runpy.run_module(request["module"], run_name="__main__", alter_sys=True)
 
 

@@ -45,10 +45,8 @@ def test_a_gradient_is_of_this_ranks_row_alone_and_leaves_nothing_behind(said: l
 
 
 def test_an_error_inside_a_forward_ends_all_ranks(tmp_path: Path) -> None:
-    import torch.multiprocessing
-
     began = time.monotonic()
-    ranks = torch.multiprocessing.spawn(gloo._rank, args=(lockstep_runs.inside, 2, str(tmp_path)), nprocs=2, join=False)
+    ranks = gloo.start_ranks(lockstep_runs.inside, tmp_path, 2)
     for process in ranks.processes:
         process.join(timeout=240)
     assert [process.exitcode for process in ranks.processes] == [2, 2], time.monotonic() - began

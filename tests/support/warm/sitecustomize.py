@@ -8,7 +8,8 @@ import os
 import sys
 
 _SOCKET, _PYTHON, _PATH = "DATAFLEX_WARM_SOCKET", "DATAFLEX_WARM_PYTHON", "DATAFLEX_WARM_PATH"
-_MODULES = ("dataflex", "dataflex.testing.ranks")
+_RANKS = "dataflex.testing.ranks"  # has the PYTHONPATH of its parent's sys.path
+_MODULES = ("dataflex", _RANKS)
 _LOADING = ("train", "score", "check-run", "check-component")  # commands that load LlamaFactory, or torch
 _SCRIPTS = ("dataflex", "dataflex-cli")
 
@@ -71,12 +72,7 @@ def _hand_over(asked: "tuple[str, list[str], bool]") -> None:
     os._exit(code)
 
 
-if (
-    os.environ.get(_SOCKET)
-    and os.path.exists(os.environ[_SOCKET])
-    and sys.executable == _python()
-    and os.environ.get("PYTHONPATH") == os.environ.get(_PATH)
-):
+if os.environ.get(_SOCKET) and os.path.exists(os.environ[_SOCKET]) and sys.executable == _python():
     _found = _asked()
-    if _found is not None:
+    if _found is not None and (_found[0] == _RANKS or os.environ.get("PYTHONPATH") == os.environ.get(_PATH)):
         _hand_over(_found)

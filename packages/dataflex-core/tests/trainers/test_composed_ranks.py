@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
+from gloo import run_on_ranks
 
 
 @pytest.fixture(autouse=True)
@@ -39,11 +40,7 @@ def on_ranks(runs: Any, folder: Path, ranks: int) -> None:
     if not mine.exists():
         mine.write_text(runs.COMPONENTS)
     (folder / "rendezvous").unlink(missing_ok=True)
-    torch.multiprocessing.spawn(_rank, args=(runs.train_rank, ranks, str(folder)), nprocs=ranks)
-
-
-def _rank(rank: int, work: Any, world_size: int, folder: str) -> None:
-    work(rank, world_size, folder)
+    run_on_ranks(runs.train_rank, folder, ranks)
 
 
 def check_same(runs: Any, whole: tuple[torch.Tensor, Path], folder: Path, ranks: int) -> None:

@@ -220,7 +220,7 @@ def test_moments_of_another_kind_are_not_taken_for_zeros(other: dict[str, Any]) 
 def test_moments_of_another_model_are_refused() -> None:
     model, other = with_lora(tiny_qwen()), with_lora(tiny_qwen())
     rows, goals = pool_and_goals()
-    with pytest.raises(ComponentError, match=r"does not step .*lora_A.*FSDP, DeepSpeed's ZeRO-3"):
+    with pytest.raises(ComponentError, match=r"does not step .*lora_A.*shards or copies.*DeepSpeed's ZeRO-3"):
         selector(rows, goals, warmed_up(other)).select(model, 6, 5)
 
 

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from email.parser import HeaderParser
 from enum import StrEnum
 from functools import partial
 from importlib import import_module
@@ -165,8 +166,11 @@ def _installed() -> Iterator[tuple[Plugin, str]]:
 
 
 def _identity(dist: Any) -> tuple[str, str]:
+    """Name and version, from the head of the metadata: its body, the README, is most of what parsing all would cost."""
     try:
-        return str(dist.name), str(dist.version or "")
+        text = dist.read_text("METADATA") or dist.read_text("PKG-INFO") or ""
+        head = HeaderParser().parsestr(text.partition("\n\n")[0])
+        return str(head["Name"] or dist.name), str(head["Version"] or "")
     except Exception:  # metadata missing: all that is left is the name of its folder
         name, _, version = Path(str(getattr(dist, "_path", "unknown"))).stem.partition("-")
         return name, version

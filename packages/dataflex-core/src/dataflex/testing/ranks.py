@@ -77,8 +77,9 @@ def ask_on_ranks(subjects: Sequence[Subject], folder: Path) -> list[RankAnswers]
 
 def _run(folder: Path) -> str:
     """Run the ranks; returns the last words of one that failed."""
+    given = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
     variables = {
-        "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+        "PYTHONPATH": os.pathsep.join([*given, *(path or os.getcwd() for path in sys.path)]),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "WORLD_SIZE": str(WORLD_SIZE),
         "LOCAL_WORLD_SIZE": str(WORLD_SIZE),

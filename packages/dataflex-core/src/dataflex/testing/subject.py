@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,25 @@ class Subject:
     params: Params = field(default_factory=dict)
     plugins: tuple[str, ...] = ()
 
+    @cached_property
+    def _found(self) -> tuple[CatalogEntry, Plugin]:
+        plugins = PluginManager.load(PluginOptions.gather(self.plugins, os.environ)).plugins
+        entry = Catalog(plugins).find(self.kind, self.name)
+        return entry, next(
+            plugin for plugin in plugins if plugin.dist == entry.dist and entry.spec in plugin.components
+        )
+
     def find(self) -> CatalogEntry:
-        """Look it up among the plugins.
+        """Look it up among the plugins, which are loaded once for all checks.
 
         Raises:
             DataFlexError: if nothing, or more than one, provides it.
         """
-        manager = PluginManager.load(PluginOptions.gather(self.plugins, os.environ))
-        return Catalog(manager.plugins).find(self.kind, self.name)
+        return self._found[0]
 
     def find_plugin(self) -> Plugin:
         """The plugin that provides it."""
-        entry = self.find()
-        manager = PluginManager.load(PluginOptions.gather(self.plugins, os.environ))
-        return next(
-            plugin for plugin in manager.plugins if plugin.dist == entry.dist and entry.spec in plugin.components
-        )
+        return self._found[1]
 
     def values(self, folder: Path) -> dict[str, Any]:
         """Its parameters as they were given."""

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import json
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,33 +47,64 @@ class Trainee:
     collator: Any
 
 
+@dataclass(frozen=True)
+class _Trained:
+    """What every trainee of the same rows begins as, made once for a process."""
+
+    folder: tempfile.TemporaryDirectory[str]
+    model: nn.Module
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any]
+    tokenizer: Any
+
+
 def make_trainee(folder: Path, rows: Sequence[Row], *, experts: bool = False) -> Trainee:
     """Make a model with dropout, or a mixture of experts, and train it for a few steps.
 
-    Global generators are left as they were.
+    Global generators are left as they were. The model is trained once for a process, and copied.
     """
+    from transformers import DataCollatorForSeq2Seq
+
+    made = _trained(json.dumps(rows), experts)
+    shutil.copytree(made.folder.name, folder, dirs_exist_ok=True)
+    model, tokenizer = copy.deepcopy(made.model), copy.deepcopy(made.tokenizer)
+    model.name_or_path = tokenizer.name_or_path = model.config.name_or_path = str(folder)
+    optimizer, scheduler = _steppers(model)
+    optimizer.load_state_dict(copy.deepcopy(made.optimizer))
+    scheduler.load_state_dict(copy.deepcopy(made.scheduler))
+    # A model whose modules are not all in train mode shows who calls train() where it should put flags back.
+    next(module for module in model.modules() if isinstance(module, nn.Linear)).eval()
+    collator = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8, label_pad_token_id=-100)
+    return Trainee(model, optimizer, scheduler, tokenizer, collator)
+
+
+@cache
+def _trained(rows: str, experts: bool) -> _Trained:
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq
 
+    folder = tempfile.TemporaryDirectory(prefix="dataflex-trainee-")
     with rng_scope(_SEED), _no_progress():
         if experts:
-            write_moe(folder)
+            write_moe(Path(folder.name))
         else:
-            write_model(folder, dropout=0.1)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+            write_model(Path(folder.name), dropout=0.1)
+        tokenizer = AutoTokenizer.from_pretrained(folder.name)
+        model = AutoModelForCausalLM.from_pretrained(folder.name, dtype=torch.float32)
         model.train()
         collator = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=8, label_pad_token_id=-100)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-        scheduler = torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=100)
+        optimizer, scheduler = _steppers(model)
         for step in range(_STEPS):
-            batch = collator([dict(row) for row in rows[step :: _STEPS + 1][:4]])
+            batch = collator(json.loads(rows)[step :: _STEPS + 1][:4])
             model(**batch).loss.backward()
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad()
-    # A model whose modules are not all in train mode shows who calls train() where it should put flags back.
-    next(module for module in model.modules() if isinstance(module, nn.Linear)).eval()
-    return Trainee(model, optimizer, scheduler, tokenizer, collator)
+    return _Trained(folder, model, optimizer.state_dict(), scheduler.state_dict(), tokenizer)
+
+
+def _steppers(model: nn.Module) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    return optimizer, torch.optim.lr_scheduler.LinearLR(optimizer, total_iters=100)
 
 
 def make_rows(count: int, name: str) -> list[Row]:
