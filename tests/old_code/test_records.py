@@ -43,7 +43,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict
             cwd=folder / name,
             env={**os.environ, "PYTHONPATH": path},
             check=True,
-            timeout=300,
+            timeout=600,
         )
         found.append(json.loads((folder / name / "left.json").read_text()))
     return found[0], found[1]
