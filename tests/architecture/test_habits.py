@@ -41,6 +41,32 @@ def test_every_module_that_tests_share_is_explained() -> None:
     assert sorted(explained) == sorted(path.stem for path in (ROOT / "tests" / "support").glob("*.py"))
 
 
+UNTYPED = {
+    "packages/dataflex-core/tests/bridge/test_loading.py": "arguments as LlamaFactory's parser leaves them",
+    "packages/dataflex-core/tests/cli/test_app.py": "whole modules, in sys.modules",
+    "packages/dataflex-core/tests/cli/test_doctor.py": "torch, in sys.modules",
+}
+"""Stand-ins for what has no type: who has them, and what they stand for."""
+
+
+def _test_files() -> dict[str, str]:
+    """Every Python file of tests, by its path."""
+    found = [*ROOT.glob("packages/**/tests/**/*.py"), *ROOT.glob("tests/**/*.py")]
+    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in found}
+
+
+def test_a_double_has_the_type_of_what_it_stands_for() -> None:
+    bare = re.compile(r"\b(SimpleNamespace|MagicMock|Mock)\(")
+    assert sorted(path for path, text in _test_files().items() if bare.search(text)) == sorted(UNTYPED)
+
+
+def test_mypy_checks_every_file_with_doubles() -> None:
+    checked = set(tomllib.loads(_text("pyproject.toml"))["tool"]["mypy"]["files"])
+    assert sorted(path for path in checked if not (ROOT / path).exists()) == []
+    shared = re.compile(r"^\s*(from|import) (doubles|prepared_runs)\b", re.MULTILINE)
+    assert {path for path, text in _test_files().items() if shared.search(text)} <= checked
+
+
 def test_no_two_modules_that_tests_import_have_one_name() -> None:
     """They are imported by their bare names, so of two in one process the first would stand for both."""
     found: dict[str, list[str]] = {}

@@ -10,6 +10,7 @@ from json_mutations import spoilt
 from synthetic_runs import write_run
 
 from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.cli.report import run_report
 from dataflex.config.mixture import read_mixture
 from dataflex.config.run import read_run_file
@@ -74,7 +75,7 @@ def test_every_spoilt_record_of_the_engine_is_noticed_by_its_checksum(checkpoint
     path = checkpoint / "dataflex" / "engine.json"
     for what, text in spoilt(json.loads(path.read_text())):
         path.write_text(text)
-        assert "engine.json is damaged" in state.damage(checkpoint), what
+        assert "engine.json is damaged" in why_damaged(checkpoint), what
 
 
 def test_every_spoilt_record_of_the_engine_that_was_signed_again_is_taken_or_refused_by_name(checkpoint):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dataflex.config.plan import prepare
+from dataflex.config.prepared import prepare
 from dataflex.config.run import check_known_keys, read_run_file
 from dataflex.phases.project_file import read_project
 from dataflex.plugins.manager import PluginManager

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from dataflex.components.context import RunContext
-from dataflex.config.plan import prepare
+from dataflex.config.prepared import prepare
 from dataflex.config.run import read_run_file
 from dataflex.demo.row import Domain, Row
 from dataflex.plugins.manager import PluginManager

@@ -1,6 +1,7 @@
 """Makes packages-COMMIT.zip: the component packages of a commit as they were, importable, with metadata beside them.
 
     python tests/old_code/make_packages.py f3a71b2
+    python tests/old_code/make_packages.py f3a71b2 --core    # core-COMMIT.tar.xz, the core of that commit, too
 
 The sources are unchanged. The metadata ask for a core below 0.2, as that of then did: whoever installs them beside a
 later core overrides that.
@@ -20,8 +21,8 @@ HERE = Path(__file__).resolve().parent
 _EARLY = (1980, 1, 1, 0, 0, 0)  # so that the same commit makes the same file
 
 
-def main(commit: str) -> None:
-    """Write the file for one commit."""
+def main(commit: str, *, core: bool = False) -> None:
+    """Write the file for one commit; with ``core``, that of its core too."""
     archive = subprocess.run(
         ["git", "archive", commit, "packages"], cwd=HERE.parents[1], capture_output=True, check=True
     ).stdout
@@ -36,6 +37,15 @@ def main(commit: str) -> None:
                 _add(kept, "/".join(rest[2:]), files[name])
             elif rest[1:] == ["pyproject.toml"]:
                 _add_metadata(kept, tomllib.loads(files[name].decode())["project"])
+
+    if core:
+        with tarfile.open(HERE / f"core-{commit}.tar.xz", "w:xz") as packed:
+            for name in sorted(files):
+                _, group, *rest = Path(name).parts
+                if group == "dataflex-core" and rest[0] == "src":
+                    info = tarfile.TarInfo("/".join(rest[1:]))
+                    info.size = len(files[name])
+                    packed.addfile(info, io.BytesIO(files[name]))
 
 
 def _read(tar: tarfile.TarFile, item: tarfile.TarInfo) -> bytes:
@@ -63,4 +73,4 @@ def _add_metadata(kept: zipfile.ZipFile, project: dict) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], core="--core" in sys.argv)

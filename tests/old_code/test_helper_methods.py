@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from types import SimpleNamespace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import torch
+from doubles import IdleTrainer
 from torch import nn
 from transformers.modeling_outputs import CausalLMOutput
 
@@ -77,7 +80,7 @@ def test_a_class_without_losses_of_its_own_is_told_which_method_is_missing() -> 
         pass
 
     with pytest.raises(NotImplementedError, match=r"Bare must define _compute_losses\(\)"):
-        Bare([1.0], None, None, "cache")._scores_for([0], None, 1)
+        Bare([1.0], None, None, "cache")._scores_for([0], nn.Identity(), 1)
 
 
 def test_the_loss_of_a_sample_is_the_mean_over_its_targets() -> None:
@@ -97,27 +100,33 @@ class Model(nn.Module):
 
     def forward(self, input_ids: torch.Tensor, labels: torch.Tensor) -> CausalLMOutput:
         logits = self.table(input_ids)
-        loss = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+        loss: Any = nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
         return CausalLMOutput(loss=loss, logits=logits)
 
 
-def trainer(model: Model) -> Any:
-    """As much of a Trainer as a training step sees; accumulates over two micro-batches."""
+@dataclass
+class Accumulating:
+    """As many of the ``TrainingArguments`` as a training step sees."""
 
-    def compute_loss(model: Model, inputs: dict[str, Any], num_items_in_batch: Any, return_outputs: bool) -> Any:
+    gradient_accumulation_steps: int = 2
+
+
+class OldTrainer(IdleTrainer):
+    """As much of a Trainer as a training step of 1.1.0 sees; accumulates over two micro-batches."""
+
+    def __init__(self, model: Model) -> None:
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        super().__init__(Accumulating(), optimizer=optimizer, current_gradient_accumulation_steps=2)
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         outputs = model(inputs["input_ids"], inputs.pop("labels"))
         return outputs.loss, outputs
 
-    import contextlib
+    def compute_loss_context_manager(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
-    return SimpleNamespace(
-        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
-        args=SimpleNamespace(gradient_accumulation_steps=2),
-        accelerator=SimpleNamespace(distributed_type=None, backward=lambda loss: loss.backward()),
-        compute_loss=compute_loss,
-        compute_loss_context_manager=contextlib.nullcontext,
-        _prepare_inputs=dict,
-    )
+    def _prepare_inputs(self, inputs: Mapping[str, Any]) -> Any:
+        return dict(inputs)
 
 
 class DoublesTheFirst(Weighter):
@@ -137,7 +146,7 @@ def test_the_training_step_of_the_base_class_weighs_and_accumulates(acts: bool, 
     torch.manual_seed(0)
     model, tokens = Model(), torch.tensor([[0, 1, 2], [3, 2, 1]])
     weighter = DoublesTheFirst()
-    loss = weighter.training_step(trainer(model), model, {"input_ids": tokens, "labels": tokens.clone()}, None, acts)
+    loss = weighter.training_step(OldTrainer(model), model, {"input_ids": tokens, "labels": tokens.clone()}, None, acts)
     gradient, model.table.weight.grad = model.table.weight.grad.clone(), None
     logits = model.table(tokens)
     by_row = [nn.functional.cross_entropy(row[:-1], labels[1:]) for row, labels in zip(logits, tokens, strict=True)]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from dataflex.config import checks, old_orders
+from dataflex.config import old_orders, run_warnings
 from dataflex.config.bind import bind
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.config.prepared import PreparedRun, prepare
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import Catalog
@@ -57,7 +57,7 @@ def test_the_file_of_before_is_the_file_of_after(tmp_path: Path, monkeypatch: py
 def test_an_old_file_is_told_what_length_it_had(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(yaml.safe_dump(NEEDED | yaml.safe_load(block("before"))), encoding="utf-8")
-    said = "\n".join(checks.warnings(read_run_file(path)))
+    said = "\n".join(run_warnings.warnings(read_run_file(path)))
     assert "Write train_step: 200 for the length it had there" in said
     assert "train_step: 200" in PAGE
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dataflex.config import old_pipelines
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.config.prepared import PreparedRun, prepare
 from dataflex.config.run import RunFile, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.plugins.manager import PluginManager

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
+from doubles import IdleTrainer
+from prepared_runs import mix_context, no_batch
 from tiny_runs import NOTE_SELECT
 
 from dataflex.components.build import build_component, runtime_arguments
 from dataflex.components.context import RunContext
-from dataflex.components.mix_context import MixContext, MixtureView
 from dataflex.components.weighter import Weighter
-from dataflex.trainers.planners.planner import ComponentPlanner
+from dataflex.schedule import Schedule
+from dataflex.trainers.planners.planner import runtime_arguments as decision_arguments
 
 PAGE = (Path(__file__).parents[2] / "docs/plugins.md").read_text(encoding="utf-8")
 
@@ -66,16 +67,12 @@ def documented(column: str) -> set[str]:
 
 
 def test_every_name_a_constructor_may_ask_for_is_documented_and_no_other() -> None:
-    view = MixtureView(["web"], [1], [1.0])
-    context = MixContext(dataset=[0], data_collator=list, mixture=view)
-    assert documented("constructor") == set(runtime_arguments(context))
+    assert documented("constructor") == set(runtime_arguments(mix_context({"web": 1.0})))
 
 
 def test_every_name_a_decision_may_ask_for_is_documented_and_no_other() -> None:
-    trainer = SimpleNamespace(optimizer=None, lr_scheduler=None)
-    context = RunContext(dataset=[], data_collator=list)
-    planner = SimpleNamespace(host=trainer, schedule=SimpleNamespace(boundaries=[]), context=context)
-    names = set(ComponentPlanner.runtime_arguments(planner, 1))  # type: ignore[arg-type]
+    context = RunContext(dataset=[], data_collator=no_batch)
+    names = set(decision_arguments(IdleTrainer(None), Schedule(1, 1, 2), context, 1))
     assert documented("`select`, `mix`") == {"model", "step_id", "num_samples", *names}
 
 
@@ -88,7 +85,7 @@ class OldWeighter(Weighter):
 
 
 def test_a_weighter_that_hands_all_other_arguments_to_its_base_class_is_built() -> None:
-    context = RunContext(dataset=[0], data_collator=list)
+    context = RunContext(dataset=[0], data_collator=no_batch)
     built = build_component(OldWeighter, None, {"strategy": "quadratic"}, {}, context)
     assert (built.strategy, built.context) == ("quadratic", context)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dataflex.config.plan import prepare
+from dataflex.config.prepared import prepare
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import Catalog

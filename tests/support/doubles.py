@@ -1,9 +1,9 @@
-"""Small typed stand-ins for accelerators and what hangs on them, with the parts that DataFlex asks for."""
+"""Small typed stand-ins for accelerators and Trainers, with the parts of them that DataFlex asks for."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -123,3 +123,80 @@ class Scheduler:
     def get_last_lr(self) -> list[float]:
         """The rate of the one group."""
         return [self.rate]
+
+
+@dataclass
+class IdleTrainer:
+    """A Trainer that has not begun: what :class:`dataflex.trainers.host.DynamicHost` names, on one rank.
+
+    Attributes:
+        args: The ``TrainingArguments``, or what a test asks of them.
+    """
+
+    args: Any
+    state: Any = None
+    control: Any = None
+    accelerator: Any = field(default_factory=OneRank)
+    model: Any = None
+    model_wrapped: Any = None
+    train_dataset: Any = ()
+    eval_dataset: Any = None
+    data_collator: Any = None
+    processing_class: Any = None
+    optimizer: Any = None
+    lr_scheduler: Any = None
+    compute_loss_func: Callable[..., Any] | None = None
+    callback_handler: Any = None
+    current_gradient_accumulation_steps: int = 1
+    is_deepspeed_enabled: bool = False
+    is_fsdp_enabled: bool = False
+    running: Any = None
+
+    def is_world_process_zero(self) -> bool:
+        """It is the only rank."""
+        return True
+
+    def get_total_train_batch_size(self, args: Any) -> int:
+        """As its arguments say."""
+        return int(args.per_device_train_batch_size * args.gradient_accumulation_steps)
+
+    def add_callback(self, callback: Any) -> None:
+        """Nothing is called back."""
+
+    def remove_callback(self, callback: Any) -> None:
+        """Nothing is called back."""
+
+    def log(self, logs: dict[str, float]) -> None:
+        """Nothing is logged."""
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Nothing is written."""
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        """The model's own loss."""
+        return model(**inputs).loss
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        """The rows themselves."""
+        return eval_dataset
+
+    def keep_progress(self) -> Any:
+        """There is none."""
+
+    def seal_checkpoint(self) -> None:
+        """There is none."""
+
+    def stock_sampler(self) -> Any:
+        """Nothing is read."""
+
+    def stock_train_dataloader(self) -> Any:
+        """Nothing is read."""
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        return dataset
+
+    def _get_collator_with_removed_columns(self, data_collator: Any, description: str | None = None) -> Any:
+        return data_collator
+
+    def _prepare_inputs(self, inputs: Mapping[str, Any]) -> Any:
+        return inputs

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from dataflex.checkpoint import damage, state
 from dataflex.checkpoint import folders as checkpoints
-from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.errors import ComponentError, ConfigError
 
 FILES = {
@@ -73,7 +74,7 @@ def test_the_keys_of_a_run_come_back_and_are_hashed(tmp_path):
     assert state.load(checkpoint).keys == {"learning_rate": 1e-4, "lora": {"rank": 8}}
     path = checkpoint / "dataflex" / "keys.json"
     path.write_text(path.read_text().replace("8", "9"))
-    assert "keys.json is damaged (its sha256 differs from the one in engine.json)" in state.damage(checkpoint)
+    assert "keys.json is damaged (its sha256 differs from the one in engine.json)" in why_damaged(checkpoint)
 
 
 def test_every_file_of_the_trainer_is_recorded_with_its_size_and_the_hash_of_small_ones(tmp_path):
@@ -121,7 +122,7 @@ def test_a_file_added_later_a_copy_and_a_link_are_no_damage(tmp_path):
     link.symlink_to(copy, target_is_directory=True)
     (copy / "global_step5").rename(tmp_path / "moved")
     (copy / "global_step5").symlink_to(tmp_path / "moved", target_is_directory=True)
-    assert [state.damage(path) for path in (checkpoint, copy, link)] == ["", "", ""]
+    assert [why_damaged(path) for path in (checkpoint, copy, link)] == ["", "", ""]
     assert checkpoints.to_resume(tmp_path) == (link, {})
 
 
@@ -135,7 +136,7 @@ def test_a_record_that_names_a_file_outside_the_checkpoint_is_damaged(tmp_path, 
     head["sha256"]["files.json"] = hashlib.sha256(record.encode()).hexdigest()
     (folder / "engine.json").write_text(json.dumps(head))
     state.mark_complete(checkpoint)
-    assert f"files.json is damaged (it names {name!r}, which is no file of a checkpoint)" in state.damage(checkpoint)
+    assert f"files.json is damaged (it names {name!r}, which is no file of a checkpoint)" in why_damaged(checkpoint)
 
 
 def test_what_an_abandoned_run_left_is_no_part_of_a_checkpoint_written_anew(tmp_path):
@@ -191,12 +192,12 @@ def test_for_scoring_only_the_weights_have_to_be_there_and_what_is_there_has_to_
     checkpoint = write(tmp_path, 5, files=WEIGHTS | REST)
     for name in REST:
         (checkpoint / name).unlink()
-    assert state.damage(checkpoint) and not state.damage(checkpoint, weights_only=True)
+    assert why_damaged(checkpoint) and not why_damaged(checkpoint, weights_only=True)
     (checkpoint / "optimizer.pt").write_bytes(b"")
-    assert "optimizer.pt is damaged (it has 0 bytes of 1)" in state.damage(checkpoint, weights_only=True)
+    assert "optimizer.pt is damaged (it has 0 bytes of 1)" in why_damaged(checkpoint, weights_only=True)
     (checkpoint / "optimizer.pt").unlink()
     (checkpoint / "model.safetensors").unlink()
-    assert "model.safetensors is missing" in state.damage(checkpoint, weights_only=True)
+    assert "model.safetensors is missing" in why_damaged(checkpoint, weights_only=True)
 
 
 def test_nothing_is_pickled(tmp_path):
@@ -239,13 +240,13 @@ def test_a_checkpoint_that_names_a_strange_file_is_refused(tmp_path, name):
 def test_a_mark_that_was_emptied_is_named(tmp_path):
     checkpoint = write(tmp_path, 5)
     (checkpoint / "dataflex" / "COMPLETE").write_text("")
-    assert "COMPLETE is damaged" in state.damage(checkpoint)
+    assert "COMPLETE is damaged" in why_damaged(checkpoint)
 
 
 def test_a_trainer_state_that_was_cut_short_is_noticed(tmp_path):
     checkpoint = write(tmp_path, 5, files={})
     (checkpoint / "trainer_state.json").write_text('{"global_step": 5')
-    assert "trainer_state.json is damaged" in state.damage(checkpoint)
+    assert "trainer_state.json is damaged" in why_damaged(checkpoint)
 
 
 @pytest.mark.parametrize("name", ["plan.npy", "component.safetensors", "component.json", "engine.json", "COMPLETE"])
@@ -310,17 +311,17 @@ def test_a_checkpoint_of_version_1_holds_no_record_of_the_other_files_and_says_s
     path.write_text(json.dumps(head | {"version": 1}))
     state.mark_complete(checkpoint)
     (checkpoint / "optimizer.pt").write_bytes(b"")
-    assert state.damage(checkpoint) == "" and state.load(checkpoint).engine == engine(5)
-    assert "earlier dataflex-core" in state.unchecked(checkpoint)
+    assert why_damaged(checkpoint) == "" and state.load(checkpoint).engine == engine(5)
+    assert "earlier dataflex-core" in damage.unchecked(checkpoint)
     path.write_text(json.dumps(head))
     state.mark_complete(checkpoint)
-    assert "engine.json is damaged (it lacks files.json)" in state.damage(checkpoint)
-    assert state.unchecked(write(tmp_path, 6)) == ""
+    assert "engine.json is damaged (it lacks files.json)" in why_damaged(checkpoint)
+    assert damage.unchecked(write(tmp_path, 6)) == ""
 
 
 def test_a_checkpoint_that_was_only_begun_was_interrupted(tmp_path):
     state.begin(tmp_path / "checkpoint-5")
-    assert "COMPLETE is missing: the run was stopped while it wrote" in state.damage(tmp_path / "checkpoint-5")
+    assert "COMPLETE is missing: the run was stopped while it wrote" in why_damaged(tmp_path / "checkpoint-5")
 
 
 def test_a_checkpoint_without_its_mark_was_interrupted(tmp_path):
@@ -330,7 +331,7 @@ def test_a_checkpoint_without_its_mark_was_interrupted(tmp_path):
 
 def test_writing_again_takes_the_mark_away_first(tmp_path):
     write(tmp_path, 5)
-    assert "COMPLETE is missing" in state.damage(write(tmp_path, 5, complete=False))
+    assert "COMPLETE is missing" in why_damaged(write(tmp_path, 5, complete=False))
 
 
 def test_the_newest_whole_checkpoint_is_found_and_the_others_are_explained(tmp_path):

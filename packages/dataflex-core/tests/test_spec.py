@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
+from doubles import IdleTrainer
+from prepared_runs import prepared_run, run_facts
 
 from dataflex.errors import PluginError
 from dataflex.spec import ComponentSpec, Kind, Limits
@@ -46,16 +50,19 @@ def test_a_name_that_could_be_a_path_is_refused(name):
         spec(name)
 
 
+@dataclass
+class Arguments:
+    """As many of the ``TrainingArguments`` as a context is made of."""
+
+    output_dir: str
+    seed: int = 1
+
+
 @pytest.mark.parametrize("name", ["a.b", "c++", "v1...5", "a" * 100])
-def test_the_cache_of_a_component_lies_in_the_run(tmp_path, name):
+def test_the_cache_of_a_component_lies_in_the_run(tmp_path: Path, name: str) -> None:
     from dataflex.trainers.context import run_context
 
-    args = SimpleNamespace(output_dir=str(tmp_path), seed=1)
-    trainer = SimpleNamespace(
-        args=args, train_dataset=[], eval_dataset=None, data_collator=None, accelerator=None, model=None
-    )
-    plan = SimpleNamespace(component=spec(name), stage="sft", scores_only=False, arguments={})
-    run = SimpleNamespace(facts=plan, bound=SimpleNamespace(run_values={}))
+    trainer, run = IdleTrainer(Arguments(str(tmp_path))), prepared_run(run_facts(spec(name)))
     folder = run_context(trainer, run, data_seed=None, global_batch=4).cache_dir
     assert folder.resolve().parent == (tmp_path / "cache").resolve()
 
@@ -80,9 +87,10 @@ def test_what_lies_outside_a_range_is_told_with_its_place():
 def test_old_names_need_a_sentence_and_one_of_the_two_answers():
     made = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, legacy={"eps": "It is 0."})
     assert (dict(made.legacy), dict(made.refused)) == ({"eps": "It is 0."}, {}) and hash(made)
-    for given, message in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"legacy": {"eps": " "}}, "legacy of component 'mine' says nothing of eps"),
         ({"legacy": {"eps": "a"}, "refused": {"eps": "b"}}, "both ignores and refuses eps"),
-    ):
+    ]
+    for given, message in wrong:
         with pytest.raises(PluginError, match=message):
             ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:C", api=1, **given)

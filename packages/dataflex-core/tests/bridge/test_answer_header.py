@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +30,12 @@ def test_the_header_of_a_template(name: str, header: str, tmp_path: Path) -> Non
 
 
 def test_a_template_that_cannot_be_asked_has_none() -> None:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
+    class Silent:
+        """A template of LlamaFactory's that encodes nothing."""
 
-    assert answer_header(SimpleNamespace(encode_oneturn=refuse, encode_multiturn=refuse), None) == ()
+        def encode_oneturn(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError
+
+        encode_multiturn = encode_oneturn
+
+    assert answer_header(Silent(), None) == ()

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from datasets import Dataset, DatasetDict
@@ -32,6 +31,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+class Loaded(NamedTuple):
+    """What ``get_dataset`` returned, and the keys that could not be compared with it."""
+
+    module: Any
+    unchecked: Any
+
+
 class Runs:
     """Calls of LlamaFactory's ``get_dataset``, as a run makes them up to where a model would load."""
 
@@ -53,7 +59,7 @@ class Runs:
         training = Seq2SeqTrainingArguments(str(self.out / "run"), report_to="none", use_cpu=True, seed=3)
         return ModelArguments(model_name_or_path=str(self.folder / "model")), data, training
 
-    def __call__(self, *, stage: str = "sft", refuse: bool = True, tokenizer: Any = None, **keys: Any) -> Any:
+    def __call__(self, *, stage: str = "sft", refuse: bool = True, tokenizer: Any = None, **keys: Any) -> Loaded:
         from llamafactory.data import get_template_and_fix_tokenizer
 
         model, data, training = self.arguments(**keys)
@@ -65,7 +71,7 @@ class Runs:
         module = get_dataset(template, model, data, training, stage=stage, tokenizer=tokenizer)
         if refuse:
             folders.warn()
-        return SimpleNamespace(module=module, unchecked=folders.unchecked)
+        return Loaded(module, folders.unchecked)
 
     def by_domain(self, **keys: Any) -> Any:
         from llamafactory.data import get_template_and_fix_tokenizer
@@ -78,7 +84,7 @@ class Runs:
         def compare(parts: Any) -> None:
             folders.compare(parts, call)
 
-        rest = {"stage": "sft", "tokenizer": self.tokenizer, "compare": compare}
+        rest: dict[str, Any] = {"stage": "sft", "tokenizer": self.tokenizer, "compare": compare}
         loaded = load_by_domain(folders.guarding(self.stock), template, model, data, training, **rest)
         folders.warn()
         return loaded

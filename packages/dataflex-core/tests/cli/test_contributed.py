@@ -4,29 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
-from types import SimpleNamespace
+from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 
 
 @pytest.fixture
-def brought(monkeypatch):
+def brought(fake_dist: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Two commands of one package: one works, one cannot be imported; a third has the name of one of ours."""
-    calls = []
-    module = SimpleNamespace(main=lambda arguments: calls.append(arguments))
-    monkeypatch.setitem(sys.modules, "stirrer", module)
-
-    def point(name, value):
-        dist = SimpleNamespace(name="dataflex-stirrer")
-        return SimpleNamespace(name=name, value=value, dist=dist, load=lambda: _load(value))
-
-    def _load(value):
-        if value != "stirrer:main":
-            raise ImportError("no module named spoon")
-        return module.main
-
-    points = [point("stir", "stirrer:main"), point("break", "spoon:main"), point("train", "stirrer:main")]
-    monkeypatch.setattr("importlib_metadata.entry_points", lambda group: points if group == "dataflex.commands" else [])
+    points = "[dataflex.commands]\nstir = stirrer:main\nbreak = spoon:main\ntrain = stirrer:main\n"
+    fake_dist("dataflex-stirrer", "", module="stirrer", entry_points=points)
+    calls: list[list[str]] = []
+    stirrer = ModuleType("stirrer")
+    stirrer.__dict__["main"] = calls.append
+    monkeypatch.setitem(sys.modules, "stirrer", stirrer)
     return calls
 
 

@@ -4,26 +4,38 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import importlib_metadata
 import pytest
 
+from dataflex.bridge.llamafactory import SeamCheck
+
+
+@dataclass
+class Machine:
+    """LlamaFactory's seams, and who is asked for them."""
+
+    seams: list[SeamCheck]
+    seam_report: Callable[[], list[SeamCheck]]
+
 
 @pytest.fixture
-def machine(monkeypatch):
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """LlamaFactory's seams and torch's devices, as a test wants them."""
-    seams = [SimpleNamespace(symbol="sft: trainer", ok=True, detail="")]
-    bridge = SimpleNamespace(seam_report=lambda: seams)
+    seams = [SeamCheck("sft: trainer", True)]
+    made = Machine(seams, lambda: seams)
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, get_device_name=lambda i: f"GPU {i}")
     torch = SimpleNamespace(
         get_num_threads=lambda: 3,
         cuda=cuda,
         backends=SimpleNamespace(mps=SimpleNamespace(is_available=lambda: False)),
     )
-    monkeypatch.setitem(sys.modules, "dataflex.bridge.llamafactory", bridge)
+    monkeypatch.setitem(sys.modules, "dataflex.bridge.llamafactory", made)
     monkeypatch.setitem(sys.modules, "torch", torch)
-    return SimpleNamespace(seams=seams, bridge=bridge)
+    return made
 
 
 def checks(outcome):
@@ -62,7 +74,7 @@ def test_a_plugin_that_was_switched_off_is_no_failure(run, machine, fake_dist):
 
 
 def test_a_seam_that_moved_fails_the_check(run, machine):
-    machine.seams.append(SimpleNamespace(symbol="dpo: trainer", ok=False, detail="run_dpo no longer uses it"))
+    machine.seams.append(SeamCheck("dpo: trainer", False, "run_dpo no longer uses it"))
     outcome = run("doctor")
     assert outcome.code == 1
     assert "run_dpo no longer uses it" in outcome.out
@@ -74,7 +86,7 @@ def test_a_llamafactory_that_cannot_be_imported_is_reported_not_raised(run, mach
         print("a banner")
         raise error
 
-    machine.bridge.seam_report = fail
+    machine.seam_report = fail
     outcome = run("doctor", "--json")
     ok, found = checks(outcome)
     assert (outcome.code, ok) == (1, False)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
@@ -15,6 +14,7 @@ from dataflex.config.gathering import Gathered
 from dataflex.config.overrides import find_preset
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError, PluginError
+from dataflex.plugins.catalog import CatalogEntry
 from dataflex.spec import ComponentSpec, Kind, param
 
 
@@ -34,9 +34,23 @@ class Bare:
     pass
 
 
-def entry(params=Params, target=Bare, **said):
+@dataclass(frozen=True, kw_only=True)
+class Entry(CatalogEntry):
+    """A component whose classes are at hand."""
+
+    target: type
+    params: type | None
+
+    def load(self) -> type:
+        return self.target
+
+    def load_params(self) -> type | None:
+        return self.params
+
+
+def entry(params: type | None = Params, target: type = Bare, **said: Any) -> Entry:
     spec = ComponentSpec(kind=Kind.SELECTOR, name="mine", target="m:Mine", api=1, **said)
-    return SimpleNamespace(spec=spec, load=lambda: target, load_params=lambda: params)
+    return Entry(spec=spec, dist="d", target=target, params=params)
 
 
 def test_later_layers_win_and_sources_are_remembered():

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dataflex.config.checks import checkpoint_warnings, problems, static_problems, warnings
+from dataflex.config.checks import problems, static_problems
 from dataflex.config.run import read_run_file
+from dataflex.config.run_warnings import checkpoint_warnings, warnings
 from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Kind, Need
 
@@ -179,9 +180,9 @@ def test_every_key_of_the_stock_loader_is_dealt_with():
 
     from transformers import TrainingArguments
 
-    from dataflex.config import checks
+    from dataflex.config import checks, run_warnings
 
-    warned_of = {*checks._IGNORED, checks._SAMPLING}
+    warned_of = {*run_warnings._IGNORED, run_warnings._SAMPLING}
     refused = {key for key, *_ in checks._REFUSED} | {"accelerator_config", "parallelism_config"}
     at_work = {"seed", "data_seed", "remove_unused_columns", "label_names", "length_column_name"}
     at_work |= {f"dataloader_{name}" for name in ("num_workers", "pin_memory", "persistent_workers", "prefetch_factor")}
@@ -196,13 +197,14 @@ def test_every_key_of_the_stock_loader_is_dealt_with():
 def test_every_key_that_is_looked_for_is_a_key_of_the_installed_llamafactory():
     """A misspelt or vanished key in a check would never be found."""
     from dataflex.bridge.llamafactory import known_keys
-    from dataflex.config import checks
+    from dataflex.config import checks, needs, run_warnings
 
     known = set(known_keys())
     # The first is of transformers 4, which the oldest LlamaFactory runs on; the second is a variable by now.
     vanished = {"group_by_length", "use_ray"}
-    looked_for = {key for key, *_ in checks._REFUSED} | {*checks._IGNORED, checks._SAMPLING, checks.COUNTS_WHOLE_POOL}
-    looked_for |= {*checks._COUNTS, *checks._MIXED_BY_LLAMAFACTORY, *checks._OTHER_LOSSES}
+    looked_for = {key for key, *_ in checks._REFUSED} | {*checks._COUNTS, *needs._OTHER_LOSSES}
+    looked_for |= {*run_warnings._IGNORED, run_warnings._SAMPLING, run_warnings.COUNTS_WHOLE_POOL}
+    looked_for |= {*run_warnings._MIXED_BY_LLAMAFACTORY}
     assert looked_for - known <= vanished
 
 

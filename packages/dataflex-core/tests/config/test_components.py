@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from dataflex.cli.check_run import _described
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun, prepare
+from dataflex.config import run_warnings
+from dataflex.config.prepared import PreparedRun, prepare
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError
 from dataflex.kinds import Kind, StepKeys, in_turn
@@ -215,7 +215,7 @@ def test_what_goes_together_is_not_refused(prepared, pair) -> None:
 
 def test_what_does_not_do_quite_what_it_says_is_warned_of(prepared, tmp_path) -> None:
     prepared({"mixer": "aioli", "selector": "picks"}, mixture_max_epochs=2)
-    said = " ".join(checks.warnings(read_run_file(tmp_path / "run.yaml")))
+    said = " ".join(run_warnings.warnings(read_run_file(tmp_path / "run.yaml")))
     assert "mixer 'aioli' measures by how much losses fall" in said and "mixture_max_epochs counts draws" in said
 
 

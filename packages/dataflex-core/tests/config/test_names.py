@@ -7,8 +7,9 @@ import json
 import pytest
 import yaml
 
-from dataflex.config.checks import run_problems, warnings
+from dataflex.config.checks import run_problems
 from dataflex.config.run import read_run_file
+from dataflex.config.run_warnings import warnings
 
 WORDS = ("no", "yes", "on", "off", "true", "False", "NO", "null", "~", "2023", "012", "0x1F", "1_000", "1e3", "1.50")
 """Bare words that YAML 1.1 or OmegaConf reads as something else than a text."""

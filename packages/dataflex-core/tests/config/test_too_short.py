@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from dataflex.config import checks
+from dataflex.config import run_warnings
 from dataflex.config.run import read_run_file
 from dataflex.config.too_short import planned_steps, warnings
 from dataflex.runs import Steps
@@ -103,9 +103,9 @@ def test_a_run_file_is_told_of_its_own_keys(tmp_path, train_type):
         "save_steps: 500\n"
     )
     run = read_run_file(path, ["logging_steps=100"])
-    told = [warning for warning in checks.warnings(run) if "beyond" in warning]
+    told = [warning for warning in run_warnings.warnings(run) if "beyond" in warning]
     assert [warning.partition(" is")[0] for warning in told] == [
         "save_steps: 500 (from run.yaml)",
         "logging_steps: 100 (from the command line)",
     ]
-    assert not [warning for warning in checks.warnings(run, scores_only=True) if "beyond" in warning]
+    assert not [warning for warning in run_warnings.warnings(run, scores_only=True) if "beyond" in warning]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -165,9 +168,17 @@ class Broken:
         raise ValueError("no disk for the log")
 
 
-def at_step(step: int, work):
+@dataclass
+class State:
+    """How far a Trainer has come, as transformers' ``TrainerState`` says it."""
+
+    global_step: int
+    max_steps: int = 12
+
+
+def at_step(step: int, work: Callable[[], Any]) -> Any:
     trainer = TRAINER.Trainer()
-    trainer.state = types.SimpleNamespace(global_step=step, max_steps=12)
+    trainer.state = State(step)
     trainer.work = work
     return trainer
 

@@ -183,7 +183,7 @@ class UsedTwice(Coupled):
     """The head's weight is used outside its forward too."""
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
-        logits = super().forward(input_ids).logits
+        logits: Any = super().forward(input_ids).logits
         return CausalLMOutput(logits=logits + (self.head.weight**2).sum(dim=1))
 
 

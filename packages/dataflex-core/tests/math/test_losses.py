@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -98,7 +98,14 @@ def test_gradients_flow_through_the_sums() -> None:
     assert logits.grad[2].abs().sum() == 0
 
 
-@pytest.mark.parametrize("outputs", [SimpleNamespace(loss=1.0), {"loss": 1.0, "logits": None}, (torch.tensor(1.0),)])
+@dataclass
+class LossAlone:
+    """Outputs of a model that keeps its logits to itself."""
+
+    loss: float
+
+
+@pytest.mark.parametrize("outputs", [LossAlone(1.0), {"loss": 1.0, "logits": None}, (torch.tensor(1.0),)])
 def test_outputs_without_logits_name_the_switch_that_brings_them_back(outputs: Any) -> None:
     with pytest.raises(ComponentError, match="enable_liger_kernel: false"):
         output_logits(outputs, torch.zeros(1, 3, dtype=torch.long))

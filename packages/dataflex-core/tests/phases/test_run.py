@@ -9,14 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
 from dataflex.errors import ConfigError
 from dataflex.phases.gpus import Gpus, deal
-from dataflex.phases.job import Ended, Job
+from dataflex.phases.job import Ended, Executor, Job, Outcome, Running
 from dataflex.phases.processes import LocalProcesses, environment, note_of, stop_left_behind
 from dataflex.phases.run import Stop, run_jobs
 
@@ -34,10 +36,11 @@ def job(tmp_path):
 class Fake:
     """Jobs without a process: each runs until it was asked as often as its name's length; notes what happened."""
 
-    def __init__(self, codes=None):
-        self.codes, self.events, self.at_once, self.most = codes or {}, [], 0, 0
+    def __init__(self, codes: dict[str, int] | None = None) -> None:
+        self.codes, self.at_once, self.most = codes or {}, 0, 0
+        self.events: list[tuple[str, Any]] = []
 
-    def start(self, job, gpus):
+    def start(self, job: Job, gpus: tuple[str, ...]) -> Running:
         self.events.append((job.name, gpus))
         self.at_once += 1
         self.most = max(self.most, self.at_once)
@@ -45,10 +48,11 @@ class Fake:
 
 
 class FakeRunning:
-    def __init__(self, fake, job):
-        self.fake, self.job, self.left, self.code = fake, job, len(job.name), None
+    def __init__(self, fake: Fake, job: Job) -> None:
+        self.fake, self.job, self.left = fake, job, len(job.name)
+        self.code: int | None = None
 
-    def poll(self):
+    def poll(self) -> int | None:
         if self.code is None:
             self.left -= 1
             if self.left <= 0:
@@ -56,18 +60,18 @@ class FakeRunning:
                 self.fake.at_once -= 1
         return self.code
 
-    def stop(self):
+    def stop(self) -> None:
         self.fake.events.append((self.job.name, "stop"))
         self.left = 1
         self.fake.codes[self.job.name] = 5
 
-    def kill(self):
+    def kill(self) -> None:
         self.fake.events.append((self.job.name, "kill"))
 
 
-def run(jobs, executor, **settings):
+def run(jobs: Iterable[Job], executor: Executor, **settings: Any) -> list[tuple[str, Ended, bool]]:
     """Run jobs; gives names and ends in the order in which they ended."""
-    ended = []
+    ended: list[tuple[str, Ended, bool]] = []
 
     def on_end(job, outcome):
         ended.append((job.name, outcome.ended, outcome.shared))
@@ -153,12 +157,13 @@ def test_a_signal_stops_what_runs_and_starts_nothing_more(job):
 def test_a_second_ctrl_c_kills_what_runs(job):
     fake, stop = Fake(), Stop()
 
-    def tick():
-        os.kill(os.getpid(), signal.SIGINT)
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
 
     fake.codes = {}
     with stop.listening(), pytest.raises(KeyboardInterrupt):
-        run([job("a" * 50)], fake, stop=stop, tick=lambda: (tick(), tick()))
+        run([job("a" * 50)], fake, stop=stop, tick=twice)
     assert fake.events[-1] == ("a" * 50, "kill")
 
 
@@ -178,13 +183,18 @@ def test_output_is_added_to_the_log_and_may_go_to_a_file_of_its_own(job, tmp_pat
 
 
 def test_an_exit_code_and_a_death_are_told(job):
-    codes = []
+    codes: list[int] = []
+
+    def on_end(job: Job, outcome: Outcome) -> tuple[Job, ...]:
+        codes.append(outcome.code)
+        return ()
+
     run_jobs(
         [job("five", "import sys; sys.exit(5)"), job("dies", "import os; os.kill(os.getpid(), 9)")],
         LocalProcesses(),
         at_once=1,
         stop=Stop(),
-        on_end=lambda job, outcome: codes.append(outcome.code) or (),
+        on_end=on_end,
     )
     assert codes == [5, -signal.SIGKILL]
 

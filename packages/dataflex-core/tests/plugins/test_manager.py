@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from types import SimpleNamespace
 
 import pytest
+from prepared_runs import run_facts
 
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager, PluginStatus, rival_installed
@@ -227,9 +227,7 @@ def test_a_failing_hook_is_logged_and_disturbs_no_other(fake_dist, caplog):
     fake_dist("acme-e", HOOKS.format(body="return 'a sentence'"))
     manager = load()
     with caplog.at_level(logging.WARNING, "dataflex"):
-        answers = manager.call(
-            "dataflex_check_run", run=None, plan=SimpleNamespace(stage="dpo", component=SimpleNamespace())
-        )
+        answers = manager.call("dataflex_check_run", run=None, plan=run_facts(stage="dpo"))
     ours = {found.dist: [problem.message for problem in answer] for found, answer in answers if "acme" in found.dist}
     assert ours == {"acme-b": ["dpo"]}
     assert "Plugin acme-a 0.9 failed in dataflex_check_run, ignored: ValueError: bad plan" in caplog.text
@@ -240,7 +238,7 @@ def test_a_failing_hook_is_logged_and_disturbs_no_other(fake_dist, caplog):
 
 def test_hooks_of_an_outdated_plugin_are_not_called(fake_dist, caplog):
     fake_dist("acme", HOOK.format(name="old", api=0) + HOOKS.format(body="raise RuntimeError"))
-    load().call("dataflex_check_run", run=None, plan=SimpleNamespace(component=SimpleNamespace()))
+    load().call("dataflex_check_run", run=None, plan=run_facts())
     assert "acme" not in caplog.text
 
 

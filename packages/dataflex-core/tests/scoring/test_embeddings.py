@@ -1,3 +1,5 @@
+# mypy: disable-error-code="arg-type, misc"
+# NumPy's stubs take no array of 16 bits that may be missing.
 from __future__ import annotations
 
 import copy
@@ -8,12 +10,12 @@ import multiprocessing
 import random
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from doubles import OneRank, in_numbers
 from embedding_cases import LENGTHS, Pad, by_hand, embed_on_a_rank, killed_after, ragged_pool, tiny_qwen, unit
 from gloo import run_on_two_ranks
 
@@ -201,14 +203,7 @@ def test_what_an_index_depends_on_is_in_its_key() -> None:
     with torch.no_grad():
         frozen.get_parameter("base_model.model.model.layers.1.mlp.up_proj.weight")[5, 5] += 1e-3  # a frozen one
     assert made(EmbeddingSpec(), rows=rows, model=frozen).fingerprint not in keys
-    half = SimpleNamespace(
-        mixed_precision="bf16",
-        num_processes=1,
-        process_index=0,
-        device=torch.device("cpu"),
-        is_main_process=True,
-        autocast=lambda: torch.autocast("cpu", torch.bfloat16),
-    )
+    half = OneRank(in_numbers(torch.bfloat16), mixed_precision="bf16")
     assert made(EmbeddingSpec(), rows=rows, accelerator=half).fingerprint not in keys
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
+from transformers import PretrainedConfig
 
 from dataflex.errors import ComponentError
 from dataflex.math.projection import SparseProjection
@@ -76,7 +75,7 @@ def test_several_layers_stand_side_by_side_each_with_its_share_of_the_length() -
 
 
 def test_pictures_and_text_are_two_blocks() -> None:
-    config = SimpleNamespace(image_token_id=7)
+    config = PretrainedConfig(image_token_id=7)
     parts = modality_tokens(config, torch.tensor([[7, 3, 4]]))
     found = row_vectors([TOKENS], ALL, parts, pooling="mean")
     half = 0.5**0.5
@@ -87,7 +86,7 @@ def test_pictures_and_text_are_two_blocks() -> None:
 
 def test_a_model_that_does_not_say_what_pictures_are_is_refused() -> None:
     with pytest.raises(ComponentError, match="no image_token_id"):
-        modality_tokens(SimpleNamespace(), torch.tensor([[7, 3, 4]]))
+        modality_tokens(PretrainedConfig(), torch.tensor([[7, 3, 4]]))
 
 
 def test_spans_leave_out_padding_and_stop_at_so_many_tokens() -> None:

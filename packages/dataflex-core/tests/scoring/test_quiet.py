@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -60,10 +60,18 @@ def test_a_layer_that_checkpoints_stays_in_train_mode_without_dropout() -> None:
         assert torch.equal(layer(x), x) and not layer.was_training
 
 
+@dataclass
+class SharedConfiguration:
+    """As a model's, of which layers keep no copy."""
+
+    hidden_dropout: float
+    hidden_size: int
+
+
 class ByConfiguration(Checkpointing):
     """As a model whose layers read the probability from a configuration they share."""
 
-    def __init__(self, config: SimpleNamespace) -> None:
+    def __init__(self, config: SharedConfiguration) -> None:
         super().__init__()
         self.dropout, self.config = 0.0, config
 
@@ -72,7 +80,7 @@ class ByConfiguration(Checkpointing):
 
 
 def test_dropout_of_a_shared_configuration_is_off_too_and_comes_back() -> None:
-    config = SimpleNamespace(hidden_dropout=0.5, hidden_size=4)
+    config = SharedConfiguration(hidden_dropout=0.5, hidden_size=4)
     model, x = nn.Sequential(ByConfiguration(config), ByConfiguration(config)).train(), torch.ones(50)
     with quiet(model, keep_checkpointing=True):
         assert torch.equal(model(x), x) and model[0].was_training

@@ -9,8 +9,8 @@ import yaml
 
 from dataflex.config.written import Written
 from dataflex.study.arms import Base, run_of_arm
-from dataflex.study.file import Arm
 from dataflex.study.lengths import length_key, planned_steps, steps_at
+from dataflex.study.study_file import Arm
 
 SELECT = {
     "model_name_or_path": "data/${seed}/model",

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from dataflex.config.plan import prepare
+from dataflex.config.prepared import prepare
 from dataflex.config.run import read_run_file
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions

@@ -11,7 +11,7 @@ import torch
 from transformers import EarlyStoppingCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
-from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.errors import ConfigError
 from dataflex.record.run import RunRecord
 from dataflex.trainers import dynamic_trainer
@@ -188,7 +188,7 @@ def test_any_callback_may_end_a_run_and_is_named(make, tmp_path, caplog, event, 
         return make(Stop(event, step), patience=None, save_steps=3, load_best_model_at_end=False)
 
     stopping().train()
-    assert not state.damage(tmp_path / "out" / f"checkpoint-{step}")  # as at the last planned step
+    assert not why_damaged(tmp_path / "out" / f"checkpoint-{step}")  # as at the last planned step
     assert ending(tmp_path / "out").ended_by == "the callback Stop"
     caplog.set_level(logging.INFO)
     again = stopping()

@@ -58,6 +58,8 @@ class RecordingPlanner:
 
     domains: Sequence[str] = ()
     epoch_samples: int | None = None
+    weighs_places = False
+    weights: npt.NDArray[np.float64] | None = None
 
     def __init__(self) -> None:
         self.seen: dict[int, str] = {}
@@ -97,7 +99,9 @@ def make(tmp_path, *, workers=0, accumulation=2, schedule=SCHEDULE, output="out"
     keys = {"warmup_step": schedule.warmup, "update_step": schedule.update, "train_step": schedule.total}
     config = {"train_type": "dynamic_select", "component_name": "never_asked", "update_times": -1, **keys}
 
-    class Dynamic(dynamic_trainer(Trainer, config, plugins=[tmp_path / "never_asked.py"])):
+    base: Any = dynamic_trainer(Trainer, config, plugins=[tmp_path / "never_asked.py"])
+
+    class Dynamic(base):
         def _fill_slots(self, schedule, context):
             planner.trainer = self
             return Slots(planner, PlainLoss())

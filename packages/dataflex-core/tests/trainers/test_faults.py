@@ -19,6 +19,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.checkpoint import folders as checkpoints
 from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.errors import ComponentError, ConfigError, OneRankError
 from dataflex.scoring.shards import ShardStore
 from dataflex.trainers import dynamic_trainer, stopping
@@ -113,7 +114,7 @@ def test_sigterm_ends_the_run_after_a_whole_step_and_the_resumed_run_is_the_whol
     assert stop.value.code == 0
     assert signal.getsignal(signal.SIGTERM) is before
     assert stop.value.checkpoint.name == "checkpoint-4"
-    assert not state.damage(stop.value.checkpoint)
+    assert not why_damaged(stop.value.checkpoint)
     seen(caplog.records[-1].getMessage())
     assert "resume_from_checkpoint=" in caplog.text and "stopped by SIGTERM after step 4 of 11" in caplog.text
 
@@ -132,7 +133,7 @@ def test_sigterm_keeps_its_checkpoint_beside_the_best_one_where_only_one_may_be_
         trainer.train()
     assert trainer.state.best_model_checkpoint == str(tmp_path / "out" / "checkpoint-3")  # as the loss falls
     assert stop.value.checkpoint.name == "checkpoint-7"
-    assert not state.damage(stop.value.checkpoint)
+    assert not why_damaged(stop.value.checkpoint)
     assert trainer.args.save_total_limit == 1
 
 
@@ -145,7 +146,7 @@ def test_sigterm_leaves_a_checkpoint_where_only_better_ones_are_kept(make):
     with pytest.raises(Stopped) as stop:
         trainer.train()
     assert stop.value.checkpoint.name == "checkpoint-6"
-    assert not state.damage(stop.value.checkpoint)
+    assert not why_damaged(stop.value.checkpoint)
 
 
 def test_another_sigterm_ends_the_process_at_once_unless_it_comes_with_the_first(make, monkeypatch):
@@ -260,7 +261,7 @@ def test_a_component_that_hangs_is_ended_with_a_checkpoint_and_its_place(make, t
     assert "it took longer than component_timeout: 0.5 seconds" in message
     assert "mine.py" in message and "in select" in message
     assert f"resume from {tmp_path / 'hangs' / 'checkpoint-5'}" in message
-    assert not state.damage(tmp_path / "hangs" / "checkpoint-5")
+    assert not why_damaged(tmp_path / "hangs" / "checkpoint-5")
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
@@ -416,9 +417,9 @@ def test_files_that_a_callback_writes_into_a_checkpoint_are_a_part_of_it(make, t
 
     make(Processor(), save_strategy="steps", save_steps=4, save_total_limit=1).train()
     (checkpoint,) = (tmp_path / "out").glob("checkpoint-*")
-    assert checkpoint.name == "checkpoint-11" and not state.damage(checkpoint)
+    assert checkpoint.name == "checkpoint-11" and not why_damaged(checkpoint)
     (checkpoint / "processor.json").unlink()
-    assert "processor.json is missing" in state.damage(checkpoint)
+    assert "processor.json is missing" in why_damaged(checkpoint)
 
 
 def test_what_a_component_keeps_is_taken_before_the_trainer_writes(make, tmp_path, monkeypatch):

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from prepared_runs import prepared_run
 from torch.utils.data import DataLoader
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
 from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
+from dataflex.trainers.session import Session
 
 MINE = """
 import torch
@@ -88,7 +90,8 @@ class OwnLoader(Trainer):
     """A loader that shuffles by itself."""
 
     def get_train_dataloader(self) -> Any:
-        return DataLoader(self.train_dataset, batch_size=2, shuffle=True, collate_fn=self.data_collator)
+        rows: Any = self.train_dataset
+        return DataLoader(rows, batch_size=2, shuffle=True, collate_fn=self.data_collator)
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def make(tmp_path: Path) -> Any:
             base, CONFIGS[kind] | shares | {"warmup_step": 2}, plugins=[tmp_path / "mine.py"], domains=domains
         )
         torch.manual_seed(0)
-        sizes = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+        sizes: dict[str, Any] = {"vocab_size": 20, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
         model = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
         ids = torch.randint(0, 20, (24, 6), generator=torch.Generator().manual_seed(1))
         args = TrainingArguments(
@@ -175,7 +178,7 @@ def test_a_loader_that_does_not_read_the_plan_is_refused(make: Any, kind: str) -
 
 
 def test_a_run_that_never_reaches_our_trainer_is_told_as_a_seam_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:
-    from types import ModuleType, SimpleNamespace
+    from types import ModuleType
 
     from dataflex.bridge import llamafactory
     from dataflex.errors import IncompatibleError
@@ -186,7 +189,5 @@ def test_a_run_that_never_reaches_our_trainer_is_told_as_a_seam_that_moved(monke
     monkeypatch.setattr(llamafactory, "_dataset_seam", lambda stage: workflow)
     monkeypatch.setattr(llamafactory, "_run_exp", lambda *args: None)
     monkeypatch.setattr(llamafactory, "load_training", lambda: ModuleType("tuner"))
-    plan = SimpleNamespace(stage="sft", source="run.yaml", arguments={})
-    session: Any = SimpleNamespace(run=SimpleNamespace(facts=plan), began=False)
     with pytest.raises(IncompatibleError, match="ended without training with DataFlex's Theirs"):
-        llamafactory.run_dynamic(session, lambda base, session: base, {})
+        llamafactory.run_dynamic(Session(prepared_run()), lambda base, session: base, {})

@@ -4,31 +4,32 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from prepared_runs import prepared_run
 from transformers import Trainer, TrainingArguments
 
+from dataflex.config.mixture import MixtureSettings, Rule
 from dataflex.config.weights_file import WeightsFile
 from dataflex.data.fingerprint import fingerprint
 from dataflex.made_from import RowsOf
 from dataflex.mixing.domains import Domains
 from dataflex.trainers import dynamic_trainer
 from dataflex.trainers.other_rows import warn_of_other_rows
-from dataflex.trainers.resume.run_keys import Arguments
+from dataflex.trainers.resume.arguments import Arguments
 from dataflex.trainers.session import Session
 
 ROWS = [{"input_ids": [row, 1]} for row in range(6)]
 KEYS = {"template": "default", "cutoff_len": 96, "stage": "sft"}
 
 
-def session(rows: RowsOf, **arguments: Any) -> Any:
+def session(rows: RowsOf, **arguments: Any) -> Session:
     found = WeightsFile("init_mixture_proportions: from:w.json (from run.yaml)", {"web": 0.5, "code": 0.5}, rows)
     values = {**KEYS, "dataset_dir": "elsewhere", "learning_rate": 1.0, **arguments}
-    run: Any = SimpleNamespace(mixture=SimpleNamespace(found=found))
+    run = prepared_run(mixture=MixtureSettings(rule=Rule.MIXTURE, found=found))
     domains = Domains(("web", "code"), (4, 2), np.full(6, 2))
     return Session(run, domains, arguments=Arguments(values, frozenset(values)))
 

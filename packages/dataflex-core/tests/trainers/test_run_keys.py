@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from accelerate import Accelerator
+from doubles import IdleTrainer
+from prepared_runs import prepared_run, run_facts
 
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.record.run import hide_secrets
-from dataflex.runs import RunFacts, Steps, TrainType
 from dataflex.spec import API, ComponentSpec, Kind, Need
-from dataflex.trainers.resume.run_keys import Arguments, gather, to_keep
+from dataflex.trainers.resume.arguments import Arguments
+from dataflex.trainers.resume.run_keys import gather, to_keep
+from dataflex.trainers.session import Session
 
 
 @dataclass
@@ -40,21 +40,9 @@ class TrainingArguments:
 
 
 def run(arguments: Arguments, *, needs: frozenset[Need] = frozenset(), evals: Any = None, **params: Any) -> RunKeys:
-    plan = RunFacts(
-        train_type=TrainType.SELECT, stage="sft", dist="d", version="1", params=params, arguments={}, source="run.yaml",
-        component=ComponentSpec(kind=Kind.SELECTOR, name="rows", target="a:B", api=API, needs=needs),
-        output_dir=Path("out"), steps=Steps(warmup=1, update=2, times=3),
-    )  # fmt: skip
-    session: Any = SimpleNamespace(
-        arguments=arguments, mixture_settings=dict, run=SimpleNamespace(facts=plan, timeout=None, mixture=None)
-    )
-    trainer: Any = SimpleNamespace(
-        accelerator=Accelerator(cpu=True),
-        args=TrainingArguments(),
-        is_world_process_zero=lambda: True,
-        eval_dataset=evals,
-    )
-    return gather(trainer, session)
+    rows = ComponentSpec(kind=Kind.SELECTOR, name="rows", target="a:B", api=API, needs=needs)
+    session = Session(prepared_run(run_facts(rows, params=params)), arguments=arguments)
+    return gather(IdleTrainer(TrainingArguments(), eval_dataset=evals), session)
 
 
 @pytest.fixture

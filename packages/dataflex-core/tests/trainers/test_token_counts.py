@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pytest
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
+from dataflex.checkpoint.state import EngineState, Saved
 from dataflex.components.context import RunContext
 from dataflex.errors import ConfigError
 from dataflex.trainers import dynamic_trainer
@@ -54,7 +54,12 @@ def make(tmp_path: Path) -> Any:
     def make(collator: Any, **arguments: Any) -> Any:
         (tmp_path / "mine.py").write_text(EVEN)
         torch.manual_seed(0)
-        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        sizes: dict[str, Any] = {
+            "hidden_size": 16,
+            "intermediate_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+        }
         model = Qwen2ForCausalLM(Qwen2Config(vocab_size=16, num_key_value_heads=1, max_position_embeddings=64, **sizes))
         values = {
             "per_device_train_batch_size": 4, "use_cpu": True, "report_to": "none", "disable_tqdm": True, "seed": 3,
@@ -140,7 +145,11 @@ def test_a_pool_with_pictures_says_first_how_long_it_will_take(tmp_path, caplog)
 
 
 @pytest.mark.parametrize("planner", [{"counting": "guesses"}, {"counting": ["columns"]}, []])
-def test_a_checkpoint_that_names_no_count_is_refused(tmp_path, planner) -> None:
-    saved = SimpleNamespace(engine=SimpleNamespace(planner=planner))
+def test_a_checkpoint_that_names_no_count_is_refused(tmp_path: Path, planner: Any) -> None:
+    engine = EngineState(
+        step=2, stage=0, plan_start=0, warmup=2, update=3, total=8, seed=1, global_batch=4, pool_size=48,
+        pool_fingerprint="", component="mixer even", planner=planner,
+    )  # fmt: skip
+    saved = Saved(engine, np.zeros(0, np.int64), {})
     with pytest.raises(ConfigError, match=r"the field 'planner' of its engine\.json is damaged"):
         counting_of(tmp_path, saved)

@@ -13,8 +13,8 @@ import torch
 from resealed import reseal
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
+from dataflex.checkpoint import damage, state
 from dataflex.checkpoint import folders as checkpoints
-from dataflex.checkpoint import state
 from dataflex.trainers import dynamic_trainer
 
 ROWS = [{"x": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1.0])} for row in range(40)]
@@ -132,16 +132,16 @@ def test_a_new_run_in_an_old_folder_goes_on_from_its_own_checkpoint(
 def test_a_run_has_one_name_through_all_its_parts_and_the_next_another(tmp_path: Path) -> None:
     run, out = Run(tmp_path, "select"), tmp_path / "out"
     run(fails=True)
-    (first,) = {state.run_id_of(path) for path in checkpoints.newest_first(out)}
+    (first,) = {damage.run_id_of(path) for path in checkpoints.newest_first(out)}
     run(resume=True)
-    assert {state.run_id_of(path) for path in checkpoints.newest_first(out)} == {first} != {""}
+    assert {damage.run_id_of(path) for path in checkpoints.newest_first(out)} == {first} != {""}
     assert steps(out) == [2, 4, 6, 8, 10, 12] and not (out / checkpoints.ASIDE).exists()
     run()
-    (second,) = {state.run_id_of(path) for path in checkpoints.newest_first(out)}
+    (second,) = {damage.run_id_of(path) for path in checkpoints.newest_first(out)}
     assert second not in (first, "")
     run(resume=str(out / checkpoints.ASIDE / "1" / "checkpoint-4"))  # by name, it is gone on with
-    assert {state.run_id_of(path) for path in checkpoints.newest_first(out)} == {first}
-    assert {state.run_id_of(path) for path in checkpoints.newest_first(out / checkpoints.ASIDE / "2")} == {second}
+    assert {damage.run_id_of(path) for path in checkpoints.newest_first(out)} == {first}
+    assert {damage.run_id_of(path) for path in checkpoints.newest_first(out / checkpoints.ASIDE / "2")} == {second}
 
 
 def without_name(checkpoint: Path) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
+from prepared_runs import mix_context
 
 from dataflex.errors import ConfigError
 from dataflex.record.run import Ending, RunInfo, RunRecord
 from dataflex_mixers_doremi.group_dro import GroupDro
 from dataflex_mixers_doremi.mixer import DoremiMixer
+from dataflex_mixers_doremi.params import DoremiParams
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases
 from dataflex_mixers_doremi.run import run_phases
 
@@ -90,8 +91,8 @@ def test_a_proxy_that_an_older_version_took_for_complete_is_ended_again(tmp_path
 
 def test_the_average_of_a_run_is_over_the_steps_it_made_and_there_is_none_without_a_step(tmp_path: Path) -> None:
     mixer = object.__new__(DoremiMixer)
-    mixer.context = SimpleNamespace(rank=0, output_dir=tmp_path, domain_names=("web", "code"), data_keys={})  # type: ignore[assignment]
-    mixer.params = SimpleNamespace(eta=1.0, smoothing=0.0, average_from_start=False)  # type: ignore[assignment]
+    mixer.context = mix_context({"web": 0.5, "code": 0.5}, output_dir=tmp_path)
+    mixer.params = DoremiParams(reference="m", smoothing=0.0)
     mixer._hashes = {}
     mixer.dro = GroupDro.begin(2, 1.0)
     mixer.finished(0)

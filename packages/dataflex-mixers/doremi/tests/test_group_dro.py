@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prepared_runs import mix_context
 
 from dataflex.math.domain_weights import token_weights
 from dataflex_mixers_doremi.group_dro import GroupDro, excess, official_weights, update
@@ -70,9 +69,7 @@ def test_the_average_from_the_start_counts_the_uniform_weights_as_one_step_more(
 def test_steps_that_cannot_hold_every_domain_are_announced(
     samples: int, shares: dict[str, float], named: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    proportions = np.array(list(shares.values()))
-    context = SimpleNamespace(domain_names=list(shares), proportions=proportions, global_batch=samples)
-    warn_of_absent_domains(context)
+    warn_of_absent_domains(mix_context(shares, global_batch=samples))
     assert len(caplog.messages) == bool(named)
     if named:
         assert f"a step holds {samples} samples, so some steps have none of {', '.join(named)}." in caplog.text

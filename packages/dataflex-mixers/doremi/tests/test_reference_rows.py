@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prepared_runs import mix_context
 
 from dataflex_mixers_doremi.reference_rows import warn_of_other_rows
 
@@ -39,8 +39,8 @@ def test_what_differs_is_named(
     (tmp_path / "reference" / "dataflex").mkdir(parents=True)
     (tmp_path / "reference" / "checkpoint-4").mkdir()
     (tmp_path / "reference" / "dataflex" / "run.json").write_text(json.dumps(INFO))
-    now = {"domain_names": INFO["domains"], "data_keys": INFO["data"], "pool": "f00"} | changed
-    context: Any = SimpleNamespace(domain_names=now["domain_names"], data_keys=now["data_keys"])
+    now: dict[str, Any] = {"domain_names": INFO["domains"], "data_keys": INFO["data"], "pool": "f00"} | changed
+    context = mix_context(dict.fromkeys(now["domain_names"], 0.5), data_keys=now["data_keys"])
     warn_of_other_rows(str(tmp_path / name), context, now["pool"])
     assert bool(caplog.messages) is bool(phrase) and phrase in caplog.text
     if phrase:
@@ -48,7 +48,7 @@ def test_what_differs_is_named(
 
 
 def test_a_reference_without_a_record_is_taken_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context: Any = SimpleNamespace(domain_names=["web"], data_keys={})
+    context = mix_context({"web": 1.0})
     (tmp_path / "dataflex").mkdir()
     for text in (None, "{", "[]"):
         if text is not None:

@@ -146,7 +146,7 @@ def test_a_small_step_along_a_candidate_changes_the_validation_loss_as_its_inner
     aim = measure(goals[0], kept)
     for row in rows:
         step = measure(row, PreconditioningSink(kept, moments, "official"))
-        length = torch.sqrt(sum((value**2).sum() for value in step.values()))
+        length = sum(float((value**2).sum()) for value in step.values()) ** 0.5
         predicted = -sum(float((aim[name] * step[name]).sum()) for name in aim) / float(length)
         change = [_loss_after(model, step, sign * 1e-3 / float(length), goals[0]) for sign in (1, -1)]
         assert (change[0] - change[1]) / 2e-3 == pytest.approx(predicted, rel=1e-3, abs=1e-6)
@@ -157,7 +157,7 @@ def _loss_after(model: nn.Module, step: dict[str, torch.Tensor], size: float, ro
     with torch.no_grad():
         for name, value in moved.named_parameters():
             if name in step:
-                value -= size * step[name].reshape(value.shape)
+                value.sub_(size * step[name].reshape(value.shape))
         tokens, labels = torch.tensor(row["input_ids"]), torch.tensor(row["labels"])
         logits = moved(tokens[None]).logits[0, :-1]  # Hugging Face's own loss rounds to fp32
         return float(functional.cross_entropy(logits, labels[1:]))

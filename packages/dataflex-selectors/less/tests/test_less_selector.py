@@ -202,12 +202,13 @@ def test_history_adds_up_scores_by_learning_rate_and_survives_a_resume(trained: 
     for _, value in shift:
         value.data *= -1
     try:
-        now = selector(rows, goals, optimizer, aggregate="mean").select(model, 9, 5).scores
+        now: Any = selector(rows, goals, optimizer, aggregate="mean").select(model, 9, 5).scores
         scheduler.rate = 3.0
         resumed = fresh()
         resumed.load_state_dict(less.state_dict())
         for one in (less, resumed, less):  # asking again at the same boundary counts it once
-            np.testing.assert_allclose(one.select(model, 9, 5).scores, (first + 3 * now) / 4, atol=1e-9)
+            scores: Any = one.select(model, 9, 5).scores
+            np.testing.assert_allclose(scores, (first + 3 * now) / 4, atol=1e-9)
     finally:
         for _, value in shift:
             value.data *= -1

@@ -98,8 +98,9 @@ class Int8Linear(nn.Linear):
 
 def on_a_quantised_base() -> nn.Module:
     """LoRA on layers of 8 bits."""
-    model = with_lora(tiny_qwen())
+    model: nn.Module = with_lora(tiny_qwen())
     for module in list(model.modules()):
         if hasattr(module, "lora_A") and hasattr(module, "base_layer"):
-            module.base_layer = Int8Linear(module.base_layer)
+            inner: Any = module.base_layer
+            module.base_layer = Int8Linear(inner)
     return model

@@ -5,8 +5,8 @@ import pytest
 from loss_cases import ragged_pool, selector, tiny_qwen, two_token_pool
 
 from dataflex.errors import ConfigError
+from dataflex_selectors_loss.choosing import focus_log_weights
 from dataflex_selectors_loss.params import LossParams
-from dataflex_selectors_loss.selector import focus_log_weights
 
 SIX = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]  # terciles by linear interpolation: 2.667 and 4.333
 THIRDS = (1 / 3, 2 / 3)

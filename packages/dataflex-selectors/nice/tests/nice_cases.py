@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import torch
 from embedded_pools import pad, pool, target, tiny_qwen
 from gloo import joined
 from torch import nn
+from transformers.modeling_outputs import CausalLMOutput
 
 from dataflex.record.plans import result_name
 from dataflex.testing import make_context
@@ -34,8 +34,8 @@ class ToyPolicy(nn.Module):
         self.head = nn.Linear(1, 3, bias=False)
         nn.init.zeros_(self.head.weight)
 
-    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> Any:
-        return SimpleNamespace(logits=self.head(torch.ones(*input_ids.shape, 1)))
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> CausalLMOutput:
+        return CausalLMOutput(logits=self.head(torch.ones(*input_ids.shape, 1)))
 
 
 def numbers(prompts: Sequence[str], answers: Sequence[str], references: Sequence[str]) -> list[float]:

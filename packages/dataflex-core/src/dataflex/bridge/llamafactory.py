@@ -21,17 +21,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dataflex.bridge import argument_keys, trial
 from dataflex.bridge.checked_pool import LOADER, checking, marked, origins_seam
+from dataflex.bridge.importing import uncollected
 from dataflex.bridge.origins import Tracer
 from dataflex.bridge.rebound import rebound
 from dataflex.bridge.refusals import explained
 from dataflex.bridge.tokenized import TokenisedFolders
 from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import advice, describe, incompatible
-from dataflex.config.checks import COUNTS_WHOLE_POOL, STAGES
+from dataflex.config.run_warnings import COUNTS_WHOLE_POOL
+from dataflex.config.stages import STAGES
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
 from dataflex.failures.saying import said
-from dataflex.importing import uncollected
 
 if TYPE_CHECKING:
     from dataflex.trainers.session import Session
@@ -213,7 +214,7 @@ def _reporting(parse: Callable[..., Any], parsed: Callable[[Any], None]) -> Call
 
 
 def _keep_arguments(session: Session, read: Any, given: Mapping[str, Any]) -> None:
-    from dataflex.trainers.resume.run_keys import Arguments
+    from dataflex.trainers.resume.arguments import Arguments
 
     session.arguments = Arguments.read(read, given.keys())
 

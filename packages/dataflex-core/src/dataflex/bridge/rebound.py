@@ -1,4 +1,4 @@
-"""Another value under a name of a module, for the time of a call."""
+"""Temporarily replace a global of another library's module."""
 
 from __future__ import annotations
 

@@ -11,8 +11,9 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from dataflex.checkpoint import damage, state
 from dataflex.checkpoint import files as checkpoint_files
-from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.errors import ConfigError
 from dataflex.record.run import RunRecord
 
@@ -50,7 +51,7 @@ def latest_valid(output_dir: Path, *, before: int | None = None) -> tuple[Path |
     for path in newest_first(output_dir):
         if before is not None and step_of(path) >= before:
             continue
-        reason = state.damage(path) or _of_another(path, run_id)
+        reason = why_damaged(path) or _of_another(path, run_id)
         if not reason:
             return path, skipped
         skipped[path] = reason
@@ -69,7 +70,7 @@ def to_resume(output_dir: Path) -> tuple[Path | None, dict[Path, str]]:
     """
     found, skipped = latest_valid(output_dir)
     for path in skipped:
-        if reason := state.of_later_core(path):
+        if reason := damage.of_later_core(path):
             raise ConfigError(_refusal(path, reason, "Use that one"))
     return found, skipped
 
@@ -80,7 +81,7 @@ def require_valid(checkpoint: Path) -> None:
     Raises:
         ConfigError: says what is wrong with it and names the last whole one before it.
     """
-    reason = state.damage(checkpoint)
+    reason = why_damaged(checkpoint)
     if not reason:
         return
     if newest_first(checkpoint):
@@ -89,7 +90,7 @@ def require_valid(checkpoint: Path) -> None:
             f"cannot resume from {checkpoint}: it is the output directory of a run and no checkpoint. Name one in it, "
             f"such as {inside}."
         )
-    raise ConfigError(_refusal(checkpoint, reason, "Use that one" if state.of_later_core(checkpoint) else ""))
+    raise ConfigError(_refusal(checkpoint, reason, "Use that one" if damage.of_later_core(checkpoint) else ""))
 
 
 def lacking(checkpoint: Path) -> str:
@@ -125,7 +126,7 @@ def last_resumable(output_dir: Path, *, before: int | None = None) -> Path | Non
     for path in newest_first(output_dir):
         if before is not None and step_of(path) >= before:
             continue
-        if not state.damage(path) and not lacking(path) and not _of_another(path, run_id):
+        if not why_damaged(path) and not lacking(path) and not _of_another(path, run_id):
             return path
     return None
 
@@ -141,7 +142,7 @@ def _begun_last(output_dir: Path) -> str:
 
 def _of_another(checkpoint: Path, run_id: str) -> str:
     """Why a checkpoint is not the run's; ``""`` if it is, or that cannot be told."""
-    theirs = state.run_id_of(checkpoint)
+    theirs = damage.run_id_of(checkpoint)
     if not run_id or theirs in ("", run_id):
         return ""
     return "it is of another run than the one that was begun last in this folder"
@@ -159,7 +160,7 @@ def put_aside(output_dir: Path, run_id: str, *, anew: bool) -> Path | None:
     Returns:
         Where they lie now; ``None`` if there were none.
     """
-    others = [path for path in newest_first(output_dir) if anew or state.run_id_of(path) not in ("", run_id)]
+    others = [path for path in newest_first(output_dir) if anew or damage.run_id_of(path) not in ("", run_id)]
     if not others:
         return None
     numbers = [int(path.name) for path in (output_dir / ASIDE).glob("*") if path.name.isdecimal()]
@@ -182,7 +183,7 @@ def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = (), *, ru
         return
     found = newest_first(output_dir)
     complete = {path for path in found if (path / state.FOLDER / state.COMPLETE).is_file()}
-    checkpoints = [path for path in found if not run_id or path not in complete or state.run_id_of(path) == run_id]
+    checkpoints = [path for path in found if not run_id or path not in complete or damage.run_id_of(path) == run_id]
     finished = [path for path in checkpoints if path in complete]
     protected = {path.absolute() for path in [*finished[:1], *keep]}
     surplus = len(checkpoints) - max(limit, len(protected))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dataflex.cli.early import examine
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun
+from dataflex.config import run_warnings
+from dataflex.config.prepared import PreparedRun
 from dataflex.config.run import read_run_file
 from dataflex.console import configure_logging, stdout
 from dataflex.errors import ConfigError, DataFlexError
@@ -35,7 +35,7 @@ def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
         try:
             run = read_run_file(path)
             _, prepared = examine(run, plugin_values, starts=False)
-            for warning in checks.checkpoint_warnings(run):
+            for warning in run_warnings.checkpoint_warnings(run):
                 logger.warning("%s: %s", path.name, warning)
             checked.append(f"{path.name} ({_described(prepared)})")
         except DataFlexError as error:
@@ -48,7 +48,7 @@ def check_runs(run_files: Sequence[Path], plugin_values: Sequence[str]) -> None:
 def _described(prepared: PreparedRun | None) -> str:
     if prepared is None:
         return "a static run: trained as LlamaFactory does"
-    plan = prepared.facts
-    parts = [f"the {part.component.kind} {part.component.name}" for part in plan.parts]
-    chosen = "" if plan.train_type is TrainType.STATIC_MIX else f" with {enumerated(parts, 'and')}"
-    return f"{plan.train_type}{chosen}"
+    facts = prepared.facts
+    parts = [f"the {part.component.kind} {part.component.name}" for part in facts.parts]
+    chosen = "" if facts.train_type is TrainType.STATIC_MIX else f" with {enumerated(parts, 'and')}"
+    return f"{facts.train_type}{chosen}"

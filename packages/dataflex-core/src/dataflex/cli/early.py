@@ -9,16 +9,16 @@ import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from dataflex.config import checks, legacy
+from dataflex.bridge.importing import uncollected
+from dataflex.config import checks, legacy, run_warnings
 from dataflex.config.gathering import Gathered
 from dataflex.config.names import repeated, take_names
-from dataflex.config.plan import PreparedRun, prepare_what_fits
+from dataflex.config.prepared import PreparedRun, prepare_what_fits
 from dataflex.config.run import RunFile
 from dataflex.config.theirs import choices_of, unknown_keys, wrong_values
 from dataflex.console import said_once
 from dataflex.errors import DataFlexError
 from dataflex.hints import nearest
-from dataflex.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.record import lock as run_lock
@@ -54,7 +54,7 @@ def examine(
     with problems.taking():
         kind = run.train_type
     with contextlib.suppress(DataFlexError):  # what is wrong with the keys it reads is told below
-        for warning in checks.warnings(run, scores_only=scores_only) if kind is not None else ():
+        for warning in run_warnings.warnings(run, scores_only=scores_only) if kind is not None else ():
             logger.warning(warning)
     nameless = take_names({**run.ours, **run.llamafactory}, run.written)[1]
     problems.errors += nameless.values()

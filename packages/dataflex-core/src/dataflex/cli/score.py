@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dataflex.cli.early import examine
 from dataflex.cli.train import restarts_under_torchrun
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.console import configure_logging
 from dataflex.errors import ConfigError
 from dataflex.failures import error_log

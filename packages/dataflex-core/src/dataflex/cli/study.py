@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.config.run import RunFile
 from dataflex.console import configure_logging, print_table, stdout
 from dataflex.errors import ConfigError
@@ -22,10 +22,11 @@ from dataflex.study import tables
 from dataflex.study.checks import Tools
 from dataflex.study.conduct import Options, conduct
 from dataflex.study.dry_run import dry_run
-from dataflex.study.file import StudyFile, read_study_file
+from dataflex.study.file import read_study_file
 from dataflex.study.progress import Progress
 from dataflex.study.record import StudyRecord, read_record
 from dataflex.study.run_files import text_of
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Status
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def tools_with(plugin_values: Sequence[str]) -> Tools:
 
 def _defaults() -> dict[str, object]:
     from dataflex.bridge import llamafactory, versions
-    from dataflex.importing import uncollected
+    from dataflex.bridge.importing import uncollected
 
     with uncollected():
         versions.require()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dataflex import sharding
 from dataflex.cli.early import examine
-from dataflex.config import checks
-from dataflex.config.plan import PreparedRun
+from dataflex.config import run_warnings
+from dataflex.config.prepared import PreparedRun
 from dataflex.config.run import RunFile, read_run_file
 from dataflex.console import SAID, configure_logging
 from dataflex.errors import DataFlexError
@@ -41,7 +41,7 @@ def run_train(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     if restarts_under_torchrun(["train", str(run_file), *overrides], options):
         return
     if rank == 0:
-        for warning in checks.checkpoint_warnings(run):  # here, so that no parent of ranks says it too
+        for warning in run_warnings.checkpoint_warnings(run):  # here, so that no parent of ranks says it too
             logger.warning(warning)
     from dataflex.bridge import llamafactory
 

@@ -188,12 +188,24 @@ class Passes(Protocol):
         """See :meth:`~dataflex.RunContext.score`."""
 
     def losses(
-        self, context: RunContext, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None, key: Any
+        self,
+        context: RunContext,
+        model: nn.Module,
+        rows: npt.ArrayLike,
+        *,
+        token_budget: int | None = None,
+        key: Any = None,
     ) -> PoolLosses:
         """See :meth:`~dataflex.RunContext.losses`."""
 
     def preferences(
-        self, context: RunContext, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None, key: Any
+        self,
+        context: RunContext,
+        model: nn.Module,
+        rows: npt.ArrayLike,
+        *,
+        token_budget: int | None = None,
+        key: Any = None,
     ) -> PreferenceScores:
         """See :meth:`~dataflex.RunContext.preferences`."""
 

@@ -260,7 +260,7 @@ def _from_dataclass(declared: type) -> list[ParamInfo]:
 def _from_constructor(cls: type) -> list[ParamInfo]:
     if "__init__" not in vars(cls) and not any("__init__" in vars(base) for base in cls.__mro__[1:-1]):
         return []
-    constructor = cls.__dict__.get("__init__", cls.__init__)  # type: ignore[misc]
+    constructor = cls.__dict__.get("__init__", cls.__init__)  # type: ignore[misc]  # of a class, not an instance
     hints = _hints(constructor)
     infos = []
     for argument in list(inspect.signature(constructor).parameters.values())[1:]:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dataflex.config.gathering import Gathered
-from dataflex.config.keys import COMPONENT_KEYS
+from dataflex.config.keys import COMPONENT_KEYS, COMPONENTS
 from dataflex.config.numbers import is_number
-from dataflex.config.run import COMMAND_LINE, COMPONENTS, RunFile
+from dataflex.config.run import COMMAND_LINE, RunFile
 from dataflex.config.written import Written
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean

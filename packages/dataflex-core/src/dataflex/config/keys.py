@@ -18,6 +18,9 @@ _ONE_STAGE, _PASSES = (enumerated(sorted(train_types(keys)), "and") for keys in 
 _WITHOUT_WARMUP = enumerated(sorted(train_types(StepKeys.EVERY_STEP, StepKeys.ONE_STAGE, StepKeys.PASSES)), "and")
 REQUIRED = "required"
 
+COMPONENTS = "components"
+"""The key that holds the components of ``train_type: dynamic``."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Key:

@@ -8,8 +8,9 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from dataflex.config.gathering import Gathered
+from dataflex.config.keys import COMPONENTS
 from dataflex.config.numbers import is_number
-from dataflex.config.run import COMPONENTS, RunFile
+from dataflex.config.run import RunFile
 from dataflex.config.weights_file import WeightsFile, names_file, read_weights_file
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean

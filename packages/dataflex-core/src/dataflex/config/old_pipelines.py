@@ -12,9 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from dataflex.config import overrides
+from dataflex.config.keys import COMPONENTS
 from dataflex.config.legacy import PAGE, RIVAL
 from dataflex.config.numbers import is_number
-from dataflex.config.run import COMPONENTS, RunFile
+from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
 from dataflex.kinds import KINDS, Kind, StepKeys, in_turn

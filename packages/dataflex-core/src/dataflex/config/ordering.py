@@ -22,7 +22,7 @@ from dataflex.run_checks import PAIRED_STAGES, packed_by
 from dataflex.runs import Problem, RunFacts
 
 if TYPE_CHECKING:
-    from dataflex.config.plan import Part
+    from dataflex.config.parts import Part
 
 _SUFFIXES = (".npy", ".parquet")
 _WITH_PLACE = (ScoreKind.FILE, ScoreKind.COLUMN)

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dataflex.config import checks
 from dataflex.config.bind import BoundParams, bind_what_fits
 from dataflex.config.gathering import Gathered
+from dataflex.config.needs import needs
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.kinds import Kind
 from dataflex.plugins.catalog import Catalog, CatalogEntry
@@ -102,7 +102,7 @@ def _problems(facts: RunFacts, screen: FoundScreen, plugins: PluginManager) -> l
         steps=steps,
         scores_only=True,
     )
-    found = list(checks.needs(of_screen))
+    found = list(needs(of_screen))
     try:
         of_screen.samples_per_step  # noqa: B018 - what is wrong with it is said with LlamaFactory's keys
     except (ValueError, TypeError):

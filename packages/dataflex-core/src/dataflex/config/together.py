@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dataflex.config.run import COMPONENTS, RunFile
+from dataflex.config.keys import COMPONENTS
+from dataflex.config.run import RunFile
 from dataflex.kinds import KINDS, Kind, load
 from dataflex.runs import Problem, TrainType
 from dataflex.spec import Need
 
 if TYPE_CHECKING:
-    from dataflex.config.plan import Part
+    from dataflex.config.parts import Part
 
 _MEASURES_WHOLE_DOMAINS = frozenset({"aioli"})
 """Mixers that compare losses of a domain over time, as if the same rows were trained on."""

@@ -7,4 +7,6 @@
 
 The runs know nothing of the demo: each can be repeated by hand from its file, and ``dataflex study demo.yaml`` goes on
 with more seeds. Nothing is downloaded.
+
+May touch what is installed on this machine, to read its text, a folder of its own, and the rooms that train and report.
 """

@@ -26,8 +26,9 @@ from dataflex.plugins.options import PluginOptions
 from dataflex.spec import Kind
 from dataflex.study.checks import Tools
 from dataflex.study.conduct import Conductor, Options
-from dataflex.study.file import StudyFile, read_study_file
+from dataflex.study.file import read_study_file
 from dataflex.study.page import write_page
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Status
 
 SUMMARY_SCHEMA = 1

@@ -5,5 +5,6 @@
                     place.of            what the run was doing, read off the traceback
                     error_log           the last calls, in the output directory
 
-An error of ours carries no mark: it keeps its traceback and asks for a report. Standard library only.
+An error of ours carries no mark: it keeps its traceback and asks for a report. May touch the standard library, and the
+output directory for the log.
 """

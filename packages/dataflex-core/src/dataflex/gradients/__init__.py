@@ -7,6 +7,7 @@
     sink.py             who receives the gradients: nothing of size [samples, parameters] is ever held
     check.py            whether a batch gives its samples the gradients they have alone
     engine.py           runs batches, batched where possible, else one sample at a time
+    losing.py, loss_scale.py, hooks.py  what is differentiated, at which scale, with nothing hung on it
     moments.py          Adam's moments of the run's optimizer
     preconditioning.py  the step that Adam would take for one sample
     grouped.py          validation samples made of several weighted rows
@@ -20,4 +21,6 @@
     passes.py           what components are handed as context.passes
 
 ``.grad``, hooks, train flags and the optimizer's state are left as they were found.
+
+May touch torch modules and the optimizer of a run; knows no Trainer, no component and no run file.
 """

@@ -16,8 +16,10 @@ from torch import nn
 from dataflex.errors import ComponentError
 from dataflex.gradients.check import LIMITS, Beside, Sketch, difference, precision
 from dataflex.gradients.coverage import Coverage
+from dataflex.gradients.hooks import without_gradient_hooks
 from dataflex.gradients.linear import InseparableError, Recorder
 from dataflex.gradients.losing import Losing, Reduction
+from dataflex.gradients.loss_scale import loss_scale
 from dataflex.gradients.sink import GradientSink
 from dataflex.gradients.sinks import UnheardSink
 from dataflex.lockstep import Interrupted, call_off, collective, is_collective, lockstep
@@ -32,9 +34,6 @@ logger = logging.getLogger("dataflex")
 
 Result = TypeVar("Result")
 MakeBatch = Callable[[], Mapping[str, Any]]
-
-_HEADROOM = 65536.0
-"""A run's fp16 loss scale is at the edge for a mean over the tokens of a whole step; here each sample counts whole."""
 
 
 class GradientEngine:
@@ -196,7 +195,7 @@ class GradientEngine:
                 f"RoPE of type {scaling.kind} scales all rows of a batch by the longest where that is above "
                 f"{scaling.above} positions"
             )
-        scale, sketch = self._loss_scale(), None
+        scale, sketch = loss_scale(self.accelerator), None
         if alone:
             sketch = Sketch(sorted(alone))
             sink = Beside(sink, sketch)
@@ -241,7 +240,7 @@ class GradientEngine:
     ) -> SampleLosses:
         if len(labels_BT) != 1:
             raise ValueError(f"a batch of {len(labels_BT)} samples where one was asked for (max_batch)")
-        scale = self._loss_scale()
+        scale = loss_scale(self.accelerator)
         losses = self._backward(batch, labels_BT, scale, losing)
         for name, parameter in self.coverage.parameters.items():
             grad = self._gradients.of(parameter)
@@ -263,22 +262,13 @@ class GradientEngine:
             losing.total(losses).mul(scale).backward()
         return SampleLosses(losses.sums_B.detach(), losses.counts_B)
 
-    def _loss_scale(self) -> float:
-        scaler = getattr(self.accelerator, "scaler", None)
-        if scaler is not None:
-            return max(1.0, float(scaler.get_scale()) / _HEADROOM)
-        deepspeed = getattr(self.accelerator, "deepspeed_engine_wrapped", None)
-        if deepspeed is not None:  # which scales fp16 losses itself
-            return max(1.0, float(getattr(deepspeed.engine.optimizer, "loss_scale", 1.0)) / _HEADROOM)
-        return 1.0
-
     @contextlib.contextmanager
     def _prepared(self, alike: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
         recording = contextlib.nullcontext() if self.reason else self._recorder.attached()
         with (
             self._gradients.apart(),
             quiet(self.model, keep_checkpointing=True),
-            _without_gradient_hooks(self._trainable),
+            without_gradient_hooks(self._trainable),
             recording,
             lockstep(self.model, self.accelerator, alike=alike),
             torch.enable_grad(),
@@ -293,20 +283,3 @@ class GradientEngine:
                 reason,
                 " component_params.parameters: linear leaves those out." if reason == self.coverage.reason else "",
             )
-
-
-@contextlib.contextmanager
-def _without_gradient_hooks(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
-    """Nothing runs when a gradient has been accumulated: not ZeRO's reduction, nor a layerwise optimizer's step.
-
-    The hooks are taken out of the parameters' own dictionaries, since handles that remove them refer to those.
-    """
-    owned = [getattr(parameter, "_post_accumulate_grad_hooks", None) or {} for parameter in parameters]
-    kept = [dict(hooks) for hooks in owned]
-    try:
-        for hooks in owned:
-            hooks.clear()
-        yield
-    finally:
-        for hooks, before in zip(owned, kept, strict=True):
-            hooks.update(before)

@@ -69,15 +69,15 @@ class PreconditioningSink:
         self._inner, self._moments, self._kind = inner, moments, kind
 
     def begin(self, samples: int, device: torch.device) -> None:
-        """Pass on."""
+        """Begin the inner sink."""
         self._inner.begin(samples, device)
 
     def take(self, name: str, samples: slice, grads_Cn: torch.Tensor) -> None:
-        """Precondition, then pass on."""
+        """Precondition, then hand over."""
         self._inner.take(name, samples, adam_direction_(grads_Cn, self._moments[name], self._kind))
 
     def finish(self) -> None:
-        """Pass on."""
+        """Finish the inner sink."""
         self._inner.finish()
 
 

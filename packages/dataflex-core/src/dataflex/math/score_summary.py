@@ -59,7 +59,7 @@ def _histogram(values: npt.NDArray[np.float64], limits: tuple[float, float]) -> 
 
 
 def malformed(summary: Mapping[str, Any]) -> str:
-    """What of a summary that was read back :func:`score_summary` cannot have written; ``""`` if nothing is."""
+    """Why a stored summary is malformed; ``""`` if it is not."""
     lengths = {"levels": len(LEVELS), "quantiles": len(LEVELS), "histogram_range": 2, "histogram_counts": BINS}
     if not lengths.keys() & summary.keys():
         return ""

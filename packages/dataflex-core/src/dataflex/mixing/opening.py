@@ -12,8 +12,9 @@ from dataflex.config.gathering import Gathered
 from dataflex.config.mixture import INITIAL, MixtureSettings, Rule, Unit
 from dataflex.errors import ConfigError
 from dataflex.mixing.domains import Domains
+from dataflex.mixing.limits import LIMITS, check_limits
 from dataflex.mixing.proportions import Proportions, check_proportions, stratified, temperature, uniform, unimax
-from dataflex.mixing.sampler import LIMITS, MixtureSampler, check_limits
+from dataflex.mixing.sampler import MixtureSampler
 
 
 @dataclass(frozen=True, eq=False)

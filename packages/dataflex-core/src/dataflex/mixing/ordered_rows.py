@@ -144,7 +144,7 @@ class OrderedRows:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back, with the length that the run had; :meth:`extend` then gives it another."""
+        """Restore what :meth:`state_dict` gave, with the length that the run had; :meth:`extend` gives it another."""
         self.number, self.taken = int(state["pass"]), int(state["taken"])
         self.places = None if state["places"] is None else int(state["places"])
         self._length, self._served, self._begun = int(state["length"]), int(state["served"]), bool(state["begun"])

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.config.mixture import OnExhausted, Unit
-from dataflex.errors import ConfigError, shown
-from dataflex.hints import did_you_mean
+from dataflex.errors import ConfigError
 from dataflex.mixing import deficit
 from dataflex.mixing.batch_order import permute_global_batches
 from dataflex.mixing.domain_rows import DomainRows
-from dataflex.mixing.domains import domain_of
+from dataflex.mixing.domains import checked_sizes, domain_of, typical_length
+from dataflex.mixing.limits import ENDLESS, limits_in_rows
 from dataflex.mixing.proportions import Proportions, check_proportions, in_millionths, join_names
 from dataflex.mixing.row_source import RowSource, TypicalRows
 from dataflex.mixing.state import MixtureState
@@ -28,11 +28,6 @@ __all__ = ["MixtureSampler", "MixtureState", "OnExhausted", "Unit", "permute_glo
 Whole = npt.NDArray[np.int64]
 
 _SLICE = 1 << 20  # draws turned into rows at once: bounds the memory
-_ENDLESS = np.iinfo(np.int64).max
-
-
-LIMITS = "mixture_max_epochs"
-"""The key of a run file."""
 
 
 class MixtureSampler:
@@ -67,10 +62,12 @@ class MixtureSampler:
         on_exhausted: OnExhausted = OnExhausted.REDISTRIBUTE,
     ) -> None:
         self.names, self.unit, self.on_exhausted = tuple(names), Unit(unit), OnExhausted(on_exhausted)
-        self._rows = DomainRows(_checked_sizes(sizes, self.names), self.names, seed)
+        self._rows = DomainRows(checked_sizes(sizes, self.names), self.names, seed)
         self._lengths = None if lengths is None else np.asarray(lengths, np.int64)
-        self._typical = self._typical_length()
-        self._caps = _caps(max_epochs, self.sizes, self.names)
+        self._typical = typical_length(
+            self._lengths, self.sizes, self.offsets, self.names, by_tokens=self.unit is Unit.TOKENS
+        )
+        self._caps = limits_in_rows(max_epochs, self.sizes, self.names)
         self._deficits: Whole = np.zeros(len(self.names), np.int64)
         self._tokens: Whole = np.zeros(len(self.names), np.int64)
         self._finished = np.zeros(len(self.names), np.bool_)
@@ -94,12 +91,12 @@ class MixtureSampler:
     @property
     def capacity(self) -> float:
         """Samples that ``max_epochs`` allows in all; infinite without it."""
-        return math.inf if (self._caps == _ENDLESS).any() else float(self._caps.sum())
+        return math.inf if (self._caps == ENDLESS).any() else float(self._caps.sum())
 
     @property
     def smallest_limit(self) -> float:
         """The least number of samples that ``max_epochs`` allows a domain; infinite without it."""
-        return math.inf if (self._caps == _ENDLESS).all() else float(self._caps.min())
+        return math.inf if (self._caps == ENDLESS).all() else float(self._caps.min())
 
     def domain_of(self, rows: npt.ArrayLike) -> Whole:
         """Index of the domain that each row of the pool belongs to."""
@@ -237,7 +234,7 @@ class MixtureSampler:
             limits = enumerate(np.minimum(left, draws + 1).tolist())
             ahead = [source.lengths_ahead(domain, self._lengths, limit) for domain, limit in limits]
             return deficit.by_tokens(self._deficits, parts, draws, self._typical, ahead)
-        capped = bool((self._caps < _ENDLESS).any())  # also of domains without a share: they may still be owed a sample
+        capped = bool((self._caps < ENDLESS).any())  # also of domains without a share: they may still be owed a sample
         return deficit.by_samples(self._deficits, parts, draws, left if capped else None)
 
     def _fill(self, rows: Whole, domains: deficit.Domains, source: RowSource) -> None:
@@ -280,70 +277,3 @@ class MixtureSampler:
 
     def _passes(self, domains: Sequence[int] | Whole) -> str:
         return join_names([f"{self.names[k]}: {self.counts[k]} draws of {self.sizes[k]} rows" for k in domains])
-
-    def _typical_length(self) -> int:
-        lengths = self._lengths
-        if lengths is None:
-            if self.unit is Unit.TOKENS:
-                raise ConfigError("a mixture by tokens needs the trained tokens of every row, and none were given.")
-            return 1
-        if lengths.shape != (int(self.sizes.sum()),) or (lengths < 0).any():
-            raise ConfigError(
-                f"{lengths.shape} lengths were given for {int(self.sizes.sum())} rows; there must be one per row, "
-                "not negative."
-            )
-        if self.unit is Unit.TOKENS:
-            empty = np.flatnonzero(np.add.reduceat(lengths, self.offsets) == 0)
-            if len(empty):
-                listed = join_names([self.names[k] for k in empty])
-                raise ConfigError(f"{listed}: no row has a token to train on, so no share of tokens can be reached.")
-        return max(1, round(float(lengths.mean())))
-
-
-def _checked_sizes(sizes: Sequence[int], names: Sequence[str]) -> Whole:
-    if not names or len(sizes) != len(names):
-        raise ConfigError(f"{len(sizes)} sizes were given for {len(names)} domains ({join_names(names)}).")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ConfigError(f"the domain {join_names(twice)} is named twice; every domain needs a name of its own.")
-    given = np.asarray(sizes, np.int64)
-    empty = np.flatnonzero(given < 1)
-    if len(empty):
-        raise ConfigError(f"the domain {join_names([names[k] for k in empty.tolist()])} has no rows. Leave it out.")
-    return given
-
-
-def check_limits(max_epochs: Mapping[str, float] | float | None, names: Sequence[str], source: str = LIMITS) -> None:
-    """Check that limits by name are of domains there are.
-
-    Args:
-        max_epochs: As :class:`MixtureSampler` takes it.
-        names: The domains.
-        source: What messages call the limits.
-
-    Raises:
-        ConfigError: names a domain that there is not.
-    """
-    for name in max_epochs if isinstance(max_epochs, Mapping) else ():
-        if name not in names:
-            hint = did_you_mean(str(name), names)
-            raise ConfigError(f"{source} names the unknown domain {name!r}.{hint} Domains: {join_names(names)}.")
-
-
-def _caps(max_epochs: Mapping[str, float] | float | None, sizes: Whole, names: Sequence[str]) -> Whole:
-    """Most rows that may ever be drawn from each domain."""
-    caps = np.full(len(names), _ENDLESS, np.int64)
-    if max_epochs is None:
-        return caps
-    check_limits(max_epochs, names)
-    given = max_epochs if isinstance(max_epochs, Mapping) else dict.fromkeys(names, max_epochs)
-    for name, epochs in given.items():
-        if isinstance(epochs, bool) or not isinstance(epochs, (int, float)) or not 0 < epochs < math.inf:
-            raise ConfigError(f"mixture_max_epochs of {name!r} is {shown(epochs)}; it must be a number above 0.")
-        domain = names.index(name)
-        caps[domain] = min(math.floor(epochs * int(sizes[domain]) + 1e-9), _ENDLESS)
-        if not caps[domain]:
-            raise ConfigError(
-                f"mixture_max_epochs: {epochs} of {name!r} ({sizes[domain]} rows) does not allow a single row."
-            )
-    return caps

@@ -1,4 +1,4 @@
-"""What a mixture sampler remembers."""
+"""The state of a mixture sampler, as a checkpoint keeps it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataflex.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class MixtureState:
-    """All a sampler must remember: its size is that of the domains, not of the pool. ``asdict`` gives JSON values.
+    """The state of a sampler: its size is that of the domains, not of the pool. ``asdict`` gives JSON values.
 
     Attributes:
         unit: The sampler's unit.

@@ -10,4 +10,6 @@ It knows nothing of what the runs are for: whoever calls it says when a run is f
     conduct.py             the phases in order, under a lock, each skipped when it is complete
     checks.py, shown.py    what is refused before the first one trains; what --dry-run prints
     project_file.py, beside.py, model_size.py    reading a project, and what it names
+
+May start and end processes, its own alone; reads and writes the folders of the runs.
 """

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import yaml
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.errors import ConfigError
 from dataflex.phases.failures import why_it_failed
 from dataflex.phases.foreground import Foreground
@@ -24,6 +23,7 @@ from dataflex.phases.phase import Group, Phase
 from dataflex.phases.processes import LocalProcesses, stop_left_behind
 from dataflex.phases.progress import Progress, has_checkpoint, note, progress
 from dataflex.phases.run import Stop, run_jobs
+from dataflex.record.files import write_atomically
 from dataflex.record.run import RunRecord
 from dataflex.resumable import why_no_resume
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.checkpoint.folders import latest_valid
-from dataflex.checkpoint.state import write_atomically
 from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.errors import ConfigError
 from dataflex.phases.phase import Phase
+from dataflex.record.files import write_atomically
 
 RECORD_NAME = "phase.json"
 

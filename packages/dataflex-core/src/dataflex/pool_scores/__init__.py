@@ -6,4 +6,6 @@ folder.py    the folder of results: new, to be continued, or of another request
 scores.py    scores.parquet and summary.json
 keep.py      the rows of highest score as a LlamaFactory data set, in their original fields
 table.py     what the terminal shows
+
+May touch LlamaFactory through the bridge, a Trainer that does not train, and the folder of results.
 """

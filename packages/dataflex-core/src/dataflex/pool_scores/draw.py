@@ -7,7 +7,7 @@ import typing
 from typing import Any
 
 from dataflex.config.bind import BoundParams, schema
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.errors import ConfigError
 
 MODE, SAMPLE = "mode", "sample"

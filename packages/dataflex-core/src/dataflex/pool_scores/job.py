@@ -14,8 +14,9 @@ import numpy as np
 from dataflex import resumable
 from dataflex.bridge import llamafactory
 from dataflex.bridge.origins import Tracer
-from dataflex.checkpoint import state
-from dataflex.config.plan import PreparedRun
+from dataflex.checkpoint import damage, state
+from dataflex.checkpoint.damage import why_damaged
+from dataflex.config.prepared import PreparedRun
 from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import leave_group
 from dataflex.errors import ConfigError
@@ -77,14 +78,14 @@ class ScoringJob:
 
     def _check(self, checkpoint: Path, rank: int) -> None:
         """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
-        plan = self.prepared.facts
-        if reason := resumable.why_not_loaded(plan.arguments):
+        facts = self.prepared.facts
+        if reason := resumable.why_not_loaded(facts.arguments):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}.")
         if not (checkpoint / state.FOLDER).is_dir():
             return  # of LlamaFactory itself
-        if reason := state.damage(checkpoint, weights_only=True):
+        if reason := why_damaged(checkpoint, weights_only=True):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}. Name another one.")
-        unchecked = state.unchecked(checkpoint)
+        unchecked = damage.unchecked(checkpoint)
         if unchecked and rank == 0:
             logger.warning(unchecked)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dataflex.checkpoint_keys.held import MODELS
+from dataflex.config.keys import COMPONENTS
 from dataflex.config.names import listed
-from dataflex.config.plan import PreparedRun
-from dataflex.config.run import COMPONENTS, RunFile, read_run_file
+from dataflex.config.prepared import PreparedRun
+from dataflex.config.run import RunFile, read_run_file
 from dataflex.errors import ConfigError
 from dataflex.paths import LISTS_OF_PATHS, user_path
 from dataflex.record.run import hide_secrets
@@ -127,20 +128,20 @@ def identity(request: ScoreRequest, prepared: PreparedRun, keep: Keep | None = N
 
     Rows that are drawn are drawn together with the scores, so how many of them belongs to it too.
     """
-    plan = prepared.facts
-    arguments = {key: value for key, value in plan.arguments.items() if key != "output_dir"}
+    facts = prepared.facts
+    arguments = {key: value for key, value in facts.arguments.items() if key != "output_dir"}
     models = (
         place
         for key in MODELS
         for place in (listed(arguments.get(key)) if key in LISTS_OF_PATHS else [arguments.get(key)])
     )
-    named_by_params = (value for value in plan.params.values() if isinstance(value, str) and os.sep in value)
-    places = [request.checkpoint, *models, *named_by_params, plan.dist, *_data_files(arguments)]
+    named_by_params = (value for value in facts.params.values() if isinstance(value, str) and os.sep in value)
+    places = [request.checkpoint, *models, *named_by_params, facts.dist, *_data_files(arguments)]
     named = {
-        "component": plan.component.name,
-        "dist": plan.dist,
-        "version": plan.version,
-        "params": dict(plan.params),
+        "component": facts.component.name,
+        "dist": facts.dist,
+        "version": facts.version,
+        "params": dict(facts.params),
         "arguments": hide_secrets(arguments),
         "step": request.step,
         "files": {str(place): _stamps(user_path(str(place))) for place in places if place},

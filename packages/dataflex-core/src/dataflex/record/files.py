@@ -1,4 +1,4 @@
-"""Files that a kill leaves old or new, and files of lines that it leaves whole but for the last."""
+"""Atomic file replacement and append-only lines: a kill leaves a file old or new, and cuts at most the last line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,28 @@ from dataflex.errors import ConfigError
 Record = TypeVar("Record")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Write a file whole: under a temporary name, forced to disk, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomically(path: Path, data: bytes) -> None:
+    """Put ``data`` at ``path`` so that a kill at any moment leaves a whole file, the old one or the new.
+
+    Written under a temporary name beside it, forced to disk and renamed; the folder is forced to disk as well.
+    """
     temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
+    with temporary.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file whole, see :func:`write_atomically`; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text.encode("utf-8"))
 
 
 def append_line(path: Path, line: str, *, sync: bool = True) -> None:

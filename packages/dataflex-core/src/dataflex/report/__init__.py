@@ -4,4 +4,5 @@
                                     └────── tables ───────────────────────┴── page ──> report.html, PNG files
 
 Only files that the runs wrote are read: no model, no data set, no network. matplotlib is imported nowhere else.
+May write the page and its pictures.
 """

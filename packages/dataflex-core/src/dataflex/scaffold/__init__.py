@@ -6,4 +6,6 @@
     templates/KIND        parameters, class and tests of one kind
 
 Templates are text with ``@{name}`` places; ``.txt`` is cut off their names.
+
+May write a new folder; touches no existing file.
 """

@@ -17,12 +17,14 @@ _SUFFIX = ".txt"
 _COMMON = "package"
 
 
+_PLACES = r"@\{(?P<braced>[a-z_]+)\}|(?P<escaped>(?!))|(?P<named>(?!))|(?P<invalid>(?!))"
+
+
 class _At(Template):
     """``@{name}``: a dollar would collide with shell and CI files, braces alone with Python."""
 
     delimiter = "@"
-    # The base class compiles it, and keeps it under the same name.
-    pattern = r"@\{(?P<braced>[a-z_]+)\}|(?P<escaped>(?!))|(?P<named>(?!))|(?P<invalid>(?!))"  # type: ignore[assignment]
+    pattern = _PLACES  # type: ignore[assignment]  # the base class compiles it, and keeps it under the same name
 
 
 def write_package(names: Names, out: Path) -> list[Path]:

@@ -25,4 +25,6 @@
     objective.py   whether the loss that is scored is the one the model is trained with
     quiet.py, buffers.py, rope.py  a model that computes the same each time and is left as it was
     progress.py    the bar, or a line now and then
+
+May touch models, collators, ranks and a cache folder; knows no Trainer and no gradient.
 """

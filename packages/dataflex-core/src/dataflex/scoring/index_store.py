@@ -26,8 +26,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
+from dataflex.record.files import write_atomically
 from dataflex.scoring.index_cache import PREFIX
 from dataflex.scoring.kept_folder import KeptFolder, here
 

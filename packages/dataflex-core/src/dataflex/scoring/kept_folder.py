@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
+from dataflex.record.files import write_atomically
 from dataflex.scoring.writer_lock import WriterLock
 
 logger = logging.getLogger("dataflex")

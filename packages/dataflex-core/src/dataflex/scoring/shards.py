@@ -23,9 +23,9 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
 from dataflex.lockstep import is_collective
+from dataflex.record.files import write_atomically
 from dataflex.spread import local_piece
 
 logger = logging.getLogger("dataflex")

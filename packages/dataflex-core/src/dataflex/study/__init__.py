@@ -9,4 +9,6 @@
                                         study.json, study.csv, report.html, png/ <── record, plots, page
 
 A run is an ordinary one: its file can be given to ``dataflex train``. Statistics are scipy's.
+
+May write run files, start runs through the rooms below, and read what they leave.
 """

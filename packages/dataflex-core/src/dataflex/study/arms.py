@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.config.keys import RUN_KEYS
-from dataflex.config.run import RunFile, merged, read_given, resolved
+from dataflex.config.merging import merged
+from dataflex.config.run import RunFile, read_given, resolved
 from dataflex.config.written import Place, Written
 from dataflex.phases.beside import resolve_beside
 from dataflex.runs import TrainType
-from dataflex.study.file import Arm
 from dataflex.study.file_keys import COMMANDS
 from dataflex.study.lengths import LENGTH_KEYS, length_key, names_a_length
+from dataflex.study.study_file import Arm
 
 _CHOICE = ("train_type", "component_name")
 _STEP_KEYS = ("warmup_step", "update_step", "update_times", "train_step")

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 from dataflex.config.gathering import Gathered
 from dataflex.config.metric_names import SPEED, eval_sets, lacks_eval_set, listed, metric_names, prefixes
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.hints import did_you_mean
 from dataflex.runs import TrainType
-from dataflex.study.file import StudyFile
 from dataflex.study.identity import Identity, alike
 from dataflex.study.plan import PlannedRun
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Cost
 
 _OWN = ("seed", "output_dir")

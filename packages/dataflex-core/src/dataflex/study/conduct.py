@@ -18,15 +18,16 @@ from dataflex.phases.processes import LocalProcesses, stop_left_behind
 from dataflex.phases.run import Stop, run_jobs
 from dataflex.record import lock as run_lock
 from dataflex.study import commands, record
+from dataflex.study.after import after_evaluating, after_training
 from dataflex.study.checks import Tools
-from dataflex.study.file import StudyFile
-from dataflex.study.notes import Part, RunNote, Stage
+from dataflex.study.notes import RunNote, Stage
 from dataflex.study.plan import LOGS, PlannedRun
-from dataflex.study.results import NOT_WHOLE, evaluated_folder, trained, training_finished
+from dataflex.study.results import evaluated_folder
 from dataflex.study.run_files import write_run_file
 from dataflex.study.state import State
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Status, StudyRun
-from dataflex.study.todo import Task, refuse_unknown_arms, settled
+from dataflex.study.todo import Task, refuse_unknown_arms
 
 logger = logging.getLogger("dataflex")
 
@@ -224,7 +225,7 @@ class Conductor:
         run, evaluates = self._run_of(job)
         note = self.state.notes[run.name]
         assert note is not None
-        after = self._evaluated(run, note, outcome) if evaluates else self._trained(run, note, outcome)
+        after = (after_evaluating if evaluates else after_training)(run, note, outcome, self.study)
         self.state.note(run, after)
         if after.stage is Stage.TRAINED and not evaluates and not self.stop.signal:
             follows = [self._evaluate_job(run)]
@@ -233,29 +234,6 @@ class Conductor:
             follows = self._released(run)
         self.state.write()
         return follows
-
-    def _trained(self, run: PlannedRun, note: RunNote, outcome: Outcome) -> RunNote:
-        part = Part(began=outcome.began, seconds=outcome.seconds, shared=outcome.shared)
-        note = replace(note, parts=[*note.parts, part])
-        if outcome.code == 0 and training_finished(run):
-            after = replace(note, stage=Stage.TRAINED, trained=True)
-            return after if self.study.evaluate else settled(after, self.study)
-        if outcome.code == 0 or outcome.ended is Ended.STOPPED:  # a run that SIGTERM stops ends with 0
-            return replace(note, stage=Stage.BEGUN, error=NOT_WHOLE)
-        return replace(note, stage=Stage.FAILED, error=why_it_failed(run.log, outcome.code))
-
-    def _evaluated(self, run: PlannedRun, note: RunNote, outcome: Outcome) -> RunNote:
-        if outcome.ended is Ended.STOPPED:
-            return replace(note, stage=Stage.TRAINED)
-        note = replace(note, trained=True, stage=Stage.FAILED)
-        if outcome.ended is Ended.BADLY:
-            return replace(note, error=f"evaluate failed: {why_it_failed(run.log, outcome.code)}")
-        try:
-            text = commands.said_by(run).read_text(encoding="utf-8", errors="replace")
-            numbers = commands.last_object(text, trained(run)[0].metrics)
-        except (OSError, ConfigError) as error:
-            return replace(note, error=str(error))
-        return settled(replace(note, numbers=numbers), self.study)
 
     def _released(self, run: PlannedRun) -> list[Job]:
         """The jobs that waited for this run to end."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from dataflex.study import commands
 from dataflex.study.checks import Tools
-from dataflex.study.file import StudyFile
 from dataflex.study.run_files import head_of, text_of
 from dataflex.study.state import STAND_IN, State
+from dataflex.study.study_file import StudyFile
 from dataflex.study.todo import Task, refuse_unknown_arms
 
 

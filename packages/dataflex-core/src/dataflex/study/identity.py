@@ -15,9 +15,11 @@ from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
 from dataflex.checkpoint_keys.held import MODELS
 from dataflex.checkpoint_keys.keys import group_of
+from dataflex.config.keys import COMPONENTS
 from dataflex.config.names import listed
-from dataflex.config.plan import Part, PreparedRun
-from dataflex.config.run import COMPONENTS, RunFile
+from dataflex.config.parts import Part
+from dataflex.config.prepared import PreparedRun
+from dataflex.config.run import RunFile
 from dataflex.paths import LISTS_OF_PATHS, PATH_KEYS, user_path
 from dataflex.phases.content import data_identity, file_digest, model_content, plain
 from dataflex.runs import TrainType

@@ -9,8 +9,8 @@ from pathlib import Path
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError
 from dataflex.study.arms import Base, run_of_arm
-from dataflex.study.file import Arm, StudyFile
 from dataflex.study.lengths import LENGTH_KEYS, names_a_length, planned_steps, steps_at
+from dataflex.study.study_file import Arm, StudyFile
 from dataflex.study.study_run import run_name
 
 FILES, LOGS, RUNS = "files", "logs", "runs"

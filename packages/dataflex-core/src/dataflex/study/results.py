@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.errors import ConfigError
-from dataflex.study.file import StudyFile
 from dataflex.study.file_keys import COMMANDS
 from dataflex.study.identity import fingerprint
 from dataflex.study.notes import Part, RunNote, Stage
 from dataflex.study.plan import PlannedRun
 from dataflex.study.reading import Trained, costs, has_finished, phases_of, read_trained
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Status, StudyRun
 
 NOT_WHOLE = "it was stopped before its last step; the same command goes on"

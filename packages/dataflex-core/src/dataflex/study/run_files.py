@@ -27,7 +27,7 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 
 
 def _spelt(dumper: yaml.SafeDumper, text: _Spelt) -> yaml.ScalarNode:
-    tag: Any = dumper.resolve(yaml.ScalarNode, str(text), (True, False))  # type: ignore[no-untyped-call]
+    tag: Any = dumper.resolve(yaml.ScalarNode, str(text), (True, False))  # type: ignore[no-untyped-call]  # stubs leave it out
     return dumper.represent_scalar(tag, str(text))
 
 

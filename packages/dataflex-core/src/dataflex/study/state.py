@@ -10,11 +10,11 @@ from dataflex.study import record
 from dataflex.study.arms import Base
 from dataflex.study.checks import Checked, Checker, Tools, refuse_alike
 from dataflex.study.compare import Comparison, Question, compare
-from dataflex.study.file import StudyFile
 from dataflex.study.identity import Identity, identity
 from dataflex.study.notes import RunNote, Stage, note_path, read_note
 from dataflex.study.plan import Plan, PlannedRun
 from dataflex.study.results import entry, trained
+from dataflex.study.study_file import StudyFile
 from dataflex.study.study_run import Status, StudyRun
 from dataflex.study.todo import Task, refuse_changed, settled, task_of
 

@@ -9,11 +9,11 @@ from enum import StrEnum
 from dataflex.config.gathering import Gathered
 from dataflex.errors import ConfigError
 from dataflex.hints import did_you_mean
-from dataflex.study.file import StudyFile
 from dataflex.study.identity import Identity, changes
 from dataflex.study.notes import RunNote, Stage
 from dataflex.study.plan import PlannedRun
 from dataflex.study.results import training_finished
+from dataflex.study.study_file import StudyFile
 
 
 class Task(StrEnum):

@@ -1,18 +1,21 @@
 """The engine that serves plans to a Trainer, and the trainers that decide what those plans are.
 
-session   what a run asked for: component, schedule, hooks
-engine    serves micro-batches, opens stages, saves and restores itself
-planner   turns a component's answer into the plan of a stage (select.py)
-mix       the planner of domains; mixture, domain_tally, loss_seam and objective_seam are its parts
-weight    the planner of the stock order and of weights; weight_seam and weight_log are its parts
-scoring   the mixin that only scores the pool, for ``dataflex score``
-endings   ends before the last planned step
-resuming  from which checkpoint a run goes on; resumed_callbacks, callback_state and pissa: what callbacks keep then
-repeated  the same command on a run that has ended
-run_keys  the keys of a run, for its checkpoints; new_values puts changed ones to work at a resume
-dynamic   the mixin that puts the engine under any ``transformers.Trainer``; checkpointing and loading are its parts
-mixin     what such mixins inherit from
+::
 
+    dynamic.py              the mixin that puts the engine under any ``transformers.Trainer``
+    opening.py, closing.py  its beginning and its end; checkpointing.py and loading.py are further parts of it
+    mixin.py, host.py       what such mixins inherit from, and what of a Trainer they use
+    session.py, layout.py   what a run asked for, and its schedule on the pool
+    slots.py, composing.py  who orders the rows and who shapes the loss, of the run's parts
+    engine/                 serves micro-batches, opens stages, saves and restores itself
+    planners/               who orders the rows
+    losses/                 who shapes the loss
+    recording/              what a run says and writes
+    resume/                 going on from a checkpoint
+    scoring.py              the mixin that only scores the pool, for ``dataflex score``
+    standalone.py           Trainers without LlamaFactory
+
+May touch transformers and a Trainer of the user's, by the hooks that it offers; knows no LlamaFactory.
 :func:`dynamic_trainer` is the public call, for Trainers without LlamaFactory.
 """
 

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from dataflex.checkpoint import folders as checkpoints
 from dataflex.checkpoint import state
+from dataflex.checkpoint.damage import why_damaged
 from dataflex.checkpoint_keys.compare import RunKeys
 from dataflex.errors import DataFlexError, OneRankError
 from dataflex.failures.foreign import foreign, raised_in_core
@@ -91,7 +92,7 @@ class CheckpointingMixin(TrainerMixin):
         folder: Path = self._checkpoint_folder()
         if self.state.global_step == 0:
             return None
-        if state.damage(folder):
+        if why_damaged(folder):
             self._save_checkpoint(self.model_wrapped, trial=None)
             self.seal_checkpoint()
         return folder

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.kinds import Kind
 from dataflex.trainers.losses import weighing
 from dataflex.trainers.losses.domain_loss import DomainLoss
 from dataflex.trainers.losses.joint_loss import JointLoss
 from dataflex.trainers.losses.shaper import LossShaper
-from dataflex.trainers.losses.weighing import WeighedDomains, Weighing
+from dataflex.trainers.losses.weighed_domains import WeighedDomains
+from dataflex.trainers.losses.weighing import Weighing
 from dataflex.trainers.planners import mix as mixing
 from dataflex.trainers.planners import order as ordering
 from dataflex.trainers.planners import select as selecting
@@ -100,7 +101,7 @@ class ByKind:
         return {self._kind: self._inner.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._inner.load_state_dict(state[self._kind])
 
     def finish(self, step: int, stage: int) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.components.context import RunContext
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.data.given_scores import RawColumn
 from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
@@ -39,9 +39,9 @@ def run_context(
         columns: Finds a column of the data as it was loaded.
         answer_header: Tokens that the template puts right before an answer.
     """
-    plan, handed = run.facts, handed_out(trainer)
+    facts, handed = run.facts, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
-    cache_dir = run.bound.run_values.get("cache_dir", output_dir / "cache" / plan.component.name)
+    cache_dir = run.bound.run_values.get("cache_dir", output_dir / "cache" / facts.component.name)
     return RunContext(
         dataset=handed.dataset,
         data_collator=handed.collator,
@@ -50,20 +50,20 @@ def run_context(
         cache_dir=Path(cache_dir),
         seed=row_seed(trainer.args) if data_seed is None else data_seed,
         global_batch=global_batch,
-        stage=plan.stage,
+        stage=facts.stage,
         eval_datasets=handed.eval_datasets,
         tokenizer=getattr(trainer, "processing_class", None),
         vocab_size=_vocab_size(getattr(trainer.model, "config", None)),
         optimizer=lambda: trainer.optimizer,
         scheduler=lambda: trainer.lr_scheduler,
-        scores_only=plan.scores_only,
+        scores_only=facts.scores_only,
         passes=PoolPasses(),
         data_keys=data_keys or {},
         total_steps=total_steps,
         columns=columns,
         answer_header=answer_header,
-        trust_remote_code=plan.arguments.get("trust_remote_code") is True,
-        objective=objective_of(trainer, plan.stage),
+        trust_remote_code=facts.arguments.get("trust_remote_code") is True,
+        objective=objective_of(trainer, facts.stage),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sized
 from typing import Any
 
 from dataflex.config.order_params import ScoreKind
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
 from dataflex.data.stock_order import epoch_samples as stock_epoch_samples
 from dataflex.errors import ConfigError
 from dataflex.kinds import KINDS, StepKeys, step_keys

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
 
-    class TrainerMixin(Any):  # type: ignore[misc]
+    class TrainerMixin(Any):  # type: ignore[misc]  # transformers has no types
         """A class whose ``super()`` is some Trainer."""
 
 else:

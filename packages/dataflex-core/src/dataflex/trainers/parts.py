@@ -13,7 +13,7 @@ from dataflex.components.build import build_component
 from dataflex.components.context import RunContext
 from dataflex.components.screen import ComponentScreen, Frame, is_of_screen
 from dataflex.config.bind import BoundParams
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.config.screen import PARAM, FoundScreen
 from dataflex.gradients.passes import PoolPasses
 from dataflex.kinds import KINDS, Kind, load

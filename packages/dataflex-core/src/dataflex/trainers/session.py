@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from dataflex import __version__
-from dataflex.config import checks, too_short
+from dataflex.config import too_short
 from dataflex.config.mixture import INITIAL
 from dataflex.config.order_params import ScoreSource, score_source, sources_in
-from dataflex.config.plan import PreparedRun
+from dataflex.config.prepared import PreparedRun
+from dataflex.config.stages import NO_STAGE
 from dataflex.data.given_scores import GIVEN, RawColumn, given_scores
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens
@@ -31,8 +32,9 @@ from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import global_batch, lay_out
 from dataflex.trainers.other_rows import warn_of_other_rows
 from dataflex.trainers.resume import checkpoint as resuming
+from dataflex.trainers.resume.arguments import Arguments
 from dataflex.trainers.resume.row_seed import row_seed
-from dataflex.trainers.resume.run_keys import Arguments, data_keys
+from dataflex.trainers.resume.run_keys import data_keys
 from dataflex.trainers.token_counts import Counting, count_tokens
 
 logger = logging.getLogger("dataflex")
@@ -110,7 +112,7 @@ class Session:
         """
         schedule = self.schedule(pool, args)
         facts = self.run.facts
-        early = facts.stage != checks.NO_STAGE and too_short.planned_steps(facts.steps, facts.arguments) is not None
+        early = facts.stage != NO_STAGE and too_short.planned_steps(facts.steps, facts.arguments) is not None
         if not early and not facts.scores_only and getattr(args, "process_index", 0) == 0:
             for warning in too_short.warnings(facts.arguments, facts.origin, schedule.total):
                 logger.warning(warning)

@@ -18,14 +18,13 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
 from dataflex.errors import ConfigError
+from dataflex.record.files import write_atomically
 from dataflex.spread import local_piece, reshard
 from dataflex.trainers.host import Host
 
@@ -36,6 +35,13 @@ _WHOLE = "pytorch_model_fsdp.bin"  # what accelerate writes under FULL_STATE_DIC
 _VERSION = 2
 
 Digests = dict[str, str]
+
+
+class _Loaded(NamedTuple):
+    """What the Trainer asks of whatever loaded a model: names that one side had and the other had not."""
+
+    missing_keys: tuple[str, ...] = ()
+    unexpected_keys: tuple[str, ...] = ()
 
 
 @contextlib.contextmanager
@@ -127,7 +133,7 @@ def _load_model(
     dcp.load(held, checkpoint_id=str(folder / WEIGHTS))
     set_model_state_dict(model, held["model"], options=StateDictOptions(strict=False))
     _compare(folder, "weights", weight_digests(model), accelerator)
-    return SimpleNamespace(missing_keys=[], unexpected_keys=[])  # what is missing in the file, dcp.load has refused
+    return _Loaded()  # what is missing in the file, dcp.load has refused
 
 
 def _load_optimizer(

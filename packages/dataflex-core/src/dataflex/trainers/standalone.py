@@ -11,10 +11,11 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback
 
-from dataflex.config import checks, legacy
+from dataflex.config import legacy, run_warnings
 from dataflex.config.gathering import Gathered
-from dataflex.config.plan import prepare
+from dataflex.config.prepared import prepare
 from dataflex.config.run import OUR_KEYS, RunFile
+from dataflex.config.stages import NO_STAGE
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.distributed import leave_group_at_exit
 from dataflex.errors import ConfigError
@@ -115,7 +116,7 @@ class StandaloneMixin(TrainerMixin):
             self.session.domains = self._domains()
         self.session.check(self.train_dataset, self.args, resumes=False)  # train() is told
         if self.is_world_process_zero():
-            for warning in checks.checkpoint_warnings(run):
+            for warning in run_warnings.checkpoint_warnings(run):
                 logger.warning(warning)
 
     def train(self, *args: Any, **kwargs: Any) -> Any:
@@ -159,7 +160,7 @@ class StandaloneMixin(TrainerMixin):
         return {
             **arguments,
             "do_train": True,
-            "stage": checks.NO_STAGE,
+            "stage": NO_STAGE,
             "finetuning_type": "lora" if hasattr(self.model, "peft_config") else "full",
             "dataset": list(self.domain_rows) or ["train_dataset"],
             "eval_dataset": named,

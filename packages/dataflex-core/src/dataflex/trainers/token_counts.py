@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.checkpoint.state import Saved, write_atomically
+from dataflex.checkpoint.state import Saved
 from dataflex.components.context import RunContext
 from dataflex.data.collated_tokens import collated_tokens, sampled_rows
 from dataflex.data.collator_settings import collator_settings
@@ -29,6 +29,7 @@ from dataflex.data.fingerprint import fingerprint
 from dataflex.distributed import all_gather, rank0_decides, together
 from dataflex.errors import ConfigError
 from dataflex.kinds import Kind
+from dataflex.record.files import write_atomically
 from dataflex.trainers.batches import HandedCollator
 
 logger = logging.getLogger("dataflex")

@@ -4,4 +4,6 @@
     alive, lock ───── pulse ───> Sign ─────┴── view ──> page (HTML), text (rich) ── server (starlette)
 
 Only reads: the run is neither slowed nor changed, and its lock is never taken.
+
+May read the files of a run, and serve a page on this machine.
 """

@@ -3,4 +3,6 @@
 ``files`` reads the headers of a folder's weight files, ``views`` names a model's tensors as a file does, ``compare``
 finds the differences, ``convert`` loads a checkpoint whose tensors have other names or shapes than the model's, and
 ``verify`` checks a model that ``from_pretrained`` has made.
+
+May touch safetensors, transformers and PEFT; knows no Trainer.
 """

@@ -106,7 +106,7 @@ class AioliMixer(Mixer):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back.
+        """Restore what :meth:`state_dict` gave.
 
         Raises:
             ConfigError: when a sweep under way has measured other losses.

@@ -115,7 +115,7 @@ class DoremiMixer(Mixer):
         return {**self.dro.state_dict(), "hashes": dict(self._hashes)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back.
+        """Restore what :meth:`state_dict` gave.
 
         Raises:
             ConfigError: when it was found against another pool or another reference.

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataflex.checkpoint.state import write_atomically
+from dataflex.record.files import write_atomically
 from dataflex_mixers_doremi.group_dro import Floats, GroupDro
 from dataflex_mixers_doremi.params import DoremiParams
 

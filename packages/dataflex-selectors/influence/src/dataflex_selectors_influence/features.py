@@ -62,7 +62,7 @@ class Features(Protocol):
         """What must be remembered."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
 
 
 class Counts:
@@ -167,7 +167,7 @@ class Embedding:
         return self._source.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._source.load_state_dict(state)
 
 

@@ -9,11 +9,10 @@ import numpy.typing as npt
 
 from dataflex import ComponentError, RunContext, Selection, Selector
 from dataflex.components.passes import Facts
-from dataflex.math.bands import in_band
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
-from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
 from dataflex.scoring.candidates import check_enough, draw_candidates
+from dataflex_selectors_loss.choosing import choose
 from dataflex_selectors_loss.params import LossParams
 
 if TYPE_CHECKING:
@@ -76,7 +75,7 @@ class LossSelector(Selector):
             **({} if limit is None else {"max_candidates": float(limit)}),
             **screened.metrics(scores),
         }
-        chosen = rows[self._choose(losses, drawn, rng)]
+        chosen = rows[choose(losses, drawn, self.params, rng)]
         plan = read_again(chosen, num_samples, passes, lambda number: context.rng(step_id, "pass", number))
         return Selection(plan, metrics, scores)
 
@@ -92,23 +91,3 @@ class LossSelector(Selector):
             return preferences, preferences.losses, 0.0
         found = context.losses(model, rows, token_budget=budget, key=key)
         return found, found.means, float(np.count_nonzero(found.targets[rows] == 0))
-
-    def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
-        # Both choices come ranked; shuffled, every part of the stage sees the same mix.
-        if self.params.mode == "top":
-            return rng.permutation(top_k(losses, num_samples))
-        log_weights = focus_log_weights(losses, self.params)
-        if self.params.replacement:
-            return weighted_with_replacement(np.exp(log_weights - log_weights.max()), num_samples, rng)
-        return rng.permutation(gumbel_top_k(log_weights, num_samples, rng))
-
-
-def focus_log_weights(losses: Scores, params: LossParams) -> Scores:
-    """Log of each sample's weight, shape as ``losses``; -inf for a loss that is not finite.
-
-    Bands lie between the quantiles q1 < q2 of the finite losses: low is ``loss <= q1``, medium ``q1 < loss <= q2``,
-    high ``loss > q2``.
-    """
-    band = in_band(losses, params.quantiles, params.focus)
-    log_weights = np.where(band, np.log(params.focus_weight) / params.temperature, 0.0)
-    return np.where(np.isfinite(losses), log_weights, -np.inf)

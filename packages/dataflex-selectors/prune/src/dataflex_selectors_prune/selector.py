@@ -96,7 +96,7 @@ class PruneSelector(Selector):
         return {**self._scores.state_dict(), **left, "passes": self._passes, "skipped": self._skipped}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._scores.load_state_dict(state)
         self._left = Pass(np.array(state["rows"], np.int64), np.array(state["weights"], np.float64))
         self._passes, self._skipped = int(state["passes"]), int(state["skipped"])

@@ -58,7 +58,7 @@ class LossWeighter(Weighter):
         return self._losses.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._losses.load_state_dict(state)
         self._summarise()
 

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.checkpoint.state import write_atomically
 from dataflex.errors import ComponentError
+from dataflex.record.files import write_atomically
 from dataflex.scoring.reference.model import not_finite
 
 Whole = npt.NDArray[np.int64]

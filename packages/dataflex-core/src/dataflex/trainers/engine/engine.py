@@ -11,9 +11,6 @@ no batch can be drawn before the decision it depends on.
 
 from __future__ import annotations
 
-import logging
-import math
-import uuid
 from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -26,34 +23,24 @@ from dataflex.checkpoint.state import EngineState, Saved
 from dataflex.checkpoint_keys.compare import Changes
 from dataflex.data.fingerprint import fingerprint
 from dataflex.data.origins import Origins
-from dataflex.distributed import rank0_says
-from dataflex.errors import ConfigError, DataFlexError, OneRankError, shown
+from dataflex.errors import ConfigError, DataFlexError, OneRankError
 from dataflex.failures.foreign import foreign, is_foreign
-from dataflex.failures.place import MORE_MEMORY, START_WORKERS, starts_workers
-from dataflex.failures.rows import find_unreadable
-from dataflex.failures.saying import is_out_of_memory, said
+from dataflex.failures.saying import said
 from dataflex.mixing.domains import Domains
 from dataflex.record.run import hide_secrets
 from dataflex.rng import key_seed, rng_scope
 from dataflex.schedule import Schedule
 from dataflex.trainers.engine import log_counters
+from dataflex.trainers.engine.epoch import Epoch
 from dataflex.trainers.engine.plan_sampler import PlanSampler
+from dataflex.trainers.engine.same_run import new_run_id, refuse_another_run, warn_of_other_versions
 from dataflex.trainers.engine.ticket_loader import ticket_loader
+from dataflex.trainers.engine.unreadable import what_failed
 from dataflex.trainers.hooks import passed_by
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.planners.planner import Planner
 from dataflex.trainers.progress import RunProgress
-
-logger = logging.getLogger("dataflex")
-_LOST_WORKER = "DataLoader worker"  # in torch's message of one that was killed or ended
-
-_TOLD_BY_THE_ENGINE = ("seed", "warmup_step", "update_step", "train_type", "component_name")
-
-
-def new_run_id() -> str:
-    """What tells a run that starts anew from all others; the same on every rank."""
-    return str(rank0_says(uuid.uuid4().hex))
 
 
 class Engine:
@@ -118,23 +105,18 @@ class Engine:
         self._stage_end = 0  # position at which the open stage ends
         self._batches: Iterator[Any] | None = None
         self._inner: DataLoader[Any] | None = None
-        self._tickets_per_epoch = self._steps_per_epoch = 0
+        self._epoch = Epoch(self.global_batch, self.accumulation, 1, self.accumulation, None)
 
     def bind(self, inner: DataLoader[Any]) -> DataLoader[Any]:
         """Take the stock loader built over :attr:`sampler`; return the loader the Trainer iterates."""
         pool_size = len(self.trainer.train_dataset)
         self._inner, self._batches, self._position = inner, None, None
-        samples = self.planner.epoch_samples
-        self._steps_per_epoch = math.ceil((pool_size if samples is None else samples) / self.global_batch)
-        if samples is None:
-            self._tickets_per_epoch = self._steps_per_epoch * self.accumulation
-        else:
-            self._tickets_per_epoch = math.ceil(samples * self.accumulation / self.global_batch)
+        self._epoch = Epoch.of(pool_size, self.planner.epoch_samples, self.global_batch, self.accumulation)
         return ticket_loader(
             self.fetch,
             pool_size=pool_size,
             batch_size=self.trainer.args.train_batch_size,
-            tickets_per_epoch=self._tickets_per_epoch,
+            tickets_per_epoch=self._epoch.tickets,
         )
 
     def fetch(self, ticket: int) -> Any:
@@ -175,33 +157,14 @@ class Engine:
 
     def _unreadable(self, position: int, error: Exception) -> DataFlexError:
         """What to say when the loader fails at a micro-batch; it reads one ahead."""
-        step = int(self.trainer.state.global_step)
-        what, todo = self._what_failed(position, error)
+        assert self._inner is not None
+        ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
+        what, todo = what_failed(self._inner, ahead, error, self._sources)
         after = "."
         if self._progress is not None and self.trainer.accelerator.num_processes == 1:
             after = self._progress.keep(when="Once it is fixed,")
+        step = int(self.trainer.state.global_step)
         return OneRankError(f"{what} at step {step}: {said(error)}.{todo}{after.removeprefix('.')}")
-
-    def _what_failed(self, position: int, error: Exception) -> tuple[str, str]:
-        """What failed, naming a row only if it fails alone, and what to do."""
-        if starts_workers(error):
-            return "the loader's worker processes could not be started", f" {START_WORKERS}."
-        if is_out_of_memory(error):
-            return "there was no memory for a batch", f" {MORE_MEMORY}."
-        ahead = [int(row) for place in (0, 1) for row in self._rows_at(position + place)]
-        assert self._inner is not None
-        with rng_scope():
-            found = find_unreadable(self._inner.dataset, ahead, self._inner.collate_fn)
-        if found is not None:
-            return f"row {found.row} of the pool{self._source(found.row)} could not be {found.what}", ""
-        if _LOST_WORKER in str(error):
-            return "a worker process of the loader was lost", " Lower dataloader_num_workers, or give it more memory."
-        return "a batch could not be made, though each of its rows can be", ""
-
-    def _source(self, row: int) -> str:
-        """Which data set a row is of, where that is known."""
-        sources = self._sources
-        return "" if sources is None else f" (data set {sources.names[int(sources.of(np.array([row]))[0])]})"
 
     def _rows_at(self, position: int) -> npt.NDArray[np.int64]:
         """Rows of one micro-batch of this rank."""
@@ -210,7 +173,7 @@ class Engine:
     def _slice_of(self, position: int) -> slice:
         """Places of a micro-batch of this rank: accelerate deals whole micro-batches out to the ranks in turn."""
         accelerator, size = self.trainer.accelerator, int(self.trainer.args.train_batch_size)
-        micro_batch = position - self._first_position(self.plan_start)
+        micro_batch = position - self._epoch.first_position(self.plan_start)
         start = (micro_batch * int(accelerator.num_processes) + int(accelerator.process_index)) * size
         return slice(start, start + size)
 
@@ -224,18 +187,14 @@ class Engine:
         start = (step - 1 - self.plan_start) * self.global_batch
         return self.plan[start : start + self.global_batch]
 
-    def _first_position(self, step: int) -> int:
-        epoch, done = divmod(step, self._steps_per_epoch)
-        return epoch * self._tickets_per_epoch + done * self.accumulation
-
     def _check_position(self, ticket: int, step: int) -> int:
-        start = self._first_position(step)
+        start = self._epoch.first_position(step)
         position = start if self._position is None else self._position
-        if ticket != position % self._tickets_per_epoch and ticket == start % self._tickets_per_epoch:
+        if ticket != position % self._epoch.tickets and ticket == start % self._epoch.tickets:
             position, self._batches = start, None  # the loop began its epoch anew: reopen at this optimizer step
             self.fetched.clear()
             self._fetched_weights.clear()
-        if ticket != position % self._tickets_per_epoch or not start <= position < self._first_position(step + 1):
+        if ticket != position % self._epoch.tickets or not start <= position < self._epoch.first_position(step + 1):
             raise RuntimeError(
                 f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
                 "next. This transformers version reads ahead in a way DataFlex does not know; please report it."
@@ -249,25 +208,16 @@ class Engine:
         if stage != self.stage and step != first:
             raise RuntimeError(f"stage {stage} begins at step {first}, but step {step} has no plan for it")
         # A resumed run may be longer than the saved one: a last stage that was cut short is planned anew from here.
-        if stage != self.stage or len(self.plan) != self._samples_between(self.plan_start, end):
+        if stage != self.stage or len(self.plan) != self._epoch.samples_between(self.plan_start, end):
             with rng_scope(key_seed(self.data_seed, "plan", step), devices=True):
                 self.plan = self.planner.plan(stage, step, (end - step) * self.global_batch)
-            self.plan_weights = getattr(self.planner, "weights", None)
+            self.plan_weights = self.planner.weights
             self.stage, self.plan_start = stage, step
         self.sampler.serve(self.plan[(step - self.plan_start) * self.global_batch :])
-        self._stage_end = self._first_position(end)
+        self._stage_end = self._epoch.first_position(end)
         assert self._inner is not None
         with rng_scope(), foreign("the loader of a stage could not be started"):
             self._batches = iter(self._inner)
-
-    def _samples_between(self, start: int, end: int) -> int:
-        """Samples of the optimizer steps from ``start`` to ``end`` of one stage; an epoch may end in a short step."""
-        samples, whole = self.planner.epoch_samples, (end - start) * self.global_batch
-        if samples is None:
-            return whole
-        return min(
-            whole, samples - start % self._steps_per_epoch * self.global_batch
-        )  # an epoch may end in a short step
 
     def _close_stage(self) -> None:
         # accelerate's loader does its book-keeping at its end: exhaust it, then the same loader can be iterated again.
@@ -315,29 +265,12 @@ class Engine:
             ConfigError: when this run differs from the saved one in something that changes the result.
         """
         then, now = saved.engine, self.state()
-        names = ("domains", "seed", "global_batch", "pool_size", "pool_fingerprint", "component")
-        changed = [
-            f"{name} was {shown(getattr(then, name))} and is now {shown(getattr(now, name))}"
-            for name in names
-            if getattr(then, name) != getattr(now, name)
-        ]
-        changes = changes or Changes()
-        earlier = Schedule(then.warmup, then.update, then.total)
-        if not self.schedule.agrees_up_to(earlier, then.step):
-            changed.append(f"its boundaries were {earlier}, and are now {self.schedule}")
-        if changed:
-            changed += [str(change) for change in changes.content if change.name not in _TOLD_BY_THE_ENGINE]
-        changed += map(str, changes.refused)
-        if changed:
-            raise ConfigError(
-                f"cannot resume from {source}: {'; '.join(changed)}. Put the run back as it was, or start anew in "
-                "another output_dir."
-            )
+        refuse_another_run(then, now, self.schedule, changes or Changes(), source)
         self.run_id = then.run_id or self.run_id  # a checkpoint of before has none: the run begins to have one
         self.restored_step = then.step
         self.extended = self.schedule.total > then.total
-        if dict(then.versions) != self.versions and self.trainer.is_world_process_zero():
-            logger.warning("%s was written by %s; this is %s.", source, *map(_named, (then.versions, self.versions)))
+        if self.trainer.is_world_process_zero():
+            warn_of_other_versions(then.versions, self.versions, source)
         self.stage, self.plan_start, self.plan = then.stage, then.plan_start, saved.plan
         self.plan_weights = saved.weights
         try:
@@ -349,7 +282,3 @@ class Engine:
                 f"({type(error).__name__}: {error}). Resume from an earlier checkpoint, or start anew."
             ) from error
         self._log = then.log
-
-
-def _named(versions: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {version}".strip() for name, version in versions.items()) or "unknown versions"

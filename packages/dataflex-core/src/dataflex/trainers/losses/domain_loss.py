@@ -110,7 +110,7 @@ class DomainLoss(PlainLoss):
         return {"untold": {"step": untold.step, "losses": numbers}}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         untold = state.get("untold")
         self._untold = None
         if untold is not None:

@@ -93,7 +93,7 @@ class JointLoss(PlainLoss):
         return {name: part.state_dict() for name, part in self._parts()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         for name, part in self._parts():
             part.load_state_dict(state[name])
 

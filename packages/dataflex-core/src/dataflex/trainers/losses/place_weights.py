@@ -179,5 +179,5 @@ class PlaceWeights:
         return self._inner.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._inner.load_state_dict(state)

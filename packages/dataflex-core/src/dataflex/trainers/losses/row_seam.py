@@ -251,7 +251,7 @@ class RowTelling:
         return {**self._inner.state_dict(), **untold}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._inner.load_state_dict(state)
         untold = state.get(self._key)
         self._untold = None if untold is None else SeenRows.from_json(untold)

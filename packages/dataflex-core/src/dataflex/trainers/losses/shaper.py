@@ -66,7 +66,7 @@ class LossShaper(Protocol):
         """What must be remembered across a resume, as JSON values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back; ``state`` may hold more."""
+        """Restore what :meth:`state_dict` gave; ``state`` may hold more."""
 
 
 class PlainLoss:

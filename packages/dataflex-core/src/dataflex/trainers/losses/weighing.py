@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from dataflex.components.asking import Asking
 from dataflex.components.weight_context import WeightedStep
-from dataflex.components.weighter import Weighter
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.weighting import HISTOGRAM_EDGES, domain_normalisers
 from dataflex.math.window import StepWindow
@@ -24,8 +22,10 @@ from dataflex.trainers.losses.own_step import OwnStep, check_warmup, kept_state,
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
 from dataflex.trainers.losses.step_loss import StepLoss
 from dataflex.trainers.losses.units import TakenStep
+from dataflex.trainers.losses.weighed_domains import WeighedDomains
+from dataflex.trainers.losses.weigher_class import check_class, window_of
 from dataflex.trainers.losses.weight_log import WeightLog
-from dataflex.trainers.losses.weight_seam import DomainOf, WeightSeam, sees_whole_steps
+from dataflex.trainers.losses.weight_seam import WeightSeam, sees_whole_steps
 from dataflex.trainers.slots import Filled, Opening
 
 logger = logging.getLogger("dataflex")
@@ -50,7 +50,7 @@ def fill(opening: Opening, part: Part, domains: WeighedDomains | None = None) ->
             "the Trainer has a compute_loss_func of its own, which a weighter would replace. Use one of the two."
         )
     asking = opening.parts.open(part, opening.context)
-    _check(asking)
+    check_class(asking)
     if not asking.defines("weights") and asking.defines("training_step"):
         return Filled(loss=OwnStep(host, asking, warmup=warmup))
     total, global_batch = opening.schedule.total, opening.context.global_batch
@@ -70,19 +70,6 @@ def fill(opening: Opening, part: Part, domains: WeighedDomains | None = None) ->
         sees_hidden=sees_hidden,
     )
     return Filled(loss=weighing)
-
-
-@dataclass(frozen=True)
-class WeighedDomains:
-    """The domains of a run with a mixer, in each of which weights are normalised by themselves.
-
-    Attributes:
-        names: Theirs.
-        of: Index of the domain of each of some rows.
-    """
-
-    names: tuple[str, ...]
-    of: DomainOf
 
 
 class Weighing(PlainLoss):
@@ -124,8 +111,8 @@ class Weighing(PlainLoss):
         self._native = asking.defines("weights")
         self._idle_said, self._too_late = False, False
         self._names = () if domains is None else domains.names
-        self._windows = [StepWindow(_window(asking), columns=2) for _ in self._names or ("",)]
-        self._needed = min(LEAST_SAMPLES, _window(asking))
+        self._windows = [StepWindow(window_of(asking), columns=2) for _ in self._names or ("",)]
+        self._needed = min(LEAST_SAMPLES, window_of(asking))
         self._untold: WeightedStep | None = None
         domain_of = None if domains is None else domains.of
         self.seam = WeightSeam(
@@ -265,7 +252,7 @@ class Weighing(PlainLoss):
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back.
+        """Restore what :meth:`state_dict` gave.
 
         Raises:
             ConfigError: when steps that are done were weighted then and are not now, or the other way round.
@@ -299,27 +286,3 @@ class Weighing(PlainLoss):
         """The weights of those steps."""
         counts = self.log.take_histogram()
         return {"edges": HISTOGRAM_EDGES.tolist(), "counts": counts} if counts else {}
-
-
-def _window(asking: Asking) -> Any:
-    """The window a native weighter asks for, with or without our base class; other styles have no normaliser."""
-    return asking.attribute("window") if asking.defines("weights") else Weighter.window
-
-
-def _check(asking: Asking) -> None:
-    """Refuse, before anything trains, a class whose methods or settings do not go together.
-
-    Raises:
-        ComponentError: says what is missing, doubled or out of range.
-    """
-    native, own_step, title = asking.defines("weights"), asking.defines("training_step"), asking.title
-    if native and own_step:
-        raise ComponentError(
-            f"{title} has both weights() and training_step(), of which only one can make the loss. Leave one out."
-        )
-    if not native and not own_step and not asking.defines("get_weighted_loss"):
-        raise ComponentError(f"{title} weighs nothing: it has no weights(), get_weighted_loss() or training_step().")
-    chunk = asking.attribute("chunk_tokens")
-    for name, value in (("window", _window(asking)), ("chunk_tokens", 1 if chunk is None else chunk)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ComponentError(f"{title}: its attribute {name} must be a whole number of at least 1, not {value!r}.")

@@ -82,7 +82,7 @@ class WeightLog:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self._steps, self._sums = int(state["steps"]), dict(state["sums"])
         self._min, self._max = state["limits"] or (math.inf, -math.inf)
         self._counts[:] = state.get("counts", 0)  # older checkpoints have none

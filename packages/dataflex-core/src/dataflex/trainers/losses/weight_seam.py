@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from dataflex.components.asking import Asking
@@ -32,14 +31,13 @@ from dataflex.trainers.losses.checked_weights import reduced_mean, require_finit
 from dataflex.trainers.losses.shaper import Batches, Rows
 from dataflex.trainers.losses.step_samples import AheadOfStep, gathered_table, weigh_step
 from dataflex.trainers.losses.units import TakenStep, Units
+from dataflex.trainers.losses.weighed_domains import DomainOf
 from dataflex.trainers.losses.weigher_sight import WeigherSight, noted_of_step
 
 logger = logging.getLogger("dataflex")
 
 BATCH = "batch"
 """The value of a weighter's ``statistics`` under which it sees all samples of a step before it weighs them."""
-
-DomainOf = Callable[[Rows], npt.NDArray[np.int64]]
 
 
 class WeightSeam:

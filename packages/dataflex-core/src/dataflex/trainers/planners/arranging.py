@@ -13,7 +13,7 @@ import numpy.typing as npt
 from dataflex.components.asking import Asking
 from dataflex.config.order_params import ScoreKind, ScoreSource
 from dataflex.config.ordering import source_of
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.kinds import Kind
 from dataflex.math.ordering import Order, rank_correlation, score_by_tenth
 from dataflex.mixing.ordered_queues import OrderedQueues

@@ -13,7 +13,7 @@ from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
 from dataflex.components.mix_context import DomainLosses, EvaluatedRows, MixContext, MixtureView
 from dataflex.config.mixture import Unit
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.errors import ComponentError, ConfigError, shown
 from dataflex.mixing.proportions import Proportions, check_proportions
@@ -191,7 +191,7 @@ class MixPlanner(ComponentPlanner):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back.
+        """Restore what :meth:`state_dict` gave.
 
         Raises:
             ConfigError: when it is of other domains, another unit or other settings.
@@ -210,7 +210,7 @@ class MixPlanner(ComponentPlanner):
         self.view.update(proportions=state["proportions"], losses=losses)
 
     def is_due(self, stage: int) -> bool:
-        """As :meth:`dataflex.config.plan.Part.is_due`."""
+        """As :meth:`dataflex.config.parts.Part.is_due`."""
         return (stage - 1) % self.every == 0
 
     def propose(self, stage: int, step: int) -> Proportions:

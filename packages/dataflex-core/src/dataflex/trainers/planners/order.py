@@ -11,7 +11,7 @@ import numpy as np
 from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
 from dataflex.config.order_params import ScoreKind, ScoreSource, score_source
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.math.ordering import Floats, rank_correlation, score_by_tenth
 from dataflex.mixing.batch_order import permute_global_batches
 from dataflex.mixing.ordered_rows import OrderedRows
@@ -126,7 +126,7 @@ class OrderPlanner(ComponentPlanner):
         return {"queue": self.queue.state_dict(), "before": self._before, "drawn_from": self._drawn_from, **scores}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back."""
+        """Restore what :meth:`state_dict` gave."""
         self.queue.load_state_dict(state["queue"])
         self._before, self._drawn_from = dict(state["before"]), int(state["drawn_from"])
         if self._moves and "scores" in state:

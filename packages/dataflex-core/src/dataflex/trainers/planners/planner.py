@@ -47,7 +47,7 @@ class Planner(Protocol):
         """What the planner must remember across a resume, as JSON values."""
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take it back; ``state`` may hold more."""
+        """Restore what :meth:`state_dict` gave; ``state`` may hold more."""
 
     def finish(self, step: int, stage: int) -> None:
         """Note the end of the run, after ``step`` optimizer steps, in ``stage``."""

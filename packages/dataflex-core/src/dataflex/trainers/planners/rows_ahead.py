@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.errors import ConfigError
 from dataflex.mixing.proportions import Proportions
 from dataflex.mixing.sampler import MixtureSampler

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from dataflex.components.asking import Asking
 from dataflex.components.selector import Selection, valid_scores
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.config.screen import FoundScreen
 from dataflex.errors import ComponentError
 from dataflex.rng import key_seed, rng_scope

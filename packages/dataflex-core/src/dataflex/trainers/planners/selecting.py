@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from dataflex.components.asking import Asking
 from dataflex.components.candidates import Candidates
 from dataflex.components.context import RunContext
 from dataflex.components.selector import Selection, random_rows, valid_scores
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.data.view import rows_from
 from dataflex.errors import ComponentError
 from dataflex.rng import key_seed
@@ -22,30 +21,13 @@ from dataflex.trainers.clock import Clock
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.place_weights import refuse_other_loss, valid_weights
 from dataflex.trainers.parts import Parts
+from dataflex.trainers.planners.each_domain import EachDomain
+from dataflex.trainers.planners.picked import Picked, after_passes, reported, require_distinct
 from dataflex.trainers.planners.select import show_model, valid_rows
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Facts = Callable[[RunContext], Mapping[str, Any]]
-
-
-@dataclass(frozen=True, eq=False)
-class Picked:
-    """What a selector chose at a boundary.
-
-    Attributes:
-        rows: Rows of the pool for each domain, in the selector's order.
-        metrics: Numbers for the record.
-        scores: Score of every row of the pool, NaN where there is none; ``None`` if nobody gave any.
-        weights: For each domain those of its rows, as they stand; ``None`` where nobody gave any.
-        seconds: Spent inside the selector.
-    """
-
-    rows: list[Rows]
-    metrics: dict[str, Any]
-    scores: Floats | None
-    weights: list[Floats | None]
-    seconds: float
 
 
 class Selecting:
@@ -171,7 +153,7 @@ class Selecting:
             found.append(selection)
             weights.append(after_passes(passes, given))
         scores = self._over_pool(found)
-        return Picked(rows, self._counts(rows) | self._reported(found), scores, weights, seconds)
+        return Picked(rows, self._counts(rows) | reported(self._names, found), scores, weights, seconds)
 
     def _all(self, counts_K: Rows, step: int, model: Any, *, distinct: bool) -> Picked:
         asking, context = self.askings[0], self._contexts[0]
@@ -249,21 +231,6 @@ class Selecting:
             counts |= {"domains": list(self._names), "selected_of": [len(own) for own in rows]}
         return counts
 
-    def _reported(self, found: Sequence[Selection | None]) -> dict[str, Any]:
-        """What the instances report: one number a domain, or what the only one says."""
-        if not self._several:
-            return {} if found[0] is None else dict(found[0].metrics)
-        every = [{} if selection is None else dict(selection.metrics) for selection in found]
-        reported: dict[str, Any] = {}
-        for name in dict.fromkeys(name for metrics in every for name in metrics):
-            values = [metrics.get(name) for metrics in every]
-            if any(isinstance(value, (list, tuple)) for value in values):
-                given = zip(self._names, values, strict=True)
-                reported |= {f"{name}@{domain}": value for domain, value in given if value is not None}
-            else:
-                reported[name] = values
-        return reported
-
     def _context(self, context: RunContext, domain: int) -> RunContext:
         name, first = self._names[domain], int(self._starts[domain])
         return dataclasses.replace(
@@ -289,58 +256,3 @@ class _Naming:
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         if isinstance(error, ComponentError) and self._domain:
             raise ComponentError(f"for domain {self._domain}: {error}") from error
-
-
-class EachDomain:
-    """Tells each instance of a selector of the rows of its own domain, counted from its first row on.
-
-    Args:
-        askings: The instances.
-        starts: First row of each domain in the pool, and the end of the last.
-    """
-
-    def __init__(self, askings: Sequence[Asking], starts: Rows) -> None:
-        self._askings, self._starts = askings, starts
-
-    def defines(self, method: str) -> bool:
-        """Whether the class has a method of its own."""
-        return self._askings[0].defines(method)
-
-    def tell(self, method: str, step: int, told: Mapping[str, Any], untold: Callable[[], None]) -> None:
-        """Tell those with rows in the step. If one fails, the checkpoint has all as they were before it."""
-        rows = np.asarray(told["rows"], np.int64)
-        done: list[tuple[Asking, dict[str, Any] | None]] = []
-
-        def take_back() -> None:
-            for asking, state in done:
-                if state is not None:
-                    asking.hold(state)
-            untold()
-
-        for domain, asking in enumerate(self._askings):
-            first, end = int(self._starts[domain]), int(self._starts[domain + 1])
-            mine = (rows >= first) & (rows < end)
-            if not mine.any():
-                continue
-            own = {name: value[mine] if isinstance(value, np.ndarray) else value for name, value in told.items()}
-            before = asking.copy_state()
-            asking.tell(method, step, {**own, "rows": rows[mine] - first}, take_back)
-            done.append((asking, before))
-
-
-def after_passes(passes: Sequence[Rows], weights: Floats | None) -> Floats | None:
-    """Weights of a queue: 1 for the rows of whole passes, which nobody chose, and then those of the chosen rows."""
-    return None if weights is None else np.concatenate([np.ones(sum(map(len, passes))), weights])
-
-
-def require_distinct(rows: Rows) -> None:
-    """Check rows that are to be kept.
-
-    Raises:
-        ComponentError: names one that comes twice.
-    """
-    values, counts = np.unique(rows, return_counts=True)
-    if len(values) < len(rows):
-        raise ComponentError(
-            f"it returned row {values[counts > 1][0]} more than once, where a share of distinct rows is to be kept"
-        )

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import importlib_metadata
 import numpy as np
 import numpy.typing as npt
 
@@ -27,29 +24,13 @@ from dataflex.schedule import Schedule
 from dataflex.trainers.clock import CHECKPOINTS, Clock
 from dataflex.trainers.host import Host
 from dataflex.trainers.recording.outcome import Made, Outcome
+from dataflex.trainers.recording.run_info import EngineFacts, run_info
 from dataflex.trainers.recording.samples import pick_samples
 from dataflex.trainers.resume.checkpoint import why_not_from_its_own
 from dataflex.trainers.session import Session
 
 logger = logging.getLogger("dataflex")
 Rows = npt.NDArray[np.int64]
-_RECORDED = ("torch", "transformers", "llamafactory", "accelerate", "peft", "datasets", "numpy")
-
-
-class EngineFacts(Protocol):
-    """What is recorded of the engine.
-
-    Attributes:
-        stage: The stage it is in; -1 before the first.
-        plan: Its rows.
-        run_id: Which start of the run this is.
-        pool_fingerprint: Of the pool's content.
-    """
-
-    stage: int
-    plan: Rows
-    run_id: str
-    pool_fingerprint: str
 
 
 class Recorder:
@@ -284,7 +265,7 @@ class Recorder:
 
     @contextmanager
     def _writing(self, what: str) -> Iterator[None]:
-        """Say in one sentence that the output directory takes no more."""
+        """Say in one sentence that the output directory is not writable."""
         try:
             yield
         except OSError as error:
@@ -298,43 +279,11 @@ class Recorder:
         return f"the run then starts anew: {in_vain}" if in_vain else "the checkpoints before are whole"
 
     def _info(self, engine: EngineFacts) -> RunInfo:
-        facts, domains = self.session.run.facts, self.session.sources
-        arguments, unchecked = hide_secrets(facts.arguments), self.session.unchecked
-        return RunInfo(
-            train_type=facts.train_type.value,
-            stage=facts.stage,
-            kind=facts.component.kind.value,
-            component=facts.component.name,
-            dist=facts.dist,
-            params=hide_secrets(facts.params),
-            arguments={name: value for name, value in arguments.items() if name not in unchecked},
-            unchecked={name: value for name, value in arguments.items() if name in unchecked},
-            data=self.session.data_keys(),
-            seed=int(self.trainer.args.seed),
-            data_seed=self._data_seed,
-            run_id=engine.run_id,
+        return run_info(
+            self.trainer,
+            self.session,
+            self.schedule,
+            engine,
             global_batch=self.global_batch,
-            ranks=int(self.trainer.args.world_size),
-            pool=len(self.trainer.train_dataset),
-            domains=domains.names if domains is not None else (),
-            domain_sizes=domains.sizes if domains is not None else (),
-            warmup=self.schedule.warmup,
-            update=self.schedule.update,
-            total=self.schedule.total,
-            versions={**_versions(), **self.session.versions},
-            settings=self.session.settings(),
-            components=self.session.components(),
-            pool_fingerprint=engine.pool_fingerprint,
-            started=datetime.now(UTC).astimezone().isoformat(timespec="seconds"),
+            data_seed=self._data_seed,
         )
-
-
-def _versions() -> dict[str, str]:
-    """Versions of what a run stands on."""
-    found = {"python": platform.python_version()}
-    for name in _RECORDED:
-        try:
-            found[name] = importlib_metadata.version(name)
-        except importlib_metadata.PackageNotFoundError:
-            continue
-    return found

@@ -43,33 +43,33 @@ def find_checkpoint(
     return checkpoint, skipped
 
 
-def require_loadable(plan: RunFacts, checkpoint: Path) -> None:
+def require_loadable(facts: RunFacts, checkpoint: Path) -> None:
     """Check that a run can load a checkpoint, whole as that may be.
 
     Raises:
         ConfigError: says why the Trainer would go on with something else.
     """
-    reason = resumable.why_not_loaded(plan.arguments)
+    reason = resumable.why_not_loaded(facts.arguments)
     if reason:
         raise ConfigError(
             f"cannot resume from {checkpoint}: {reason}. Start anew: another output_dir, or overwrite_output_dir: true."
         )
 
 
-def why_not_from_its_own(plan: RunFacts) -> str:
+def why_not_from_its_own(facts: RunFacts) -> str:
     """Why none of the checkpoints that a run writes can be resumed from; ``""`` if they can."""
-    return resumable.why_no_resume(plan.arguments, plan.source)
+    return resumable.why_no_resume(facts.arguments, facts.source)
 
 
-def advice(plan: RunFacts, checkpoint: Path, *, when: str) -> str:
+def advice(facts: RunFacts, checkpoint: Path, *, when: str) -> str:
     """What to do after a run has ended early and left a checkpoint: the end of a message, without a full stop.
 
     Args:
-        plan: The run.
+        facts: The run.
         checkpoint: The checkpoint.
         when: What stands before "resume from", if this run can be resumed at all.
     """
-    reason = why_not_from_its_own(plan)
+    reason = why_not_from_its_own(facts)
     if not reason:
         return f"{when} resume from {checkpoint}"
     return f"The weights so far are in {checkpoint}, but no run can go on from there exactly: {reason}"

@@ -94,23 +94,25 @@ def _how(info: RunInfo) -> str:
 
 def _record_of_an_end(session: Session) -> RunInfo | None:
     """The record of the run, if it has ended with all it writes and this command has the same keys."""
-    plan = session.run.facts
-    given = plan.arguments.get("resume_from_checkpoint")
+    facts = session.run.facts
+    given = facts.arguments.get("resume_from_checkpoint")
     named = isinstance(given, str) and given.lower() != "true"
-    if named or plan.arguments.get("overwrite_output_dir"):
+    if named or facts.arguments.get("overwrite_output_dir"):
         return None
     try:
-        info = RunRecord(plan.output_dir).info()
+        info = RunRecord(facts.output_dir).info()
     except ConfigError:
         return None
-    if info is None or info.ending is None or not info.ending.written or not holds_weights(plan.output_dir):
+    if info is None or info.ending is None or not info.ending.written or not holds_weights(facts.output_dir):
         return None
-    if _lost_its_last_checkpoint(plan.output_dir, info.ending.checkpoint):
+    if _lost_its_last_checkpoint(facts.output_dir, info.ending.checkpoint):
         return None
     asked = _what({**info.arguments, **info.unchecked})
     then: tuple[Any, ...] = (info.train_type, info.component, info.params, info.settings, asked)
-    params, arguments = hide_secrets(plan.params), _what(hide_secrets(plan.arguments))
-    return info if then == (plan.train_type.value, plan.component.name, params, session.settings(), arguments) else None
+    params, arguments = hide_secrets(facts.params), _what(hide_secrets(facts.arguments))
+    return (
+        info if then == (facts.train_type.value, facts.component.name, params, session.settings(), arguments) else None
+    )
 
 
 def _lost_its_last_checkpoint(output_dir: Path, last: int) -> bool:

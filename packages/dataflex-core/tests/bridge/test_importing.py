@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from dataflex.importing import uncollected
+from dataflex.bridge.importing import uncollected
 
 
 @pytest.fixture(autouse=True)
