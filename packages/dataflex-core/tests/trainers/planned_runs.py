@@ -16,7 +16,7 @@ from doubles import OneRank
 from dataflex import Mixer, Pattern, Selection, Selector
 from dataflex.components.asking import Asking
 from dataflex.config.bind import BoundParams
-from dataflex.config.plan import Part
+from dataflex.config.parts import Part
 from dataflex.kinds import KINDS, load
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.opening import Mixture
