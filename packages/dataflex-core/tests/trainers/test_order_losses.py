@@ -10,6 +10,7 @@ import pytest
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.decisions import DecisionLog
+from dataflex.errors import ComponentError
 from dataflex.record.plans import plan_name, result_name
 from dataflex.trainers import dynamic_trainer
 
@@ -108,3 +109,10 @@ def test_rows_beyond_the_candidates_keep_their_last_score(make: Any, tmp_path: P
     known = [each.scores["finite"] for each in DecisionLog(tmp_path / "out")]
     assert known[0] == 8 and known[1] > 8
     assert sorted(row for step in served(tmp_path / "out") for row in step) == list(range(24))
+
+
+def test_rows_are_not_ordered_by_losses_that_are_no_numbers(make: Any) -> None:
+    trainer = make(rate=1e38)
+    with pytest.raises(ComponentError, match=r"none of the losses of \d+ rows is a number\. Lower the learning rate"):
+        trainer.train()
+    assert trainer.state.global_step < STEPS
