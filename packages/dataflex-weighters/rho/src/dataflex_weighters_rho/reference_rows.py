@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 
 from dataflex import RunContext
-from dataflex.made_from import key_differences
 from dataflex.scoring.reference.trained_on import trained_on
 
 logger = logging.getLogger("dataflex")
@@ -30,10 +29,7 @@ def warn_of_rows(name: str, context: RunContext, pool: str) -> None:
             "rows that this run does not train on.",
             name,
         )
-    changed = key_differences(
-        {key: value for key, value in then.keys.items() if key not in _WHICH_ROWS}, context.data_keys
-    )
-    if changed:
+    if changed := then.made_otherwise(context.data_keys, _WHICH_ROWS):
         logger.warning(
             "the reference %s was trained on rows that were made otherwise: %s. Its losses say less of this run's.",
             *(name, "; ".join(changed)),
