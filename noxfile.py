@@ -99,7 +99,7 @@ def run_tests(session: nox.Session, *which: str) -> None:
 def chaos(session: nox.Session) -> None:
     """The long form of the kill tests: select and mix, full and LoRA, with and without loader workers, two ranks."""
     python = shared_environment(session)
-    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "2"}  # of each of eight runs
+    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "2"}  # four times as many of some
     files = ("tests/end_to_end/test_chaos.py", "tests/end_to_end/test_ranks.py")
     session.run(python, "-m", "pytest", *files, *session.posargs, env=env)
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 
 import pytest
 from chaos import WARM_WEIGHTS, WATCHFUL_MIXER, WATCHFUL_WEIGHTER, run_to_the_end, train_command
 from records import decisions_without_times, logged_without_times
 from tiny_runs import NOTE_MIX, NOTE_SELECT, NOTE_WEIGHT, weights_digest
+
+from dataflex.checkpoint.state import run_id_of
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +37,14 @@ MODELS = {
 }
 """transformers keeps the second and the third otherwise in memory than in files."""
 CONVERTED = [("select", "full", 0, "moe"), ("mix", "full", 2, "vision")]
-SHORT = [*CONVERTED, ("select", "lora", 2, "model"), ("weight", "lora", 0, "model")]
+OVER_AN_OLD_RUN = ("select", "lora", 2, "model")
+"""Begun anew where another run has left its only checkpoint."""
+LATE = "over an old one"
+"""A seed whose first kill comes late: one before the new run has begun leaves the old one, rightly."""
+SHORT = [*CONVERTED, OVER_AN_OLD_RUN, ("weight", "lora", 0, "model")]
 RUNS = [*itertools.product(COMPONENTS, ("full", "lora"), (0, 2), ("model",)), *CONVERTED] if LONG else SHORT
+ANEW = ("resume_from_checkpoint=true", "resume_from_checkpoint=null", "overwrite_output_dir=true")
+"""Of every start; where a kill leaves no checkpoint yet, the next one begins anew as well. And of the first alone."""
 BEST = {
     "load_best_model_at_end": True,
     "metric_for_best_model": "eval_loss",
@@ -55,7 +64,8 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
     workshop, tiny_models, component, finetuning_type, workers, model, seen
 ):
     component_keys, source = COMPONENTS[component]
-    kills = 4 * KILLS if LONG and model != "model" else KILLS
+    over = (component, finetuning_type, workers, model) == OVER_AN_OLD_RUN
+    kills = 4 * KILLS if LONG and (over or model != "model") else KILLS
     model_keys = MODELS[model]
     if model_keys:
         model_keys = BEST | model_keys | {"model_name_or_path": str(tiny_models / model)}
@@ -68,7 +78,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
         "finetuning_type": finetuning_type,
         "save_strategy": "steps",
         "save_steps": 2,
-        "save_total_limit": 2,
+        "save_total_limit": 1 if over else 2,
         "logging_steps": 3,
         "dataloader_num_workers": workers,
         "preprocessing_num_workers": None,
@@ -76,9 +86,12 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
     keys |= model_keys
     whole, killed = workshop.run_file("whole", **keys), workshop.run_file("killed", **keys)
     assert run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1) == []
-    seed = f"{component} {finetuning_type} {workers} {model}"
+    seed, command, first = f"{component} {finetuning_type} {workers} {model}", train_command(killed, plugin), []
+    if over:
+        shutil.copytree(workshop.out / "whole", workshop.out / "killed")  # of the same keys: only its name tells it
+        seed, command, first = LATE, [*command, ANEW[0]], list(ANEW[1:])
     # Each decision takes a second: no kill comes later than in the third since the last, and there are three for each.
-    moments = run_to_the_end(train_command(killed, plugin), workshop.out / "k", kills=kills, seed=seed, span=2.5)
+    moments = run_to_the_end(command, workshop.out / "k", kills=kills, seed=seed, span=2.5, first=first)
     assert len(moments) == kills
     seen("nothing: the process is gone. The same command goes on.")
     last = f"checkpoint-{3 + 4 * 3 * kills}" if component != "weight" else "checkpoint-19"
@@ -86,25 +99,29 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
         assert weights_digest(workshop.out / "killed" / folder) == weights_digest(workshop.out / "whole" / folder)
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
     assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")
+    if over:
+        (own,) = (workshop.out / "killed").glob("checkpoint-*")
+        (kept,) = (workshop.out / "killed" / "earlier-runs" / "1").glob("checkpoint-*")
+        assert run_id_of(kept) == run_id_of(workshop.out / "whole" / last) != run_id_of(own)
 
 
-@pytest.mark.skipif(not LONG, reason="a part of the long form; test_whose_checkpoint.py has the same in process")
+@pytest.mark.skipif(not LONG, reason="a part of the long form; the short one begins a run over an old one above")
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_a_run_begun_anew_over_an_old_one_and_killed_goes_on_from_its_own_checkpoint(workshop, component):
     component_keys, source = COMPONENTS[component]
+    kills = 4 * KILLS
     plugin = workshop.out / "component.py"
     plugin.write_text(source)
-    keys = component_keys | {"warmup_step": 3, "update_step": 4, "update_times": 6}
+    keys = component_keys | {"warmup_step": 3, "update_step": 4, "update_times": 3 * kills}
+    keys |= {"train_step": 24 * kills} if component == "weight" else {}  # a weighted step takes a tenth of a second
     keys |= {"save_strategy": "steps", "save_steps": 2, "save_total_limit": 1, "logging_steps": 3}
     old = workshop.run_file("old", **keys, output_dir=str(workshop.out / "new"))
     new, whole = workshop.run_file("new", **keys, seed=9), workshop.run_file("whole", **keys, seed=9)
     run_to_the_end(train_command(old, plugin), workshop.out / "o", kills=0, seed="", span=1)
     run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1)
-    # Where a kill leaves no checkpoint yet, the next command begins anew as well.
-    command = [*train_command(new, plugin), "resume_from_checkpoint=true"]
-    first = ["resume_from_checkpoint=null", "overwrite_output_dir=true"]
-    moments = run_to_the_end(command, workshop.out / "k", kills=2, seed=component, span=2.5, first=first)
-    assert len(moments) == 2
+    command = [*train_command(new, plugin), ANEW[0]]
+    moments = run_to_the_end(command, workshop.out / "k", kills=kills, seed=LATE, span=2.5, first=ANEW[1:])
+    assert len(moments) == kills
     assert weights_digest(workshop.out / "new") == weights_digest(workshop.out / "whole")
     (kept,) = (workshop.out / "new" / "earlier-runs" / "1").glob("checkpoint-*")
     assert kept.is_dir()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,6 +187,15 @@ class RowsOf:
         if not found and same_order and self.pool and now.pool and self.pool != now.pool:
             found.append("the rows are others: their files, or the tokenizer")
         return found
+
+    def made_otherwise(self, keys: Mapping[str, Any], but: Collection[str] = ()) -> list[str]:
+        """In what rows that were tokenised under ``keys`` differ from these, a phrase each.
+
+        Args:
+            keys: Of other rows.
+            but: Keys that are not compared, such as those that say which rows they are.
+        """
+        return key_differences({name: value for name, value in self.keys.items() if name not in but}, keys)
 
 
 def key_differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,8 @@ import yaml
 
 from dataflex.cli.check_run import _described
 from dataflex.config import run_warnings
+from dataflex.config.components import choose
+from dataflex.config.gathering import Gathered
 from dataflex.config.prepared import PreparedRun, prepare
 from dataflex.config.run import read_run_file
 from dataflex.errors import ConfigError
@@ -227,3 +229,19 @@ def test_scores_are_the_selectors_and_without_one_there_are_none(prepared, tmp_p
     prepared({"mixer": "mixes"})
     with pytest.raises(ConfigError, match=r"components of run\.yaml has no selector"):
         read_request(tmp_path / "run.yaml", [], None, None, tmp_path / "scores")
+
+
+@pytest.mark.parametrize(("written", "name"), [("no", "no"), ("{name: on, every: 2}", "on"), ("2023", "2023")])
+def test_a_word_in_the_place_of_a_component_is_its_name(tmp_path: Path, written: str, name: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(f"train_type: dynamic\ncomponents:\n  selector: {written}\n")
+    (chosen,) = choose(read_run_file(path), Gathered())
+    assert chosen.name == name
+
+
+def test_a_truth_value_in_the_place_of_a_component_is_to_be_quoted(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text('{"train_type": "dynamic", "components": {"selector": false}}')
+    problems = Gathered()
+    assert not list(choose(read_run_file(path), problems))
+    assert "is a truth value where only a name can stand. Quote it" in str(problems.errors[0])

@@ -37,6 +37,13 @@ def test_below_a_key_of_names_everything_after_the_first_dot_is_one(tmp_path: Pa
     assert (found["mixture_max_epochs"], found["init_mixture_proportions"]) == ({"v1.5": 2}, {"a.b.c": 1.0})
 
 
+def test_a_key_of_names_may_lie_deeper(tmp_path: Path) -> None:
+    from dataflex.config.reading import read_dotlist
+
+    found = read_dotlist(["arms.small.init_mixture_proportions.v1.5=0.5", "arms.small.learning_rate=1"])[0]
+    assert found == {"arms": {"small": {"init_mixture_proportions": {"v1.5": 0.5}, "learning_rate": 1}}}
+
+
 def test_a_point_of_a_schedule_is_reached_by_its_number(tmp_path: Path) -> None:
     params = ours(
         tmp_path,

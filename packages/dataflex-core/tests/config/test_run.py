@@ -115,6 +115,14 @@ def test_an_unknown_key_is_refused_with_the_nearest(write):
         check_known_keys(run, frozenset({"stage", "learning_rate", "save_strategy", "output_dir"}))
 
 
+@pytest.mark.parametrize(("section", "name"), [("doremi", "DoReMi"), ("regmix", "RegMix"), ("mixmin", "MixMin")])
+def test_a_project_is_told_which_command_trains_it(write, section, name):
+    with pytest.raises(
+        ConfigError, match=f"unknown key {section}.*a {name} project, which `dataflex {section}` trains"
+    ):
+        check_known_keys(read_run_file(write(f"{section}: {{final: {{}}}}\n")), frozenset({"stage"}))
+
+
 NUMBERS = {"learning_rate": float, "batch": int, "limit": int | None, "save_steps": float, "name": str | None}
 
 

@@ -84,6 +84,24 @@ def test_an_error_of_ours_keeps_its_traceback_and_asks_for_a_report():
     assert "dataflex.some.callback" in told.sentence and "report it" in told.sentence
 
 
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        (errno.EACCES, "Fix its permissions"),
+        (errno.EROFS, "Fix its permissions"),
+        (errno.ENOTDIR, "Correct the path"),
+        (errno.EEXIST, "Correct the path"),
+        (errno.ENOSPC, "Make room there"),
+    ],
+)
+def test_a_place_that_cannot_be_written_to_is_no_error_of_ours(code, advice):
+    told = tell(OSError(code, "as the system says", "there/report.html"))
+    assert not told.is_bug
+    assert told.sentence == f"there/report.html cannot be used: as the system says. {advice}, or name another place."
+    assert tell(OSError(code, "as the system says")).is_bug  # of no file
+    assert tell(FileNotFoundError(errno.ENOENT, "gone", "decisions.jsonl")).is_bug
+
+
 def test_an_error_of_somebody_that_our_code_had_called_names_both():
     plain = module("dataflex.plain", "def called(): return run()", run=LIBRARY.run)
     sentence = tell(caught(LIBRARY.run, plain.called)).sentence

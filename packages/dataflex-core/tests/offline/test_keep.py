@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
+from dataflex.bridge.origins import Source
 from dataflex.data.origins import Origins
 from dataflex.errors import ConfigError
-from dataflex.pool_scores.keep import Keep
+from dataflex.pool_scores.keep import Keep, write_dataset
 
 SCORES = np.array([0.5, np.nan, 3.0, np.inf, 3.0, -1.0])
 KNOWN = Origins(("only",), np.zeros(6, np.int64), np.arange(6))
@@ -50,3 +53,17 @@ def test_what_cannot_be_kept_is_known_from_the_pool(rows, origins, params, said)
     with pytest.raises(ConfigError, match=said):
         Keep(f"--keep {rows}", rows=rows).check(6, origins, params)
     Keep("--keep 2", rows=2).check(6, KNOWN, {"max_candidates": 2})
+
+
+def test_sets_whose_names_differ_in_what_no_file_name_holds_keep_files_of_their_own(tmp_path):
+    class Raw(list):
+        def select(self, rows):
+            return [self[row] for row in rows]
+
+    names = ("team/web", "team_web", "team web")
+    sources = [Source(name, Raw([{"text": name}]), {}, {}) for name in names]
+    origins = Origins(names, np.arange(3), np.zeros(3, np.int64))
+    assert write_dataset(tmp_path / "kept", np.arange(3), origins, sources) == dict.fromkeys(names, 1)
+    info = json.loads((tmp_path / "kept" / "dataset_info.json").read_text())
+    for name in names:
+        assert json.loads((tmp_path / "kept" / info[name]["file_name"]).read_text()) == {"text": name}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import weakref
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from embedding_cases import Pad, unit
+from safetensors.torch import load_file, save_file
 
 import dataflex.scoring.other_model as other
 from dataflex.errors import ComponentError, ConfigError
@@ -151,3 +153,30 @@ def test_a_model_that_is_nowhere_is_named(own: Any, tmp_path: Path) -> None:
 def test_without_a_tokenizer_there_is_no_text(folder: Path, own: Any, tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match="no tokenizer"):
         made(folder, None, tmp_path, rows=pool(own))
+
+
+def without(folder: Path, tmp_path: Path, *names: str) -> Path:
+    """A model whose file lacks tensors."""
+    made = tmp_path / "less"
+    made.mkdir()
+    for path in folder.iterdir():
+        (made / path.name).write_bytes(path.read_bytes())
+    kept = {name: tensor for name, tensor in load_file(made / "model.safetensors").items() if name not in names}
+    save_file(kept, made / "model.safetensors", {"format": "pt"})
+    return made
+
+
+def test_a_model_whose_file_lacks_a_tensor_measures_nothing(folder: Path, own: Any, tmp_path: Path) -> None:
+    lacking = without(folder, tmp_path, "model.layers.0.mlp.up_proj.weight")
+    with pytest.raises(ConfigError, match=r"does not hold its weights: 1 difference .*up_proj\.weight is not in the"):
+        made(lacking, own, tmp_path / "cache")
+
+
+def test_a_head_has_to_be_there_where_it_is_used(folder: Path, own: Any, tmp_path: Path) -> None:
+    lacking = without(folder, tmp_path, "lm_head.weight")
+    config = json.loads((lacking / "config.json").read_text())
+    (lacking / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    context = make_context(pool(own), Pad(), cache_dir=tmp_path, tokenizer=own)
+    with pytest.raises(ConfigError, match=r"lm_head\.weight is not in the file"):
+        other.OtherModel(str(lacking), context, head=True).load()
+    other.OtherModel(str(lacking), context).load()

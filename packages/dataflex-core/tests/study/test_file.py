@@ -147,7 +147,6 @@ def test_a_misspelt_key_is_told_with_the_nearest(study, seen):
         ({"arms": [1]}, "arms: [1] (from"),
         ({"arms": {"@2": {}}}, "arms: '@2' (from"),
         ({"arms": {"..": {}}}, "arms: '..' (from"),
-        ({"arms": {7: {}}}, "arms.7: 7 (from docstrings.yaml) is no text"),
         ({"arms": {"x": {"command": "doremi"}}}, "baseline: 'x' (from docstrings.yaml) is a command."),
         ({"out": ["x"]}, "out: ['x'] (from docstrings.yaml) must be a text."),
         ({"prepare": []}, "prepare: [] (from docstrings.yaml) must be a command"),
@@ -174,3 +173,11 @@ def test_a_command_arm_keeps_its_own_section(study):
 
 def test_a_file_of_json_is_read_too(study):
     assert [*read_study_file(study(json.dumps(LEAST), name="s.json")).arms] == ["random", "loss"]
+
+
+def test_words_and_numbers_in_the_place_of_names_are_those_names(study):
+    arms = "arms: {no: {dataset: [en, no]}, 2023: {learning_rate: 1}, on: {component_name: on}}"
+    found = read_study_file(study(f"base: run.yaml\nmetric: eval_loss\nbaseline: on\n{arms}\n"))
+    assert [*found.arms] == ["no", "2023", "on"] == [*found.resolved["arms"]] and found.baseline == "on"
+    assert found.arms["no"].written.take_names(found.arms["no"].keys["dataset"], list[str], "dataset") == ["en", "no"]
+    assert found.arms["2023"].keys == {"learning_rate": 1}

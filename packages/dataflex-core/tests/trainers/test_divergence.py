@@ -36,6 +36,17 @@ class Blind(Keeps):
 class Watching(Keeps):
     pass
 
+@register_mixer("asking")
+class Asks(Keeps):
+    def mix(self, model, step_id, **kwargs):
+        self.context.evaluate("web", max_samples=4)
+        return self.context.proportions
+
+@register_selector("hearing", needs={Need.SAMPLE_LOSSES})
+class Hears(First):
+    def on_rows(self, step, rows, losses=None, labels=None):
+        pass
+
 @register_weighter("even")
 class Even(Weighter):
     window = 2
@@ -53,6 +64,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "first": {"train_type": "dynamic_select", **BOUNDARIES},
     "blind": {"train_type": "dynamic_mix", **SHARES, **BOUNDARIES},
     "watching": {"train_type": "dynamic_mix", **SHARES, **BOUNDARIES},
+    "asking": {"train_type": "dynamic_mix", **SHARES, **BOUNDARIES},
+    "hearing": {"train_type": "dynamic_select", **BOUNDARIES},
     "even": {"train_type": "dynamic_weight", "warmup_step": 1, "train_step": 9},
     "old": {"train_type": "dynamic_weight", "warmup_step": 1, "train_step": 9},
 }
@@ -74,7 +87,7 @@ class Explodes(TrainerCallback):
 def make(tmp_path: Path) -> Any:
     (tmp_path / "mine.py").write_text(MINE)
 
-    def make(name: str, *, at: int = 1, **arguments: Any) -> Any:
+    def make(name: str, *, at: int = 1, more: Any = (), **arguments: Any) -> Any:
         domains = {"web": 12, "code": 12} if "mix" in CONFIGS[name]["train_type"] else None
         config = CONFIGS[name] | {"component_name": name}
         cls = dynamic_trainer(Trainer, config, plugins=[tmp_path / "mine.py"], domains=domains)
@@ -94,7 +107,7 @@ def make(tmp_path: Path) -> Any:
         }
         args = TrainingArguments(str(tmp_path / "out"), **(given | arguments))
         rows = [{"input_ids": row, "labels": row} for row in ids]
-        return cls(model=model, args=args, train_dataset=rows, callbacks=[Explodes(at)])
+        return cls(model=model, args=args, train_dataset=rows, callbacks=[Explodes(at), *more])
 
     return make
 
@@ -108,6 +121,18 @@ def test_a_mixer_that_reads_losses_fails_by_the_domains_where_tokens_were_seen(m
 def test_a_weighter_fails_at_the_first_loss_that_is_no_number(make: Any, name: str) -> None:
     with pytest.raises(ComponentError, match=r"at step 2: the training loss of \d of \d samples is not a number"):
         make(name).train()
+
+
+def test_a_mixer_that_evaluates_a_domain_is_not_told_a_loss_of_nothing(make: Any) -> None:
+    with pytest.raises(ComponentError, match=r"at step 3: the loss of domain web is not a number, for 4 of 4 rows\. L"):
+        make("asking").train()
+
+
+def test_a_selector_that_hears_losses_fails_at_the_first_that_is_no_number(make: Any) -> None:
+    trainer = make("hearing")
+    with pytest.raises(ComponentError, match=r"the training loss of 2 of 2 rows is not a number\. Lower the learning"):
+        trainer.train()
+    assert trainer.state.global_step == 3  # the second step has spoilt the weights
 
 
 @pytest.mark.parametrize("name", ["first", "blind"])
@@ -147,3 +172,25 @@ def test_the_last_checkpoint_of_finite_weights_is_not_rotated_away(
         not later.exists()
         and f"The last checkpoint with finite weights is {out / f'checkpoint-{kept[1]}'}" in caplog.text
     )
+
+
+class Dies(TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 7:
+            raise KeyboardInterrupt
+
+
+def test_nor_by_a_run_that_goes_on_from_weights_that_are_no_numbers(
+    make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    saves = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": 1}
+    with pytest.raises(KeyboardInterrupt):
+        make("first", at=4, more=[Dies()], **saves).train()
+    resumed = make("first", at=-1, **saves)
+    out = Path(resumed.args.output_dir)
+    before = [checkpoints.step_of(path) for path in checkpoints.newest_first(out)]
+    assert len(before) == 2 and before[0] == 6
+    caplog.clear()
+    resumed.train(resume_from_checkpoint=True)
+    assert checkpoints.step_of(checkpoints.newest_first(out)[-1]) == before[1]
+    assert f"resume from a checkpoint before it, {out / f'checkpoint-{before[1]}'}" in caplog.text

@@ -94,11 +94,25 @@ class OwnLoader(Trainer):
         return DataLoader(rows, batch_size=2, shuffle=True, collate_fn=self.data_collator)
 
 
+class OwnBatches(Trainer):
+    """Takes the batches of a step by itself."""
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        return [next(epoch_iterator) for _ in range(num_batches)], None
+
+
+class OwnSave(Trainer):
+    """Writes checkpoints in its own way."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        self.save_model(f"{self.args.output_dir}/checkpoint-{self.state.global_step}", _internal_call=True)
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Any:
     (tmp_path / "mine.py").write_text(MINE)
 
-    def make(kind: str, base: type = Trainer, wrap: Any = lambda cls: cls) -> Any:
+    def make(kind: str, base: type = Trainer, wrap: Any = lambda cls: cls, **arguments: Any) -> Any:
         domains = {"web": 12, "code": 12} if kind in ("watch", "lean") else None
         shares = {"init_mixture_proportions": [0.5, 0.5]} if domains else {}
         cls = dynamic_trainer(
@@ -111,10 +125,10 @@ def make(tmp_path: Path) -> Any:
         args = TrainingArguments(
             str(tmp_path / "out"),
             per_device_train_batch_size=2,
-            save_strategy="no",
             use_cpu=True,
             report_to="none",
             disable_tqdm=True,
+            **{"save_strategy": "no", **arguments},
         )
         return wrap(cls)(model=model, args=args, train_dataset=[{"input_ids": row, "labels": row} for row in ids])
 
@@ -167,6 +181,30 @@ def test_a_class_derived_from_ours_is_held_to_the_same(make: Any) -> None:
 
     with pytest.raises(ConfigError, match=r"Reloaded goes its own way in get_train_dataloader\(\)"):
         make("select", wrap=reload).train()
+
+
+def test_a_class_that_takes_the_batches_of_a_step_by_itself_is_refused_where_weights_depend_on_them(make: Any) -> None:
+    def derive(cls: type) -> type:
+        return type("Derived", (cls,), {"get_batch_samples": OwnBatches.get_batch_samples})
+
+    for kind in ("weight", "lean"):
+        with pytest.raises(ConfigError, match=r"Derived goes its own way in get_batch_samples\(\) .* that it weighs"):
+            make(kind, wrap=derive).train()
+    for kind in ("select", "watch"):
+        assert make(kind, wrap=derive).train().global_step == 4
+    assert make("weight", OwnBatches).train().global_step == 4  # below ours, which calls it
+
+
+def test_a_class_whose_checkpoints_could_not_be_gone_on_from_is_refused_at_the_first_one(make: Any) -> None:
+    def derive(cls: type) -> type:
+        return type("Derived", (cls,), {"_save_checkpoint": OwnSave._save_checkpoint})
+
+    saves = {"save_strategy": "steps", "save_steps": 1}
+    trainer = make("select", wrap=derive, **saves)
+    with pytest.raises(ConfigError, match=r"Derived goes its own way in _save_checkpoint\(\) .*could not go on from"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+    assert make("select", OwnSave, **saves).train().global_step == 4
 
 
 @pytest.mark.parametrize("kind", ["select", "watch", "weight"])

@@ -10,6 +10,7 @@ import pytest
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.decisions import DecisionLog
+from dataflex.errors import ComponentError
 from dataflex.record.plans import plan_name, result_name
 from dataflex.trainers import dynamic_trainer
 
@@ -119,3 +120,10 @@ def test_a_row_without_a_target_has_no_loss_and_stands_in_the_middle(make: Any, 
     (decision,) = DecisionLog(tmp_path / "out")
     assert decision.metrics["unscored"] == 1 and decision.scores["finite"] == 23
     assert 7 in served(tmp_path / "out", (0,))[2]  # after floor(23 / 2) of the others
+
+
+def test_rows_are_not_ordered_by_losses_that_are_no_numbers(make: Any) -> None:
+    trainer = make(rate=1e38)
+    with pytest.raises(ComponentError, match=r"none of the losses of \d+ rows is a number\. Lower the learning rate"):
+        trainer.train()
+    assert trainer.state.global_step < STEPS

@@ -11,7 +11,7 @@ import pytest
 from doubles import IdleTrainer
 from prepared_runs import prepared_run, run_facts
 
-from dataflex.checkpoint_keys.compare import RunKeys
+from dataflex.checkpoint_keys.compare import RunKeys, compare
 from dataflex.record.run import hide_secrets
 from dataflex.spec import API, ComponentSpec, Kind, Need
 from dataflex.trainers.resume.arguments import Arguments
@@ -116,6 +116,20 @@ def test_a_parameter_that_names_a_model_is_known_by_content(model):
     keys = run(Arguments.read([]), reference=str(model), other="model")
     assert list(keys.models) == ["component_params.reference"]
     assert keys.dataflex["component_params"] == {"reference": str(model), "other": "model"}
+
+
+def test_a_parameter_that_names_a_file_is_known_by_content(tmp_path):
+    path = tmp_path / "scores.npy"
+    path.write_bytes(b"1")
+    before = run(Arguments.read([]), by=f"file:{path}", other="file:none")
+    assert list(before.models) == ["component_params.by"]
+    path.rename(tmp_path / "moved.npy")
+    moved = run(Arguments.read([]), by=f"file:{tmp_path / 'moved.npy'}", other="file:none")
+    assert compare(before, moved).noted == []
+    (tmp_path / "moved.npy").write_bytes(b"2")
+    edited = run(Arguments.read([]), by=f"file:{tmp_path / 'moved.npy'}", other="file:none")
+    (change,) = compare(before, edited).noted
+    assert change.name == "component_params.by" and change.remark == ", another file by its content"
 
 
 def test_paths_in_a_components_state_are_kept_if_they_are_there(model):

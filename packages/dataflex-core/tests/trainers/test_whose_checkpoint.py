@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from dataflex.checkpoint import damage, state
 from dataflex.checkpoint import folders as checkpoints
+from dataflex.decisions import DecisionLog
 from dataflex.trainers import dynamic_trainer
 
 ROWS = [{"x": torch.tensor([float(row), 1.0]), "labels": torch.tensor([1.0])} for row in range(40)]
@@ -142,6 +143,7 @@ def test_a_run_has_one_name_through_all_its_parts_and_the_next_another(tmp_path:
     run(resume=str(out / checkpoints.ASIDE / "1" / "checkpoint-4"))  # by name, it is gone on with
     assert {damage.run_id_of(path) for path in checkpoints.newest_first(out)} == {first}
     assert {damage.run_id_of(path) for path in checkpoints.newest_first(out / checkpoints.ASIDE / "2")} == {second}
+    assert [decision.step for decision in DecisionLog(out)] == [4, 6, 8, 10]  # none of the run in between
 
 
 def without_name(checkpoint: Path) -> None:

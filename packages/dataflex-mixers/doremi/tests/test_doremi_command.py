@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -448,6 +449,21 @@ def test_a_dry_run_prints_phases_steps_and_model_sizes_and_writes_nothing(
     real = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_pretrained(model).parameters())
     assert {row["parameters"] for row in rows} == {real}
     assert not (project.parent / "out").exists()
+
+
+def test_it_says_what_takes_seconds_before_the_interpreter_starts(
+    project: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        said.extend(caplog.messages)
+        return SimpleNamespace(returncode=2)
+
+    monkeypatch.setattr("subprocess.run", run)
+    with pytest.raises(SystemExit), caplog.at_level("INFO", "dataflex"):
+        cli.main([str(project), "--dry-run"])
+    assert any("which loads LlamaFactory: some seconds" in line for line in said)
 
 
 @pytest.mark.parametrize("call", [["--dry-run"], []])

@@ -95,6 +95,7 @@ def test_the_average_of_a_run_is_over_the_steps_it_made_and_there_is_none_withou
     mixer.params = DoremiParams(reference="m", smoothing=0.0)
     mixer._hashes = {}
     mixer.dro = GroupDro.begin(2, 1.0)
+    (tmp_path / "weights.json").write_text("what an earlier run in this folder has found")
     mixer.finished(0)
     assert not (tmp_path / "weights.json").exists()
     for alpha in ([0.6, 0.4], [0.8, 0.2]):

@@ -239,6 +239,18 @@ def test_a_run_without_a_tokenizer_compares_the_sizes_of_both_models(
         check_vocabulary(model, dataclasses.replace(run, vocab_size=doremi_runs.VOCABULARY + 1))
 
 
+def test_a_reference_in_a_home_folder_is_found_by_every_reader(
+    tmp_path: Path, spoken: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = speaking(tmp_path, spoken)  # whoever calls this may not have expanded it: rho's parameter is no path by name
+    monkeypatch.setenv("HOME", str(spoken.parent))
+    name = f"~/{spoken.name}"
+    check_vocabulary(name, run)
+    assert not [record for record in caplog.records if record.name.startswith("dataflex")]
+    assert load_model(name, run).state_dict().keys() == load_model(str(spoken), run).state_dict().keys()
+    assert model_identity(name) == model_identity(str(spoken))
+
+
 def test_a_row_with_more_targets_than_its_labels_said_is_refused(tmp_path: Path) -> None:
     file = LossFile(tmp_path, np.array([1]), "small")
     file.create(vocabulary=9)

@@ -19,7 +19,7 @@ from pyarrow import parquet
 from dataflex.errors import ConfigError
 from dataflex.phases.conduct import How
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
-from dataflex_mixers_mixmin.plan import plan_project
+from dataflex_mixers_mixmin.plan import file_name, plan_project
 from dataflex_mixers_mixmin.project import run_project
 
 LOGS = {"web": (-2, -9, -4, -3), "code": (-6, -3, -5, -3.2), "chat": (-7, -8, -4.5, -9)}  # the hand-worked case
@@ -111,6 +111,19 @@ def test_models_that_are_given_are_scored_and_nothing_but_the_final_run_is_train
     found = conduct(plan(tmp_path, {"models": given}), training)
     assert training.started == [*SCORES, "final"]
     assert found["average"] == pytest.approx([0.71559, 0.28441, 0], abs=1e-5)
+
+
+def test_domains_of_odd_names_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("v1.5", "v1.6", "team/chat")
+    for before, name in zip(DOMAINS, names, strict=True):
+        monkeypatch.setitem(LOGS, file_name(name), LOGS[before])
+    given = {name: str(tmp_path / "given" / file_name(name)) for name in names}
+    for folder in given.values():
+        Path(folder).mkdir(parents=True)
+    sets = ",".join(names)
+    found = conduct(plan(tmp_path, {"models": given, "final": None}, dataset=sets), FakeScoring())
+    assert found["names"] == list(names) and found["average"] == pytest.approx([0.71559, 0.28441, 0], abs=1e-5)
+    assert {phase.run_file.parent for phase in plan(tmp_path, dataset=sets).trained} == {tmp_path / "models"}
 
 
 @pytest.mark.parametrize("phase", ["model-web", "model-chat", "score-code", "final"])

@@ -16,6 +16,8 @@ from dataflex.record import fields as records
 _BY_CONTENT = frozenset({*MODELS, "model_revision", "adapter_folder"})
 _NOTHING: tuple[Any, ...] = (None, "", [], {})
 _AIMS = "eval_dataset"
+FILE = "file:"
+"""What a parameter begins with that names a file of scores: it is known by content, as models are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,7 +242,8 @@ def _models(before: RunKeys, now: RunKeys) -> Iterator[Change]:
         then, here = before.models[key], now.models[key]
         if then.identity and here.identity:
             if then.identity != here.identity:
-                remark = ", another model by the content of its files"
+                what = "file by its content" if then.path.startswith(FILE) else "model by the content of its files"
+                remark = f", another {what}"
                 yield Change(name=key, before=then.path, now=here.path, remark=remark)
         elif then.path != here.path:
             yield Change(name=key, before=then.path or None, now=here.path or None)

@@ -60,6 +60,16 @@ def identity(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def file_identity(file: Path) -> str:
+    """What tells a file from any other: the sha256 of its bytes.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _parts(folder: Path) -> Iterator[bytes]:
     config, adapter = folder / _CONFIG, folder / _ADAPTER
     if config.is_file():

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dataflex.config.reading import read_dotlist
+from dataflex.config.reading import naming, read_dotlist
 from dataflex.console import print_json, print_table, stderr, stdout
 from dataflex.errors import ConfigError
 from dataflex.spec import Kind
@@ -54,17 +54,12 @@ def check_component(
 
 def _values(params: Sequence[str]) -> dict[str, Any]:
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
 
     for item in params:
         if not item.partition("=")[0] or "=" not in item:
             raise ConfigError(f"--param {item}: write --param key=value.")
-    try:
-        values = OmegaConf.to_container(read_dotlist(params)[0], resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ConfigError(f"--param {' '.join(params)} cannot be read: {error}") from error
-    assert isinstance(values, dict)
+    with naming(f"--param {' '.join(params)}"):
+        values: Any = OmegaConf.to_container(read_dotlist(params)[0], resolve=True)
     return {str(key): value for key, value in values.items()}
 
 

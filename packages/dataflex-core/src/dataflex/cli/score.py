@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,11 +89,21 @@ def run_score(run_file: Path, overrides: Sequence[str], plugin_values: Sequence[
     if not restarts_under_torchrun(command, plugins):
         from dataflex.bridge import llamafactory
 
-        with error_log.kept_in(options.out / WORK):
+        with _told_of_an_interrupt(rank), error_log.kept_in(options.out / WORK):
             llamafactory.load_training()
             from dataflex.pool_scores.job import ScoringJob
 
             ScoringJob(request, prepared, asked, folder, keep).run(rank)
+
+
+@contextlib.contextmanager
+def _told_of_an_interrupt(rank: int) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        if rank == 0:
+            logger.warning("interrupted. The same command goes on with the scores that are there.")
+        raise
 
 
 def _keep(options: ScoreOptions) -> Keep | None:

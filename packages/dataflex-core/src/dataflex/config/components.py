@@ -149,7 +149,8 @@ def _one(run: RunFile, kind: Kind, given: Any, problems: Gathered) -> Chosen:
         every = _every(run, kind, entry.get("every"))
     with problems.taking():
         keep = _keep(run, kind, entry.get("keep"))
-    name = entry.get("name")
+    place = (COMPONENTS, kind.value, *(("name",) if isinstance(given, Mapping) else ()))
+    name = run.written.take_names(entry.get("name"), str, *place)
     if not isinstance(name, str) or not name:
         raise ConfigError(f"{key}.name: {name!r} (from {origin}) must be the name of a component.")
     texts = run.written.under(COMPONENTS, kind.value, "params").below(PARAMS)

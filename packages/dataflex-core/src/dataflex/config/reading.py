@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> tuple[Any, Written]:
 
 
 def read_dotlist(
-    items: Sequence[str], source: str = "the command line", over: Any = None
+    items: Sequence[str], source: str = "the command line", over: Any = None, names: Sequence[str] = ()
 ) -> tuple[Any, Written, list[Place]]:
     """``key=value`` items as OmegaConf reads them; no key stands twice in one value.
 
@@ -80,6 +80,7 @@ def read_dotlist(
         items: The items.
         source: What they are from, for messages.
         over: What they are going to replace parts of, if that is known.
+        names: Further keys below which only names stand.
 
     Returns:
         The values; the texts of their words and numbers; and the places of those that replace what stood there, as a
@@ -92,34 +93,35 @@ def read_dotlist(
 
     pairs = [item.partition("=")[::2] for item in items]
     quoted = {value: _with_null_keys_quoted(value) for _, value in pairs}
-    places = [_named_place(key, over) for key, _ in pairs]
+    places = [_named_place(key, over, (*_OF_NAMES, *names)) for key, _ in pairs]
     ordinary = [
         f"{key}={quoted[value] or value}" for (key, value), place in zip(pairs, places, strict=True) if place is None
     ]
     found: Any = OmegaConf.from_dotlist(ordinary)
-    for (_, value), names in zip(pairs, places, strict=True):
-        if names is not None:
+    for (_, value), named in zip(pairs, places, strict=True):
+        if named is not None:
             held: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={quoted[value] or value}"]))
             nested: Any = held["value"]
-            for name in reversed(names):
+            for name in reversed(named):
                 nested = {name: nested}
             found = OmegaConf.merge(found, nested)
     written, replaced = Written(source=source), []
-    for (key, value), names in zip(pairs, places, strict=True):
-        place = tuple(key.split(".")) if names is None else tuple(map(str, names))
+    for (key, value), named in zip(pairs, places, strict=True):
+        place = tuple(key.split(".")) if named is None else tuple(map(str, named))
         written = _composed(value, source, place).over(written, [place])
         if not _is_mapping(value):
             replaced.append(place)
     return found, written, replaced
 
 
-def _named_place(key: str, over: Any) -> list[str | int] | None:
+def _named_place(key: str, over: Any, of_names: Sequence[str]) -> list[str | int] | None:
     """The keys that a dotted one stands for, where they are not simply its parts; ``None`` where they are."""
-    parts, node, names = key.split("."), over, []
-    if len(parts) > 2 and parts[0] in _OF_NAMES and "[" not in key:
-        return [parts[0], ".".join(parts[1:])]
-    left = list(parts)
+    parts, node = key.split("."), over
+    left, names = list(parts), list[str | int]()
     while left:
+        if names and names[-1] in of_names and "[" not in key:
+            names.append(".".join(left))
+            break
         keys = list(node) if _is_dict(node) else []
         taken = next((end for end in range(len(left), 0, -1) if ".".join(left[:end]) in keys), 1)
         name: str | int = ".".join(left[:taken])

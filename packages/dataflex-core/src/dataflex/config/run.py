@@ -207,6 +207,20 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
         ConfigError: for a missing or unreadable file, or an override that is not ``key=value``.
     """
     path = user_path(path)
+    return resolved(path, *read_over(path, overrides), [item.partition("=")[0] for item in overrides])
+
+
+def read_over(path: Path, overrides: Sequence[str], names: Sequence[str] = ()) -> tuple[Any, Written]:
+    """The keys of a YAML or JSON file under ``key=value`` overrides, with their interpolations, and their texts.
+
+    Args:
+        path: The file.
+        overrides: The items.
+        names: Further keys below which only names stand.
+
+    Raises:
+        ConfigError: for a missing or unreadable file, or an override that is not ``key=value``.
+    """
     if not path.is_file():
         raise ConfigError(f"run file {path} does not exist (working directory {Path.cwd()}).")
     for item in overrides:
@@ -217,10 +231,10 @@ def read_run_file(path: Path, overrides: Sequence[str] = ()) -> RunFile:
             raise ConfigError(f"{item!r} on the command line has no name before or after a dot; write key.name=value.")
     given, written = read_given(path)
     with naming("the command line"):
-        cli, typed, replaced = read_dotlist(overrides, over=given)
+        cli, typed, replaced = read_dotlist(overrides, over=given, names=names)
     with naming(f"{' '.join(overrides)} on the command line, over {path},"):
         both = merged(given, cli)
-    return resolved(path, both, typed.over(written, replaced), [item.partition("=")[0] for item in overrides])
+    return both, typed.over(written, replaced)
 
 
 def read_given(path: Path) -> tuple[Any, Written]:

@@ -42,8 +42,8 @@ _RENAMED = {
 }
 """Keys of earlier transformers that the installed one has no more, and what has taken their place."""
 
-PROJECT = "doremi"
-"""The section that makes a file a DoReMi project."""
+PROJECTS = {"doremi": "DoReMi", "regmix": "RegMix", "mixmin": "MixMin"}
+"""Sections that make a file a project, and what of; the command that trains it has the section's name."""
 
 
 def check_known_keys(run: RunFile, known: frozenset[str]) -> None:
@@ -74,8 +74,9 @@ def unknown_keys(run: RunFile, known: Iterable[str]) -> dict[str, ConfigError]:
 
 
 def _about(key: str, value: Any) -> str:
-    if key == PROJECT:
-        return " This is a DoReMi project, which `dataflex doremi` trains; `dataflex train` is for a single run."
+    if key in PROJECTS:
+        what = f"This is a {PROJECTS[key]} project, which `dataflex {key}` trains"
+        return f" {what}; `dataflex train` is for a single run."
     return _RENAMED.get(key, "") or legacy.key(key, value)
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+DIVERGED = "Lower the learning rate if the model has diverged"
+"""What to do where losses are no numbers."""
+
 _LONGEST = 600  # characters of a library's own text; some repeat whole data structures
 _INDENTED = re.compile(r"^\s")
 _TRACEBACK = "Traceback (most recent call last)"

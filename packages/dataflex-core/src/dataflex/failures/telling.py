@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from dataclasses import dataclass
 from types import TracebackType
@@ -11,6 +12,14 @@ from dataflex.failures import error_log, place
 from dataflex.failures.foreign import USERS_FILE, foreign_cause, is_foreign, is_ours, said_of
 from dataflex.failures.rows import row_at_fault
 from dataflex.failures.saying import is_out_of_memory, said
+
+_PERMISSIONS, _PATH, _ROOM = "Fix its permissions", "Correct the path", "Make room there"
+_OF_A_PLACE = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _PERMISSIONS),
+    **dict.fromkeys((errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP), _PATH),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _ROOM),
+}
+"""What to do about an error of the system that lies in a file or folder, not in whoever uses it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +47,9 @@ def tell(error: Exception) -> Told:
         what = f"{where.what}: row {row.row} could not be {row.what}" if row is not None else where.what
         advice = f" {where.advice}." if where.advice else ""
         return Told(f"{what}: {said(error)}.{advice}{_calls(error)}", alone=True)
+    if isinstance(error, OSError) and error.errno in _OF_A_PLACE and error.filename is not None:
+        advice = _OF_A_PLACE[error.errno]
+        return Told(f"{error.filename} cannot be used: {error.strerror}. {advice}, or name another place.", alone=True)
     return Told(_bug(error), alone=True, is_bug=True)
 
 

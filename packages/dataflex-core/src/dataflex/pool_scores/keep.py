@@ -136,8 +136,9 @@ def write_dataset(folder: Path, kept: Rows, origins: Origins, sources: Sequence[
         rows = origins.rows[kept[origins.of(kept) == index]]
         if not len(rows):
             continue
-        _write_lines(temporary / _file_name(source.name), source.raw.select(rows.tolist()), source.name)
-        info[source.name] = {"file_name": _file_name(source.name), **source.entry}
+        file = _file_name(source.name, temporary)
+        _write_lines(file, source.raw.select(rows.tolist()), source.name)
+        info[source.name] = {"file_name": file.name, **source.entry}
         counts[source.name] = len(rows)
     for source in sources[len(origins.names) :]:
         if source.name in origins.names:
@@ -150,9 +151,12 @@ def write_dataset(folder: Path, kept: Rows, origins: Origins, sources: Sequence[
     return counts
 
 
-def _file_name(name: str) -> str:
-    """Name of a file for the rows of a data set."""
-    return re.sub(r"[^\w.-]+", "_", name) + ".jsonl"
+def _file_name(name: str, folder: Path) -> Path:
+    """A file for the rows of a data set; ``team/web`` and ``team_web`` have one each."""
+    plain, number = re.sub(r"[^\w.-]+", "_", name), 1
+    while (file := folder / f"{plain}{'' if number == 1 else f'-{number}'}.jsonl").exists():
+        number += 1
+    return file
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]], name: str) -> None:

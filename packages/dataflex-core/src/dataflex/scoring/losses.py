@@ -16,6 +16,7 @@ from torch import nn
 from dataflex.components.passes import PoolLosses
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.errors import ComponentError
+from dataflex.failures.saying import DIVERGED
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.scoring.batches import score_batches
 from dataflex.scoring.inputs import batch_labels, model_inputs
@@ -23,7 +24,7 @@ from dataflex.scoring.objective import refuse_first_targets
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.shards import ShardStore
 
-__all__ = ["STORE_WIDTH", "PoolLosses", "batch_losses", "score_pool"]
+__all__ = ["STORE_WIDTH", "PoolLosses", "batch_losses", "mean_per_token", "score_pool"]
 
 STORE_WIDTH = 2
 """Columns of a store: mean loss and number of targets."""
@@ -85,3 +86,24 @@ def batch_losses(model: nn.Module, batch: Mapping[str, Any]) -> npt.NDArray[np.f
         ) from error
     columns = (losses.means, losses.counts_B)
     return np.asarray(torch.stack([column.detach().cpu().double() for column in columns], dim=1).numpy())
+
+
+def mean_per_token(losses: PoolLosses, rows: npt.NDArray[np.int64], what: str) -> float:
+    """Mean loss per target token over rows of a pool; NaN if they have no targets.
+
+    Args:
+        losses: Of these rows at least.
+        rows: The rows.
+        what: What it is, for the message: ``"the loss of domain web"``.
+
+    Raises:
+        ComponentError: when a loss is no number although there are targets: NaN would say that there are none.
+    """
+    targets, means = losses.targets[rows], losses.means[rows]
+    used = targets > 0
+    if not used.any():
+        return float("nan")
+    broken = int((~np.isfinite(means[used])).sum())
+    if broken:
+        raise ComponentError(f"{what} is not a number, for {broken} of {int(used.sum())} rows. {DIVERGED}")
+    return float((means[used] * targets[used]).sum() / targets[used].sum())

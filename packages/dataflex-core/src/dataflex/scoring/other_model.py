@@ -28,6 +28,7 @@ from dataflex.paths import user_path
 from dataflex.rng import rng_scope
 from dataflex.scoring.cutting import has_media
 from dataflex.scoring.embedded_model import Ready
+from dataflex.weights.verify import check_pretrained
 
 if TYPE_CHECKING:
     from dataflex.scoring.embeddings import EmbeddingSpec
@@ -138,7 +139,8 @@ class OtherModel:
             with rng_scope(devices=True), foreign(f"{self._who} {self.name} could not be loaded"):
                 tokenizer = AutoTokenizer.from_pretrained(place, **trusted)
                 kind: Any = AutoModelForCausalLM if self._head else AutoModel
-                model = kind.from_pretrained(place, dtype=dtype, **trusted)
+                model, report = kind.from_pretrained(place, dtype=dtype, output_loading_info=True, **trusted)
+            check_pretrained(model, place, report, head=self._head)  # what is drawn at random measures nothing
             self._loaded = model.requires_grad_(False).eval().to(device), tokenizer
         return self._loaded
 

@@ -77,6 +77,7 @@ class _Reader:
     def __init__(self, path: Path, keys: Mapping[str, Any], written: Written) -> None:
         self.path, self.keys, self.written = path, keys, written
         self.source, self.problems = path.name, Gathered()
+        self.places: dict[str, Any] = {}  # of arms by name: `no` and `2023` are other keys to YAML
 
     def study(self) -> StudyFile:
         """The study.
@@ -100,7 +101,7 @@ class _Reader:
             "base": str(base),
             "out": str(out),
             "baseline": baseline,
-            "arms": {arm.name: dict(self.keys["arms"][arm.name] or {}) for arm in arms.values()},
+            "arms": {name: dict(self.keys["arms"][self.places[name]] or {}) for name in arms},
             "seeds": seeds,
             "metric": metric,
             "direction": direction,
@@ -176,15 +177,14 @@ class _Reader:
             self._refuse("arms", given, "must be a mapping of names to the keys that differ from base.")
             return {}
         found: dict[str, Arm] = {}
-        for name, keys in given.items():
+        for place, keys in given.items():
+            name = self.written.key(place, "arms")
             if self._is_name(name, [*found]) and self._are_keys(name, keys):
+                self.places[name] = place
                 found[name] = self._arm(name, dict(keys or {}))
         return found
 
-    def _is_name(self, name: Any, before: Sequence[str]) -> bool:
-        if not isinstance(name, str):
-            self._refuse(f"arms.{name}", name, "is no text, and a name has to be one. Quote it.")
-            return False
+    def _is_name(self, name: str, before: Sequence[str]) -> bool:
         if not _ARM.fullmatch(name):
             self._refuse("arms", name, "is no name of an arm: letters, digits, _ - and . make a folder's name.")
             return False
@@ -208,7 +208,9 @@ class _Reader:
             near = did_you_mean(str(command), COMMANDS)
             self._refuse(f"arms.{name}.command", command, f"must be one of {', '.join(COMMANDS)}.{near}")
             command = None
-        return Arm(name=name, keys=keys, written=self.written.under("arms", name), command=str(command or ""))
+        return Arm(
+            name=name, keys=keys, written=self.written.under("arms", self.places[name]), command=str(command or "")
+        )
 
     def _baseline(self, arms: Mapping[str, Arm]) -> str:
         given = self._text("baseline", next(iter(arms), ""))

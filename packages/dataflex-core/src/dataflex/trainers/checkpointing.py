@@ -27,6 +27,7 @@ from dataflex.failures.room import free_space, is_about_room
 from dataflex.failures.saying import said
 from dataflex.trainers.clock import EVALUATION
 from dataflex.trainers.engine.engine import Engine
+from dataflex.trainers.hooks import passed_by
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.mixin import TrainerMixin
 from dataflex.trainers.parts import Parts
@@ -63,8 +64,14 @@ class _Seals(TrainerCallback):
         self._trainer = trainer
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Seal it."""
+        """Seal it.
+
+        Raises:
+            ConfigError: when it did not come by us.
+        """
         self._trainer.seal_checkpoint()
+        if self._trainer.sealed_step != state.global_step:
+            raise passed_by(self._trainer, "_save_checkpoint", "the run could not go on from its checkpoints")
 
 
 class CheckpointingMixin(TrainerMixin):
@@ -75,6 +82,7 @@ class CheckpointingMixin(TrainerMixin):
     recorder: Recorder
     parts: Parts
     made_under: RunKeys
+    sealed_step: int | None = None
     _unsealed: _Unsealed | None = None
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -155,6 +163,7 @@ class CheckpointingMixin(TrainerMixin):
         unsealed, self._unsealed = self._unsealed, None
         if unsealed is None:
             return
+        self.sealed_step = unsealed.saved.engine.step
         with self._writing_checkpoint():
             self.accelerator.wait_for_everyone()
             if self.args.should_save:

@@ -6,6 +6,8 @@ the ticket loader       a loader put in its place                   when the fir
 training_step           one that does not call super()              when the first step ends
 compute_loss            a training_step with a forward of its own   at the first micro-batch
 compute_loss_func       a compute_loss with a loss of its own       at the first micro-batch it is to act on
+get_batch_samples       one that does not call super()              at the first micro-batch whose loss is weighed
+_save_checkpoint        one that does not call super()              when the first checkpoint has been written
 """
 
 from __future__ import annotations
@@ -62,6 +64,11 @@ def passed_by(trainer: Host, method: str, otherwise: str) -> ConfigError:
         f"{own} goes its own way in {method}() and does not call {stock}(), so {otherwise}. Let it call {stock}(...) "
         "and work with what that returns (docs/without_llamafactory.md)."
     )
+
+
+def batches_not_seen(trainer: Host) -> ConfigError:
+    """The error for a Trainer whose steps are not begun by our ``get_batch_samples``."""
+    return passed_by(trainer, "get_batch_samples", "the component would not see the batches that it weighs")
 
 
 def loss_not_seen(trainer: Host) -> ConfigError:

@@ -85,7 +85,13 @@ class Host(Protocol):
 
 
 class DynamicHost(Host, Protocol):
-    """A Trainer with our mixin."""
+    """A Trainer with our mixin.
+
+    Attributes:
+        sealed_step: Step of the latest checkpoint that was declared whole; ``None`` before one.
+    """
+
+    sealed_step: int | None
 
     @property
     def running(self) -> Any:

@@ -15,23 +15,32 @@ from dataflex.weights.convert import loading_differences
 from dataflex.weights.files import ADAPTER, SavedWeights, saved_weights
 from dataflex.weights.views import View, adapter_view, model_views
 
+_POOLER = "pooler"
 
-def check_pretrained(model: nn.Module, source: str, loading_info: Mapping[str, Any]) -> None:
+
+def check_pretrained(model: nn.Module, source: str, loading_info: Mapping[str, Any], *, head: bool = True) -> None:
     """Check that a model holds what its files hold; numbers may be rounded to the precision that was asked for.
 
     Args:
         model: As ``from_pretrained`` returned it.
         source: What it was given: a folder or a name on a hub.
         loading_info: What ``output_loading_info=True`` returned beside the model.
+        head: Whether the model has the head of its files. One without may leave a head in the files, and lack a pooler,
+            of which its hidden states know nothing.
 
     Raises:
         ConfigError: names up to five tensors that found no place, or that no file has.
     """
-    keys = ("missing_keys", "unexpected_keys", "mismatched_keys")
-    found = loading_differences(*(loading_info.get(key) or () for key in keys))
+    missing, unexpected, mismatched = (
+        loading_info.get(key) or () for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    )
+    if not head:
+        missing, unexpected = [name for name in missing if _POOLER not in str(name).split(".")], ()
+    found = loading_differences(missing, unexpected, mismatched)
     saved = saved_weights(_folder(source))
     if saved is not None and not found:
-        views = [view for stock in model_views(model) for view in (stock, _without_head(model, stock))]
+        other = _without_head if head else _below_head
+        views = [view for stock in model_views(model) for view in (stock, other(model, stock))]
         found = compare.values(saved, compare.fitting(saved, views), rounded=True)
     _refuse(source, found, saved)
 
@@ -69,6 +78,12 @@ def _folder(source: str, file: str = "config.json") -> Path:
     from transformers.utils.hub import cached_file
 
     return Path(str(cached_file(source, file))).parent
+
+
+def _below_head(model: nn.Module, view: View) -> View:
+    """The same tensors named as in a file of the model with a head."""
+    prefix = f"{getattr(model, 'base_model_prefix', '')}."
+    return View({prefix + name: tensor for name, tensor in view.tensors.items()})
 
 
 def _without_head(model: nn.Module, view: View) -> View:

@@ -12,6 +12,7 @@ import numpy as np
 from dataflex import ConfigError, Mixer
 from dataflex.components.mix_context import MixContext
 from dataflex.components.passes import Subtask
+from dataflex.scoring.losses import mean_per_token
 from dataflex.scoring.subtasks import subtasks_of
 from dataflex.scoring.validation import ValidationRows
 from dataflex_mixers_aioli.matrix import Floats, influence, shares_of_influence, turns, updated
@@ -151,8 +152,7 @@ class AioliMixer(Mixer):
     def _loss_of_target(self, model: nn.Module, target: Subtask) -> float:
         context = dataclasses.replace(self.context, dataset=target.dataset)
         found = context.passes.losses(context, model, target.rows, token_budget=None, key=None)
-        means, targets = found.means[target.rows], found.targets[target.rows]
-        return float(np.nansum(means * targets) / targets.sum()) if targets.any() else np.nan
+        return mean_per_token(found, target.rows, f"the loss of the eval set {target.name}")
 
     def _require_room(self, step: int) -> None:
         """Refuse a round that its own sweep fills, after the first turn.

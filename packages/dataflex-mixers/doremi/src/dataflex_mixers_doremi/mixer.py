@@ -99,10 +99,14 @@ class DoremiMixer(Mixer):
 
     def finished(self, step_id: int) -> None:
         """Leave the result in ``weights.json`` in the output directory; a run without a weighted step has none."""
-        if self.context.rank or not self.dro.steps:
+        path = self.context.output_dir / WEIGHTS_NAME
+        if self.context.rank:
+            return
+        if not self.dro.steps:
+            path.unlink(missing_ok=True)  # of an earlier run in this folder
             return
         write_weights(
-            self.context.output_dir / WEIGHTS_NAME,
+            path,
             self.context.domain_names,
             self.dro,
             self.params,

@@ -56,7 +56,7 @@ def mixmin(
     The file is a LlamaFactory one; `mixmin: {models: ..., target: ..., final: ...}` holds the rest. The same command
     goes on after an interruption; complete runs are skipped.
     """
-    plan = plan_project(read_project(run_file, list(overrides or ()), SECTION), run_file)
+    plan = plan_project(read_project(run_file, list(overrides or ()), SECTION, ("target",)), run_file)
     check_phases(plan.phases, list(plugin or ()), command=SECTION)
     if dry_run and plan.phases:
         show(plan.phases, as_json=as_json)

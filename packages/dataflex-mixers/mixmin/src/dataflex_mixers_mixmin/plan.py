@@ -98,13 +98,19 @@ def plan_project(keys: Mapping[str, Any], run_file: Path) -> Plan:
     )
 
 
+def file_name(domain: str) -> str:
+    """What files of a domain are called; a name such as ``team/web`` is no folder."""
+    return domain.replace("/", "%2F")
+
+
 def _model_phase(
     shared: Mapping[str, Any], own: Mapping[str, Any], root: Path, name: str, domains: tuple[str, ...]
 ) -> Phase:
     shares = {each: float(each == name) for each in domains}
     sampling = {"mixture_sample_rule": "mixture", "init_mixture_proportions": shares}
-    keys = static_keys(shared, own, root / "models" / name, **sampling)
-    return Phase(title=f"model of {name}", slug=f"model-{name}", run_file=root / "models" / f"{name}.yaml", keys=keys)
+    file = file_name(name)
+    keys = static_keys(shared, own, root / "models" / file, **sampling)
+    return Phase(title=f"model of {name}", slug=f"model-{file}", run_file=root / "models" / f"{file}.yaml", keys=keys)
 
 
 def _given(models: Any, domains: tuple[str, ...]) -> bool:

@@ -20,7 +20,7 @@ from dataflex.phases.content import data_identity, model_content
 from dataflex.phases.files import write_text
 from dataflex.phases.job import Job
 from dataflex.phases.phase import Group
-from dataflex_mixers_mixmin.plan import WEIGHTS_NAME, Plan
+from dataflex_mixers_mixmin.plan import WEIGHTS_NAME, Plan, file_name
 from dataflex_mixers_mixmin.solve import best_shares, sample_weights, solve
 
 logger = logging.getLogger("dataflex")
@@ -57,14 +57,15 @@ class _Project:
             if (folder / "summary.json").is_file():  # it is written last
                 continue
             keys = {key: value for key, value in self._plan.scored.items() if value is not None}
-            file = folder.with_suffix(".yaml")
+            file = folder.with_name(f"{folder.name}.yaml")  # a suffix would be taken off v1.5
             text = yaml.safe_dump({**keys, "model_name_or_path": model}, sort_keys=False, allow_unicode=True)
             write_text(file, text)
             chosen = [word for value in self._how.plugins for word in ("-p", value)]
             words = ("score", str(file), "--component", "loss", "--out", str(folder), *chosen)
-            log = self._plan.root / LOGS / f"score-{name}.log"
+            job = f"score-{file_name(name)}"
+            log = self._plan.root / LOGS / f"{job}.log"
             logger.info("target %s under the model of %s: %s; log: %s", self._plan.target, name, folder, log)
-            jobs.append(Job(name=f"score-{name}", command=(sys.executable, "-m", "dataflex", *words), log=log))
+            jobs.append(Job(name=job, command=(sys.executable, "-m", "dataflex", *words), log=log))
         return jobs
 
     def solve(self) -> None:
@@ -99,7 +100,7 @@ class _Project:
             keys = json.dumps(dict(self._plan.scored), sort_keys=True, default=str)
             parts = [keys, model_content(model), json.dumps(dict(data_identity(self._plan.scored)))]
             made_from = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-            found.append((name, model, self._plan.root / "scores" / f"{name}-{made_from}"))
+            found.append((name, model, self._plan.root / "scores" / f"{file_name(name)}-{made_from}"))
         return found
 
     def _log_probabilities(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:

@@ -13,14 +13,14 @@ from dataflex.hints import did_you_mean
 from dataflex.paths import user_path
 from dataflex.phases.checks import check_phases
 from dataflex.phases.conduct import How
-from dataflex.phases.project_file import read_project
+from dataflex.phases.project_file import read_items, read_project
 from dataflex.phases.shown import show
 from dataflex.phases.where import LOCAL, where
 from dataflex_mixers_regmix.answer_files import PLOT_NAME, WEIGHTS_NAME, draw, record, weights_text
 from dataflex_mixers_regmix.plan import plan_project
 from dataflex_mixers_regmix.project import run_project
 from dataflex_mixers_regmix.search import require_correlation, search
-from dataflex_mixers_regmix.settings import OBJECTIVE, SECTION, read_settings
+from dataflex_mixers_regmix.settings import OBJECTIVE, OF_NAMES, SECTION, read_settings
 from dataflex_mixers_regmix.table import read_runs
 
 FIT = "fit"
@@ -74,7 +74,7 @@ def regmix(
     goes on after an interruption; complete runs are skipped. `dataflex regmix fit RUNS_CSV` finds the mixture from a
     table.
     """
-    plan = plan_project(read_project(run_file, list(overrides or ()), SECTION), run_file)
+    plan = plan_project(read_project(run_file, list(overrides or ()), SECTION, OF_NAMES), run_file)
     check_phases(plan.phases, list(plugin or ()), command=SECTION)
     if dry_run:
         show(plan.phases, as_json=as_json)
@@ -126,19 +126,10 @@ def fit(
 
 
 def _keys(items: list[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
     for item in items:
         name, given, _ = item.partition("=")
         first = name.partition(".")[0]
         if not given or first not in OBJECTIVE:
             hint = did_you_mean(first, OBJECTIVE) if given else ""
             raise ConfigError(f"{item!r} on the command line sets none of {', '.join(OBJECTIVE)}.{hint}")
-    try:
-        keys = OmegaConf.to_container(OmegaConf.from_dotlist(items), resolve=True)
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        raise ConfigError(f"{' '.join(items)} on the command line cannot be read: {error}") from error
-    assert isinstance(keys, dict)
-    return {str(key): value for key, value in keys.items()}
+    return read_items(items, OF_NAMES)

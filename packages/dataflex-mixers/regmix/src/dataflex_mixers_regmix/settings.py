@@ -29,6 +29,9 @@ class Prior(StrEnum):
 OBJECTIVE = ("targets", "prior", "tokens", "wanted_tokens", "kl", "repeats")
 """The keys that say what is looked for."""
 
+OF_NAMES = ("targets", "prior", "tokens")
+"""Those below which names of data sets stand."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

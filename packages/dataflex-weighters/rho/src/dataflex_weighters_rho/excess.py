@@ -11,6 +11,7 @@ from dataflex import ConfigError, RunContext
 from dataflex.scoring.reference.model import Reference, changed_identities, check_vocabulary, identities
 from dataflex.scoring.reference.opening import open_reference
 from dataflex_weighters_rho.params import RhoParams
+from dataflex_weighters_rho.reference_rows import warn_of_rows
 
 
 class RunReference:
@@ -35,6 +36,8 @@ class RunReference:
         self.losses: Reference = open_reference(
             params.reference, params.reference_losses, context, params.token_budget, self._hashes
         )
+        if context.rank == 0:
+            warn_of_rows(params.reference, context, self._hashes["pool"])
 
     def state_dict(self) -> dict[str, Any]:
         """What tells pool and reference from others."""

@@ -7,5 +7,6 @@
     live.py        its losses of each micro-batch, or of rows of the pool
     cached.py      its losses of the whole pool, computed once; loss_file.py keeps them
     opening.py     one or the other
+    trained_on.py  what it was trained on, where its folder says so
     samples.py     from losses of tokens to those of the samples that a weighter weighs
 """

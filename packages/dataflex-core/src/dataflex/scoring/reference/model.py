@@ -87,7 +87,7 @@ def _load(name: str) -> nn.Module:
     from transformers import AutoModelForCausalLM
 
     base = _base_of_adapter(user_path(name))
-    source = base or name
+    source = base or _place(name)
     loaded: Any = AutoModelForCausalLM.from_pretrained(source, torch_dtype="auto", output_loading_info=True)
     model: nn.Module = loaded[0]
     check_pretrained(model, source, loaded[1])
@@ -95,8 +95,8 @@ def _load(name: str) -> nn.Module:
         return model
     from peft import PeftModel
 
-    adapted: nn.Module = PeftModel.from_pretrained(model, name)
-    check_adapter(adapted, name)
+    adapted: nn.Module = PeftModel.from_pretrained(model, _place(name))
+    check_adapter(adapted, _place(name))
     return adapted
 
 
@@ -203,11 +203,17 @@ def check_vocabulary(name: str, context: RunContext) -> None:
     )
 
 
+def _place(name: str) -> str:
+    """A folder in full, or a name on a hub."""
+    folder = user_path(name)
+    return str(folder) if folder.is_dir() else name
+
+
 def _tokenizer_source(name: str) -> str | None:
     """Where the reference's tokenizer is; ``None`` if it has none: transformers would make one up."""
     folder = user_path(name)
     if not folder.is_dir() or any((folder / file).is_file() for file in _TOKENIZERS):
-        return name
+        return _place(name)
     base = _base_of_adapter(folder)
     return None if base is None else _tokenizer_source(base)
 
@@ -217,7 +223,7 @@ def _compare_sizes(name: str, needed: int | None, lack: str, context: RunContext
 
     folder = user_path(name)
     try:
-        size = AutoConfig.from_pretrained(_base_of_adapter(folder) or name).get_text_config().vocab_size
+        size = AutoConfig.from_pretrained(_base_of_adapter(folder) or _place(name)).get_text_config().vocab_size
     except Exception as error:
         raise ConfigError(
             f"the configuration of the reference model {name} cannot be loaded: {type(error).__name__}: {error}"

@@ -27,6 +27,7 @@ import torch
 from dataflex.errors import ComponentError
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.trainers.clock import DECISIONS, Clock
+from dataflex.trainers.divergence import ADVICE
 from dataflex.trainers.hooks import loss_not_seen
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.domain_tally import sum_dtype
@@ -186,7 +187,9 @@ class RowTelling:
             loss, outputs = stock(model, inputs, *args, **{**kwargs, "return_outputs": True})
             labels_BT = row_labels(given, rows_B)
             with torch.no_grad():
-                self._losses_B = sample_losses(output_logits(outputs, labels_BT, model), labels_BT).means
+                seen = sample_losses(output_logits(outputs, labels_BT, model), labels_BT)
+                # NaN says that a row has no target.
+                self._losses_B = torch.where((seen.counts_B > 0) & seen.means.isnan(), torch.inf, seen.means)
             return (loss, outputs) if kwargs.get("return_outputs") else loss
 
         return self._inner.compute_loss(watched, model, inputs, *args, **kwargs)
@@ -215,6 +218,8 @@ class RowTelling:
             raise RuntimeError(f"the losses of {columns_CG.shape[1]} rows were seen in a step of {len(rows_G)}")
         columns = [np.ascontiguousarray(column) for column in columns_CG]
         losses = columns.pop(0) if self._sees_losses else None
+        if losses is not None and (broken := int(np.isinf(losses).sum())):
+            raise ComponentError(f"the training loss of {broken} of {len(losses)} rows is not a number. {ADVICE}")
         labels = np.stack(columns, axis=1).reshape(len(rows_G), *self._labels_of_a_row) if columns else None
         return SeenRows(step, rows_G, losses, labels)
 

@@ -25,6 +25,7 @@ import torch
 
 from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits, token_losses
 from dataflex.math.weighting import weighted_loss
+from dataflex.trainers.hooks import batches_not_seen
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.checked_weights import require_labels
 from dataflex.trainers.losses.loss_seam import LossSeam, loss_function, row_labels
@@ -59,12 +60,13 @@ class StepLoss:
         self._weighing = weighing
         self._rows_B: Rows | None = None
         self._places_B: torch.Tensor | None = None
-        self.saw_loss = False
+        self.saw_loss, self._begun = False, False
         if weighing is not None:
             weighing.token_losses = self._token_losses
 
     def begin_step(self, batches: Batches, rows: Sequence[Rows]) -> None:
         """Take this rank's micro-batches of the next step and their rows of the pool. Called on every rank."""
+        self._begun = True
         if self._objective is not None:
             self._objective.begin_step(batches, rows)
         if self._weighing is not None:
@@ -82,7 +84,12 @@ class StepLoss:
         Args:
             rows_B: Its rows of the pool.
             places_B: The plan's weights of them, if it has any.
+
+        Raises:
+            ConfigError: where weights depend on the batches of a step, which have not come by.
         """
+        if not self._begun and not (self._weighing is None and self._objective is None):
+            raise batches_not_seen(self._trainer)
         self._rows_B, self._places_B, self.saw_loss = rows_B, places_B, False
         try:
             yield

@@ -18,6 +18,7 @@ from dataflex.kinds import Kind
 from dataflex.math.ordering import Order, rank_correlation, score_by_tenth
 from dataflex.mixing.ordered_queues import OrderedQueues
 from dataflex.mixing.sampler import MixtureSampler
+from dataflex.trainers.divergence import require_some_loss
 from dataflex.trainers.planners.ordering import order_of
 from dataflex.trainers.planners.planner import model_of
 from dataflex.trainers.recording.outcome import Made, Outcome
@@ -110,6 +111,7 @@ class Arranging:
         found = self._context.losses(
             model_of(self._opening.host), places, token_budget=self._params.get("token_budget")
         )
+        require_some_loss(found, places)
         self.scores = np.full(len(self._context.dataset), np.nan) if self.scores is None else self.scores
         self.scores[places] = found.means[places]
         for domain in range(len(self._sampler.names)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,7 +20,7 @@ from dataflex.mixing.row_source import RowSource
 from dataflex.mixing.sampler import MixtureSampler, MixtureState, Whole, permute_global_batches
 from dataflex.rng import key_seed
 from dataflex.schedule import Schedule
-from dataflex.scoring.losses import score_pool
+from dataflex.scoring.losses import mean_per_token, score_pool
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
 from dataflex.spec import Need
@@ -244,7 +243,11 @@ class MixPlanner(ComponentPlanner):
             raise ComponentError(f"the training loss of {named} since the last boundary is not a number. {ADVICE}")
 
     def _evaluate(self, domain: str, max_samples: int | None, which: EvaluatedRows) -> float:
-        """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""
+        """Mean loss per token of a domain under the current model; NaN if its rows have no targets.
+
+        Raises:
+            ComponentError: when the loss is no number although there are targets.
+        """
         context, place = self.context, self.view.names.index(domain)
         rows = self.sampler.offsets[place] + np.arange(self.sampler.sizes[place])
         if max_samples is not None and max_samples < len(rows):
@@ -262,8 +265,7 @@ class MixPlanner(ComponentPlanner):
         )
         progress = ScoringProgress(len(rows), enabled=context.rank == 0, share=context.world_size)
         losses = score_pool(self.model(), loader, len(context.dataset), self.host.accelerator, progress)
-        targets = losses.targets[rows]
-        return float(np.nansum(losses.means[rows] * targets) / targets.sum()) if targets.any() else math.nan
+        return mean_per_token(losses, rows, f"the loss of domain {domain}")
 
     def _reported(self) -> Mapping[str, Any]:
         reported: Mapping[str, Any] = self.asking.call("metrics")

@@ -16,6 +16,7 @@ from dataflex.math.ordering import Floats, rank_correlation, score_by_tenth
 from dataflex.mixing.batch_order import permute_global_batches
 from dataflex.mixing.ordered_rows import OrderedRows
 from dataflex.schedule import Schedule
+from dataflex.trainers.divergence import require_some_loss
 from dataflex.trainers.host import Host
 from dataflex.trainers.planners.ordering import order_of
 from dataflex.trainers.planners.planner import ComponentPlanner
@@ -152,6 +153,7 @@ class OrderPlanner(ComponentPlanner):
             places = np.sort(draw.choice(places, size=int(most), replace=False))
         budget = self._params.get("token_budget")
         found = self.context.losses(self.model(), places, token_budget=budget)
+        require_some_loss(found, places)
         scores = self.queue.scores.copy()
         scores[places] = found.means[places]
         return scores

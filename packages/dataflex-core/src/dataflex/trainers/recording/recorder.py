@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dataflex.checkpoint.state import run_id_of
 from dataflex.decisions import Decision, DecisionLog
-from dataflex.errors import OneRankError, reason
+from dataflex.errors import ConfigError, OneRankError, reason
 from dataflex.math.score_summary import score_summary
 from dataflex.record.plans import find_plans, forget_from, plan_name, result_name, served_plans
 from dataflex.record.run import Ending, Logged, RunInfo, RunRecord, hide_secrets
@@ -62,12 +63,15 @@ class Recorder:
         self._counts: npt.NDArray[np.int64] | None = None  # how often the plans so far hold each row
 
     def begin(self, checkpoint: Path | None, engine: EngineFacts) -> None:
-        """Drop what an earlier part of the run wrote past ``checkpoint``, and write what runs. Rank 0 writes."""
+        """Drop what an earlier part of the run wrote past ``checkpoint``, and write what runs. Rank 0 writes.
+
+        What another run has written since in the folder goes as a whole.
+        """
         self._selected = engine.plan if engine.stage >= 1 else None
         if not self.writes:
             return
         step, entries = 0, 0
-        if checkpoint is not None:
+        if checkpoint is not None and not self._holds_another(run_id_of(checkpoint)):
             state = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
             step, entries = int(state["global_step"]), len(state["log_history"])  # its folder may have another name
         self.log.truncate(step)
@@ -78,6 +82,14 @@ class Recorder:
             shown = entry.seconds
         self.clock.go_on_from(self.files.keep_seconds(step) or shown)
         self.files.write_info(self._info(engine))
+
+    def _holds_another(self, run_id: str) -> bool:
+        """Whether the record in the folder is of another run than the one that goes on, as far as both are known."""
+        try:
+            info = self.files.info()
+        except ConfigError:  # of which nothing can be told
+            return False
+        return info is not None and "" not in (run_id, info.run_id) and info.run_id != run_id
 
     def end(self, steps: int, metrics: dict[str, float], ended_by: str = "") -> None:
         """Note that the run has ended by itself, early if ``ended_by`` says by whom. Rank 0 writes."""

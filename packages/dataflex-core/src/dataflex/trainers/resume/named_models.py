@@ -8,7 +8,7 @@ from typing import Any
 
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
-from dataflex.checkpoint_keys.compare import ModelFiles
+from dataflex.checkpoint_keys.compare import FILE, ModelFiles
 from dataflex.checkpoint_keys.held import MODELS
 from dataflex.paths import user_path
 from dataflex.trainers.host import Host
@@ -27,7 +27,7 @@ def named_models(trainer: Host, arguments: Arguments, own: Mapping[str, Any]) ->
         if base is not None:
             yield "model_name_or_path", [base]
     for name, value in (own.get(COMPONENT_PARAMS) or {}).items():
-        if isinstance(value, str) and value and models.is_model(user_path(value)):
+        if isinstance(value, str) and value and (models.is_model(user_path(value)) or _file_of(value) is not None):
             yield f"{COMPONENT_PARAMS}.{name}", [value]
 
 
@@ -47,12 +47,19 @@ def look_at(paths: Sequence[str], arguments: Arguments) -> ModelFiles:
     """
     found = []
     for path in paths:
-        folder = _folder(path, arguments)
+        file = _file_of(path)
+        folder = _folder(path, arguments) if file is None else None
         try:
-            found.append("" if folder is None else models.identity(folder))
+            found.append(models.file_identity(file) if file else "" if folder is None else models.identity(folder))
         except OSError:  # whoever loads the model says what is wrong with its files
             found.append("")
     return ModelFiles(path=",".join(paths), identity=",".join(found) if all(found) else "")
+
+
+def _file_of(value: str) -> Path | None:
+    """The file of a parameter such as ``by: file:scores.npy``; ``None`` if it names none, or none that is there."""
+    path = user_path(value.removeprefix(FILE))
+    return path if value.startswith(FILE) and path.is_file() else None
 
 
 def _folder(path: str, arguments: Arguments) -> Path | None:
