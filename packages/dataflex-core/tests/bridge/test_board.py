@@ -107,7 +107,7 @@ def _quiet(board, monkeypatch):
 
 
 def test_every_seam_is_there():
-    assert len(seams()) == 8
+    assert len(seams()) == 9
     for check in seams().values():
         check()
 

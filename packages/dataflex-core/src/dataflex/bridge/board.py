@@ -58,21 +58,22 @@ class Board:
 
     interface: ModuleType
     runner: ModuleType
+    common: ModuleType
     manager: type
     locales: dict[str, dict[str, Any]]
 
     @classmethod
     def load(cls) -> Board:
         """Import them: takes seconds, and gradio."""
-        names = ("interface", "runner", "manager", "locales")
-        interface, runner, manager, locales = (importlib.import_module(f"{_WEBUI}.{name}") for name in names)
-        return cls(interface, runner, manager.Manager, locales.LOCALES)
+        names = ("interface", "runner", "common", "manager", "locales")
+        interface, runner, common, manager, locales = (importlib.import_module(f"{_WEBUI}.{name}") for name in names)
+        return cls(interface, runner, common, manager.Manager, locales.LOCALES)
 
 
 def seams() -> dict[str, Callable[[], None]]:
     """A check for each symbol of LlamaBoard that we hold on to, by name."""
     names = ("create_train_tab", "Manager.get_base_elems", "LOCALES", "Runner._parse_train_args", "gen_cmd", "Popen")
-    names += ("save_args", "load_args")
+    names += ("save_args", "load_args", "_clean_cmd")
     return {f"webui: {name}": functools.partial(require, name) for name in names}
 
 
@@ -91,6 +92,7 @@ def require(name: str) -> None:
         "Popen": (board.runner, _method(board, "_launch")),
         "save_args": (board.runner, _method(board, "_launch")),
         "load_args": (board.runner, _method(board, "load_args")),
+        "_clean_cmd": (board.common, getattr(board.common, "save_cmd", None)),
     }
     if name == "LOCALES":
         if not all(set(LANGUAGES) <= set(words) for words in board.locales.values()):
@@ -127,7 +129,7 @@ def board_with(section: Section) -> Iterator[None]:
         stack.enter_context(_words(board.locales, section.words()))
         put = functools.partial(_put, stack)
         put(board.interface, "create_train_tab", _tab(board, section))
-        put(runner.Runner, "_parse_train_args", _parsing(runner.Runner._parse_train_args, section, waiting))
+        put(runner.Runner, "_parse_train_args", _parsing(runner.Runner._parse_train_args, board, section, waiting))
         put(runner, "gen_cmd", _previewing(runner.gen_cmd, section))
         put(runner, "Popen", _starting(runner.Popen, section, waiting))
         put(runner, "save_args", _saving(runner.save_args, section))
@@ -166,13 +168,16 @@ def _tab(board: Board, section: Section) -> Callable[[Any], dict[str, Any]]:
     return create_train_tab
 
 
-def _parsing(stock: Callable[..., dict[str, Any]], section: Section, waiting: dict[str, Any]) -> Callable[..., Any]:
+def _parsing(
+    stock: Callable[..., dict[str, Any]], board: Board, section: Section, waiting: dict[str, Any]
+) -> Callable[..., Any]:
     @functools.wraps(stock)
     def parse(self: Any, data: Mapping[Any, Any]) -> dict[str, Any]:
         arguments = stock(self, data)
         place = os.path.abspath(arguments["output_dir"])
         waiting.pop(place, None)  # of a preview, or a start that came to nothing
-        run = section.run(arguments, data[self.manager.get_elem_by_id(f"train.{FIELD}")] or "")
+        text = data[self.manager.get_elem_by_id(f"train.{FIELD}")] or ""
+        run = section.run(board.common._clean_cmd(arguments), text)
         if run is None:
             return arguments
         ours = _Arguments(arguments)
