@@ -39,6 +39,12 @@ TOOLS = (
 DEEPSPEED = "deepspeed==0.18.4"
 RAY = "ray[default]==2.60.0"
 DEEPSPEED_TESTS = ("packages/dataflex-selectors/less/tests/test_less_zero.py", "tests/end_to_end/test_zero.py")
+SHARDED_TESTS = (
+    "packages/dataflex-selectors/less/tests/test_less_sharded.py",
+    "packages/dataflex-core/tests/trainers/test_fsdp.py",
+    "packages/dataflex-core/tests/test_lockstep.py",
+    "tests/sharded",
+)
 QUIET = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
 """Nothing is downloaded, and several small processes share the cores better than several greedy ones."""
 
@@ -155,6 +161,13 @@ def bench(session: nox.Session) -> None:
             session.run(python, str(measured[name]), "--write", env=QUIET)
     session.run(python, str(ROOT / "benchmarks" / "table.py"), "--write", env=QUIET)
     session.run(python, "docs/write_performance.py", env=QUIET)
+
+
+@nox.session(python=False)
+def sharded(session: nox.Session) -> None:
+    """Run the tests of models that FSDP2 spreads over two ranks, in the shared environment."""
+    python = shared_environment(session)
+    session.run(python, "-m", "pytest", *SHARDED_TESTS, *session.posargs, env=QUIET)
 
 
 @nox.session(python=False)

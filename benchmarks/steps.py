@@ -1,9 +1,10 @@
-"""What a training step costs beside a stock one: static, selected and weighted runs, on three small models; and memory.
+"""What a training step costs beside a stock one: static, selected, weighted and mixed runs of three models; and memory.
 
 Time: the Trainers take turns in one process, so that a busy machine slows all of them. A figure is the ratio of the
 median step times to the stock ones, one ratio a process, by the wall clock and by the process's own CPU clock, which
 other processes disturb less. A selected run has one boundary, which the median leaves out: what is measured is the
-steps between boundaries.
+steps between boundaries. A mixer that watches the losses stands beside the static mixture, too; what a fit
+of `ado` takes is a figure of its own, for 250 points, to be set against refit_steps steps.
 Memory: one weighted step of 4 x 1024 tokens at a vocabulary of 152k beside a stock one, each in a process of its own;
 the figure is the ratio of the peaks (of the process on CPU, of the allocator on CUDA).
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import figures
+import numpy as np
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainerCallback, TrainingArguments
 
@@ -28,6 +30,10 @@ from dataflex.trainers import dynamic_trainer
 
 ROUND_STEPS = 20
 STOCK = "stock"
+_MIXED = {
+    "train_type": "dynamic_mix", "init_mixture_proportions": [0.5, 0.5], "warmup_step": 0, "update_step": 50,
+    "train_step": ROUND_STEPS,
+}  # fmt: skip
 KINDS: dict[str, dict[str, Any]] = {
     STOCK: {},
     "static": {"train_type": "static_mix", "init_mixture_proportions": [0.5, 0.5], "train_step": ROUND_STEPS},
@@ -43,8 +49,17 @@ KINDS: dict[str, dict[str, Any]] = {
         "component_name": "loss",
         "component_params": {"strategy": "linupper"},
     },
+    "odm": {**_MIXED, "component_name": "odm"},
+    "ado": {
+        **_MIXED,
+        "component_name": "ado",
+        "component_params": {"block_steps": 1, "ignore_steps": 0, "first_fit": ROUND_STEPS},
+    },
+    "adapt": {"train_type": "dynamic_weight", "component_name": "adapt"},
 }
 """Keys of a run file of each kind."""
+
+MIXERS = ("odm", "ado")
 
 CLOCKS = ("wall", "cpu")
 ROWS, BATCH, LENGTH = 256, 8, 128
@@ -107,7 +122,9 @@ def make(
     )  # fmt: skip
     cls = Trainer if kind == STOCK else dynamic_trainer(Trainer, KINDS[kind], domains=DOMAINS)
     pool = rows(ROWS, length, vocabulary)
-    return cls(model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, data_collator=collate)
+    return cls(
+        model=Qwen2ForCausalLM(config), args=args, train_dataset=pool, eval_dataset=pool[:BATCH], data_collator=collate
+    )
 
 
 def step_milliseconds(shape: str, first: int, rounds: int, folder: str) -> dict[str, dict[str, float]]:
@@ -150,7 +167,25 @@ def step_ratios(shape: str, processes: int, rounds: int) -> dict[str, dict[str, 
             for clock in CLOCKS:
                 ratios = [run[clock][kind] / run[clock][STOCK] for run in runs]
                 table[f"{shape}: {kind}, {clock}"] = figures.figure(ratios)
+    for kind in MIXERS:
+        for clock in CLOCKS:
+            ratios = [run[clock][kind] / run[clock]["static"] for run in runs]
+            table[f"{shape}: {kind} over static, {clock}"] = figures.figure(ratios)
     return table
+
+
+def fit_milliseconds() -> dict[str, float]:
+    """Milliseconds that the law of one domain takes to fit."""
+    from dataflex_mixers_ado.laws import MOST_POINTS, fit
+
+    samples = 256 * (500.0 + 10 * np.arange(MOST_POINTS))
+    losses = (1.8 + 10 * samples**-0.3) * np.exp(0.01 * np.random.default_rng(0).standard_normal(MOST_POINTS))
+    taken = []
+    for _ in range(8):
+        began = time.perf_counter()
+        fit(samples, losses)
+        taken.append(1e3 * (time.perf_counter() - began))
+    return figures.figure(taken)
 
 
 def peak_megabytes(kind: str, folder: str) -> float:
@@ -184,6 +219,7 @@ def main() -> None:
     found: dict[str, dict[str, float]] = {}
     for shape in MODELS:
         found |= step_ratios(shape, options.processes, options.rounds)
+    found["ado: one fit of one domain, ms"] = fit_milliseconds()
     peaks = {kind: figures.in_a_process(__file__, "--peak-of", kind) for kind in (STOCK, "weighted")}
     found["peak memory: weighted"] = figures.figure([peaks["weighted"] / peaks[STOCK]])
     figures.show(found)

@@ -27,7 +27,7 @@ def page() -> str:
         "this page. Paths are shortened.\n\n"
         "A run that ended badly goes on with the same command and `resume_from_checkpoint: true`, from the newest "
         "checkpoint that is whole: [Resume](resume.md) says what a checkpoint holds, and which runs (`save_only_model: "
-        "true`, most under FSDP) write none that can be resumed and promise none. Errors that are yours to mend are "
+        "true`) write none that can be resumed and promise none. Errors that are yours to mend are "
         "printed without a traceback, with exit code 2.\n\n"
         "So is whatever LlamaFactory, transformers and the libraries below them raise: a data set that cannot be "
         "loaded, by its name and, where one row is at fault, with the row; a callback, an evaluation or an optimizer "

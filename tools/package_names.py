@@ -1,4 +1,4 @@
-"""The import names of the component packages, as the folders say, and the lists of ``pyproject.toml`` that hold them.
+"""The packages, as the folders say, and the lists of ``pyproject.toml`` that hold their import names and sources.
 
 ``python tools/package_names.py`` writes the lists anew; a test compares.
 """
@@ -12,11 +12,24 @@ ROOT = Path(__file__).parents[1]
 CORE = "dataflex"
 _LIST = re.compile(r'^(?P<key>[\w-]+) = \[(?P<core>"dataflex", )?"dataflex_\w+"(?:, "dataflex_\w+")*\]$', re.MULTILINE)
 
+_SOURCES = re.compile(r'(?:^  "packages/[\w/-]+/src",\n)+', re.MULTILINE)
+
 
 def component_modules(root: Path = ROOT) -> list[str]:
     """Import names of the component packages, in order: of ``packages/GROUP/NAME/src`` and ``packages/GROUP/src``."""
     found = [*root.glob("packages/*/*/src/*/__init__.py"), *root.glob("packages/*/src/*/__init__.py")]
     return sorted(path.parent.name for path in found if path.parent.name != CORE)
+
+
+def sources(root: Path = ROOT) -> list[str]:
+    """Source folders of all packages, in order."""
+    found = [*root.glob("packages/*/src"), *root.glob("packages/*/*/src")]
+    return sorted(path.relative_to(root).as_posix() for path in found if any(path.glob("*/__init__.py")))
+
+
+def with_sources(text: str, folders: list[str]) -> tuple[str, int]:
+    """Put folders into every list of a ``pyproject.toml`` that holds sources of packages; and how many there are."""
+    return _SOURCES.subn("".join(f'  "{folder}",\n' for folder in folders), text)
 
 
 def with_names(text: str, names: list[str]) -> tuple[str, int]:
@@ -37,6 +50,7 @@ def write_lists(root: Path = ROOT) -> None:
     """Write the lists of the root ``pyproject.toml`` anew."""
     path = root / "pyproject.toml"
     text, _ = with_names(path.read_text(encoding="utf-8"), component_modules(root))
+    text, _ = with_sources(text, sources(root))
     path.write_text(text, encoding="utf-8")
 
 

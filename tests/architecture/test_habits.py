@@ -58,6 +58,10 @@ def test_every_list_of_component_packages_holds_those_that_there_are() -> None:
     renewed, lists = TOOLS["with_names"](text, modules)
     assert lists >= 6, "a list of pyproject.toml is not written as one line of names any more"
     assert renewed == text, "python tools/package_names.py writes the lists anew"
+    folders = TOOLS["sources"]()
+    renewed, lists = TOOLS["with_sources"](text, folders)
+    assert "packages/dataflex-core/src" in folders and lists == 2, "files and mypy_path of mypy"
+    assert renewed == text, "python tools/package_names.py writes the lists anew"
     assert [name for name in modules if name not in text] == []
 
 

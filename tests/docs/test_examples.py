@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from dataflex.config.plan import prepare
 from dataflex.config.run import check_known_keys, read_run_file
+from dataflex.phases.project_file import read_project
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.runs import TrainType
@@ -30,7 +32,9 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> PluginManager:
 
 
 def test_lora_and_full_have_a_run_file_for_each_selector() -> None:
-    selectors = sorted(path.parent.name for path in ROOT.glob("packages/dataflex-selectors/*/pyproject.toml"))
+    selectors = sorted(
+        path.parent.name.replace("-", "_") for path in ROOT.glob("packages/dataflex-selectors/*/pyproject.toml")
+    )
     for folder in ("train_lora", "train_full"):
         assert [path.stem for path in RUN_FILES if path.parent.name == folder] == selectors
 
@@ -40,7 +44,7 @@ def test_a_run_file_names_a_component_that_exists(path: Path, plugins: PluginMan
     run = read_run_file(path)
     assert run.train_type is TrainType.SELECT
     prepared = prepare(run, plugins)
-    assert prepared.entry.spec.name == path.stem
+    assert prepared.entry.spec.name == {"quality": "ifd"}.get(path.stem, path.stem)
     assert prepared.facts.arguments["output_dir"].endswith(f"{path.parent.name.removeprefix('train_')}/{path.stem}")
 
 
@@ -59,7 +63,8 @@ def test_a_preset_of_components_yaml_can_be_chosen(preset: str, plugins: PluginM
 
 
 def test_there_is_a_mix_for_each_mixer_and_one_without() -> None:
-    mixers = [path.parent.name for path in ROOT.glob("packages/dataflex-mixers/*/pyproject.toml")]
+    folders = [path.parents[2].name for path in ROOT.glob("packages/dataflex-mixers/*/src/*/plugin.py")]
+    mixers = [folder.replace("-", "_") for folder in folders]
     assert [path.stem for path in MIXES] == sorted([*mixers, "static"])
 
 
@@ -110,3 +115,10 @@ def test_llamafactory_knows_every_other_key_of_the_run_files() -> None:
     known = known_keys()
     for path in [*RUN_FILES, *MIXES, *WEIGHTED, *SCREENED, *ORDERED]:
         check_known_keys(read_run_file(path), known)
+
+
+def test_projects_of_regmix_and_mixmin_can_be_planned() -> None:
+    for name, runs in (("regmix", 23), ("mixmin", 3)):
+        path = ROOT / "examples" / name / "run.yaml"
+        plan = import_module(f"dataflex_mixers_{name}.plan").plan_project(read_project(path, [], name), path)
+        assert len(plan.phases) == runs

@@ -7,7 +7,7 @@ import os
 
 import pytest
 import yaml
-from tiny_runs import NOTE_MIX, NOTE_SELECT
+from tiny_runs import NOTE_MIX, NOTE_SELECT, NOTE_WEIGHT
 
 from dataflex.cli.check_run import check_runs
 from dataflex.errors import ConfigError
@@ -130,7 +130,10 @@ def test_a_static_run_with_a_set_twice_is_warned_by_check_run(workshop, caplog):
     [
         (NOTE_MIX | {"static_mix": True, "component_name": "static"}, ["static_mix", "train_type: static_mix"]),
         (NOTE_MIX | {"component_name": "static"}, ["no mixer 'static'", "train_type: static_mix"]),
-        (NOTE_SELECT | {"component_name": "nice"}, ["no selector 'nice'", "a selector of dataflex 1.x"]),
+        (
+            NOTE_WEIGHT | {"component_name": "joint_update_aware"},
+            ["no weighter 'joint_update_aware'", "a weighter of dataflex 1.x"],
+        ),
         (NOTE_SELECT | {"static_mix": False}, ["unknown key static_mix", "Leave it out: train_type says it"]),
         ({"freeze_gate": True}, ["unknown key freeze_gate", "a key of dataflex 1.x"]),
         ({"mixer_eval_dataset": "val"}, ["unknown key mixer_eval_dataset", "a mixer here reads eval_dataset"]),

@@ -50,6 +50,11 @@ def test_a_preset_resolves_and_each_value_is_taken_or_warned_about(
         with pytest.raises(ConfigError, match=f"takes no parameter {refused[0]!r}.*{spec.refused[refused[0]][:30]}"):
             resolve(kind, name)
         return
+    needed = [info for info in schema(INSTALLED.find(kind, name)) if info.required]
+    if missing := [info.name for info in needed if not {info.name, *info.aliases} & set(written)]:
+        with pytest.raises(ConfigError, match=f"needs the parameter {missing[0]!r}"):  # there it was a TypeError
+            resolve(kind, name)
+        return
     with caplog.at_level(logging.WARNING, logger="dataflex"):
         bound = resolve(kind, name)
     ignored = {key for key in written if f"has no parameter {key!r}" in caplog.text}
@@ -79,5 +84,5 @@ def test_the_custom_preset_takes_a_class_given_as_a_file(tmp_path: Path) -> None
 
 
 def test_a_preset_of_a_component_that_is_not_installed_says_so() -> None:
-    with pytest.raises(ConfigError, match="no selector 'nice' is installed"):
-        resolve(Kind.SELECTOR, "nice")
+    with pytest.raises(ConfigError, match="no weighter 'joint_update_aware' is installed"):
+        resolve(Kind.WEIGHTER, "joint_update_aware")

@@ -127,7 +127,8 @@ def run_to_the_end(
         The moments at which it was killed, in seconds after the start of training.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    draw, moments, attempt = random.Random(seed), [], 0
+    draw, attempt = random.Random(seed), 0
+    moments: list[float] = []
     while True:
         attempt += 1
         if attempt > 3 * kills + 3:

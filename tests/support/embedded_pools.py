@@ -28,7 +28,8 @@ def tiny_qwen() -> nn.Module:
             num_key_value_heads=2,
             initializer_range=0.2,
         )
-        return Qwen2ForCausalLM(config).train()
+        model: nn.Module = Qwen2ForCausalLM(config)
+        return model.train()
 
 
 def rows_of(count: int, low: int, high: int, seed: int) -> list[Row]:

@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType
 from gloo import joined
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
 
 from dataflex.errors import ConfigError
+from dataflex.spread import whole
 from dataflex.trainers import dynamic_trainer
 
 SELECT = {
@@ -53,12 +57,12 @@ def sharding(state_type: str) -> Iterator[None]:
     variables = VARIABLES | {"FSDP_STATE_DICT_TYPE": state_type}
     stock = AcceleratorState.__init__
     os.environ.update(variables)
-    AcceleratorState.__init__ = functools.partialmethod(_sharding, stock)  # type: ignore[assignment,method-assign]
+    AcceleratorState.__init__ = functools.partialmethod(_sharding, stock)
     AcceleratorState._reset_state()
     try:
         yield
     finally:
-        AcceleratorState.__init__ = stock  # type: ignore[method-assign]
+        AcceleratorState.__init__ = stock
         AcceleratorState._reset_state()
         for name in variables:
             del os.environ[name]
@@ -75,7 +79,7 @@ def _sharding(state: Any, stock: Callable[..., None], *args: Any, **kwargs: Any)
 def make(output: Path, *, lora: bool = False) -> Any:
     """A Trainer of four steps, the second half of them on rows of high loss."""
     torch.manual_seed(0)
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "vocab_size": 40}
     model: Any = Qwen2ForCausalLM(Qwen2Config(**sizes, num_attention_heads=2, num_key_value_heads=2))
     if lora:
         model = get_peft_model(model, LoraConfig(r=2, target_modules=["q_proj"]))
@@ -96,27 +100,41 @@ def make(output: Path, *, lora: bool = False) -> Any:
 
 
 def train(output: Path, checkpoint: Path | None = None, **keys: Any) -> dict[str, Any]:
-    """Train, write the final model, and say what was refused and whether the parameters were spread."""
+    """Train, write the final model, and say what was refused and whether the parameters were spread, layer by layer."""
     trainer, said = make(output, **keys), ""
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         trainer.save_model()
+        gathered = {name: whole(value).clone() for name, value in trainer.model.named_parameters()}
+        if trainer.is_world_process_zero():
+            save_file(gathered, output / "gathered.st")
     except ConfigError as error:
         said = str(error)
     trainer.accelerator.wait_for_everyone()
-    return {"said": said, "sharded": all(isinstance(value, DTensor) for value in trainer.model.parameters())}
+    return {"said": said, "sharded": is_sharded(trainer.model)}
+
+
+def is_sharded(model: Any) -> bool:
+    """Whether all parameters are in pieces, and there is a unit for each decoder layer and the root."""
+    units = [type(module).__name__ for module in model.modules() if isinstance(module, FSDPModule)]
+    layers = sum(name.endswith("DecoderLayer") for name in units)
+    return layers == 2 and len(units) == 3 and all(isinstance(value, DTensor) for value in model.parameters())
+
+
+KINDS = (
+    ("full", "FULL_STATE_DICT", False),
+    ("lora", "FULL_STATE_DICT", True),
+    ("shards", "SHARDED_STATE_DICT", False),
+    ("lora-shards", "SHARDED_STATE_DICT", True),
+)
 
 
 def every_run(rank: int, world_size: int, folder: str) -> None:
-    """Full fine-tuning and LoRA under the whole state, full fine-tuning under the sharded one, each to be resumed."""
+    """Full fine-tuning and LoRA under both types of state, each to be resumed."""
     here, said = Path(folder), {}
     torch.serialization.register_package(5, lambda _: None, lambda data, place: data if place == "cpu:0" else None)
     with joined(rank, world_size, folder) as accelerator:
-        for name, state_type, lora in (
-            ("full", "FULL_STATE_DICT", False),
-            ("lora", "FULL_STATE_DICT", True),
-            ("shards", "SHARDED_STATE_DICT", False),
-        ):
+        for name, state_type, lora in KINDS:
             with sharding(state_type):
                 said[name] = train(here / name, lora=lora)
                 if rank == 0:
@@ -124,4 +142,23 @@ def every_run(rank: int, world_size: int, folder: str) -> None:
                 accelerator.wait_for_everyone()
                 checkpoint = here / f"{name}-resumed" / "checkpoint-2"
                 said[f"{name}-resumed"] = train(checkpoint.parent, checkpoint, lora=lora)
+                if name == "lora-shards":
+                    said["forgetful"] = _without_the_optimizers_state(here, checkpoint)
         (here / f"said-{rank}.json").write_text(json.dumps(said), encoding="utf-8")
+
+
+def _without_the_optimizers_state(here: Path, checkpoint: Path) -> dict[str, Any]:
+    """A resume whose optimizer state is all zeros, as accelerate 1.11's own load leaves it."""
+    stock = dcp.load
+
+    def forgetful(held: dict[str, Any], **keys: Any) -> None:
+        stock(held, **keys)
+        for memory in held.get("optimizer", {}).get("state", {}).values():
+            for value in memory.values():
+                value.zero_()
+
+    dcp.load = forgetful
+    try:
+        return train(here / "forgetful", checkpoint, lora=True)
+    finally:
+        dcp.load = stock

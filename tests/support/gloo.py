@@ -16,9 +16,9 @@ def run_on_two_ranks(work: Callable[[int, int, str], None], folder: Path) -> Non
         work: Of an importable module: a spawned process imports it by name.
         folder: Shared by the ranks; what they have to say, they write there.
     """
-    import torch.multiprocessing
+    from torch.multiprocessing.spawn import spawn
 
-    torch.multiprocessing.spawn(_rank, args=(work, 2, str(folder)), nprocs=2)
+    spawn(_rank, args=(work, 2, str(folder)), nprocs=2)
 
 
 def _rank(rank: int, work: Callable[[int, int, str], None], world_size: int, folder: str) -> None:

@@ -39,7 +39,8 @@ def run_to_the_end(run_file: Path, *, ranks: int = 1, plugins: Sequence[Path] = 
     watched = {"WITNESS_SAMPLES": str(samples)} if samples is not None else {}
     done = call(*train_command(run_file, plugins), **environment(ranks), **watched)
     assert done.returncode == 0
-    return done.stdout + done.stderr
+    told: str = done.stdout + done.stderr
+    return told
 
 
 def kill_at(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-OTHERS = (
+OTHERS: tuple[Any, ...] = (
     *(
         None,
         True,

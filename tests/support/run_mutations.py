@@ -50,7 +50,9 @@ VALID: Mapping[str, Mapping[str, Any]] = {
 }
 """DataFlex's keys of run files that are accepted."""
 
-ODD = (
+_EITHER: st.SearchStrategy[Any] = st.booleans()
+
+ODD: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, -2, 3, 7, 10**30, -(10**30), 10**400, 2**31, 2**63, 0.5, 1.0, 2.5, -0.0),
     *(1e-300, 1e300, math.inf, -math.inf, math.nan),
     *("", " ", "1", "1e3", "-1", "true", "null", "no", "nan", "loss", "random", "tiny", "mixture", "9" * 5000),
@@ -269,7 +271,7 @@ def _moved(draw: st.DrawFn, run: Mutated) -> Mutated:
     params = run.keys.get("component_params")
     params = params if isinstance(params, dict) else {}
     key = draw(st.sampled_from([key for key in run.keys if key in OUR_KEYS] or list(run.keys)))
-    if params and draw(st.booleans()):
+    if params and draw(_EITHER):
         name = draw(st.sampled_from(sorted(map(str, params))))
         return _changed(run, "a parameter among the keys", name, params.get(name))
     inner = {**params, key: run.keys[key]}
@@ -281,7 +283,7 @@ def _twice(draw: st.DrawFn, run: Mutated) -> Mutated:
     """The same value twice, or another one the second time."""
     paths = list(_paths(run.keys))
     inner = [(path, value) for path, value in paths if len(path) > 1]
-    path, value = draw(st.sampled_from(inner if inner and draw(st.booleans()) else paths))
+    path, value = draw(st.sampled_from(inner if inner and draw(_EITHER) else paths))
     again = value if draw(st.booleans()) else draw(_VALUES)
     where = ".".join(map(str, path))
     return Mutated(f"{run.what} {where} twice;", run.keys, (*run.touched, str(path[-1])), (path, again))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -118,7 +119,7 @@ def _selection(folder: Path, step: int, stage: int, pool: int, samples: int, rng
     rows = rng.integers(pool, size=samples)
     np.save(folder / result_name(step), rows, allow_pickle=False)
     summary = score_summary(scores, rows % len(scores))
-    metrics = {"pool": pool, "selected": samples, "distinct": len(np.unique(rows))}
+    metrics: dict[str, Any] = {"pool": pool, "selected": samples, "distinct": len(np.unique(rows))}
     metrics |= {"overlap": float(rng.uniform(0.2, 0.5))} if stage > 1 else {}
     return _decision(Kind.SELECTOR, step, stage, result_name(step), metrics, summary)
 
@@ -131,7 +132,9 @@ def _mixture(folder: Path, step: int, stage: int, pool: int, samples: int, rng: 
     return _decision(Kind.MIXER, step, stage, plan_name(step), metrics, {})
 
 
-def _decision(kind: Kind, step: int, stage: int, plan: str, metrics: dict, scores: dict) -> Decision:
+def _decision(
+    kind: Kind, step: int, stage: int, plan: str, metrics: dict[str, Any], scores: dict[str, Any]
+) -> Decision:
     return Decision(
         step=step,
         stage=stage,

@@ -62,16 +62,17 @@ class Server:
         # Whoever started the server holds the other end of its input: at its end, the server ends.
         while True:
             lines = {each.line.fileno(): each for each in self.started.values()}
-            ready, _, _ = select.select([0, self.listening, *lines], [], [], 0.02 if self.started else None)
+            watched: list[Any] = [0, self.listening, *lines]
+            ready, _, _ = select.select(watched, [], [], 0.02 if self.started else None)
             self._reap()
             if 0 in ready and not os.read(0, 1):
                 for each in list(self.started.values()):
                     self._kill(each)
                 sys.exit(0)
             for descriptor in ready:
-                each = lines.get(descriptor)
-                if each is not None and each.process in self.started and not _peek(each.line):
-                    self._kill(each)
+                found = lines.get(descriptor)
+                if found is not None and found.process in self.started and not _peek(found.line):
+                    self._kill(found)
             if self.listening in ready:
                 # One that was killed before this one came has been seen to above, or is now.
                 for each in list(self.started.values()):

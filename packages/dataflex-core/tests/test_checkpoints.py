@@ -204,6 +204,13 @@ def test_nothing_is_pickled(tmp_path):
     assert names == {"engine.json", "plan.npy", "component.safetensors", "component.json", "files.json", "COMPLETE"}
 
 
+def test_an_array_that_is_a_view_of_another_comes_back():
+    table = np.arange(6.0).reshape(2, 3)
+    given = {"turned": table.T, "column": table[:, 1], "reversed": table[::-1]}
+    stored = state.round_trip(given)
+    assert {name: stored[name].tolist() for name in given} == {name: each.tolist() for name, each in given.items()}
+
+
 def test_a_state_that_is_not_data_is_refused(tmp_path):
     with pytest.raises(ComponentError, match="neither tensor, array nor JSON"):
         state.save(tmp_path / "checkpoint-1", state.Saved(engine(1), np.zeros(1, np.int64), {"f": object()}))

@@ -13,7 +13,7 @@ _LOADING = ("train", "score", "check-run", "check-component")  # commands that l
 _SCRIPTS = ("dataflex", "dataflex-cli")
 
 
-def _asked():
+def _asked() -> "tuple[str, list[str], bool] | None":
     """Module and arguments of this start, and whether it is unbuffered; ``None`` for another kind of start."""
     words = list(sys.orig_argv[1:])
     unbuffered = bool(words) and words[0] == "-u"
@@ -29,11 +29,11 @@ def _asked():
     return module, arguments, unbuffered
 
 
-def _python():
+def _python() -> str:
     return os.environ.get(_PYTHON, "")
 
 
-def _hand_over(asked):
+def _hand_over(asked: "tuple[str, list[str], bool]") -> None:
     import array
     import contextlib
     import json
@@ -58,7 +58,7 @@ def _hand_over(asked):
             return  # the server knows better: start as ever
         process = int(said)
 
-        def forward(number, frame):
+        def forward(number: int, frame: object) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, number)
 

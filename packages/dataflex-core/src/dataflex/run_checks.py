@@ -6,11 +6,17 @@ import math
 import os
 from collections.abc import Iterator
 
+from dataflex.paths import user_path
 from dataflex.runs import Problem, RunFacts
-from dataflex.sharding import spread_parameters
+from dataflex.sharding import zero3
 
 PAIRED_STAGES = ("dpo", "rm", "kto")
 """Stages whose objective is not the next-token loss of single answers."""
+
+_LEAST_WEIGHT = 1e-6  # of a term of the loss; LlamaFactory leaves out what weighs less
+
+MODEL_FILES = ("config.json", "adapter_config.json")
+"""A folder that holds one of these is a model."""
 
 ADAM_FAMILY = ("adamw", "adam")
 _DEFAULT_OPTIMIZER = "adamw_torch"
@@ -24,7 +30,33 @@ def needs_single_answers(plan: RunFacts) -> Iterator[Problem]:
         yield Problem(
             f"the {plan.component.name} selector scores the next-token loss of single answers, and stage: {plan.stage} "
             f"(from {plan.origin('stage')}) has another objective.",
-            "Use stage: sft or pt, or component_name: random.",
+            "Use stage: sft or pt, or component_name: loss or random.",
+        )
+
+
+def has_loss_of_each_row(run: RunFacts) -> Iterator[Problem]:
+    """Problems if a term of the loss of a stage of preferences depends on which rows share a batch."""
+    terms = {
+        "dpo": ("pref_bco_weight", "compares the rewards of a pair with their running mean over batches"),
+        "kto": ("pref_ftx", "is scaled by how many of a batch's rows are desirable"),
+    }
+    key, what = terms.get(run.stage, ("", ""))
+    weight = run.arguments.get(key)
+    if isinstance(weight, (int, float)) and weight > _LEAST_WEIGHT:
+        yield Problem(
+            f"the {run.component.name} selector scores each row by itself, and the term of {key}: {weight} (from "
+            f"{run.origin(key)}) {what}.",
+            f"Leave {key} out, or use component_name: random.",
+        )
+
+
+def needs_pairs(run: RunFacts) -> Iterator[Problem]:
+    """A problem if the rows of a stage of preferences have no second answer to compare with."""
+    if run.stage == "kto":
+        yield Problem(
+            f"the {run.component.name} selector compares the chosen answer with the rejected one, and a row of stage: "
+            f"kto (from {run.origin('stage')}) has one answer with a mark.",
+            "Use component_name: loss or random, or stage: dpo or rm.",
         )
 
 
@@ -41,7 +73,7 @@ def needs_single_texts(run: RunFacts, what: str, part: str) -> Iterator[Problem]
         yield Problem(
             f"the {run.component.name} selector {what} single texts, and the rows of stage: {run.stage} (from "
             f"{origin}) are answers with something to compare them with.",
-            "Use stage: sft or pt, or component_name: random.",
+            "Use stage: sft or pt, or component_name: loss or random.",
         )
     if run.stage == "pt" and run.params.get(part) == "prompt":
         yield Problem(
@@ -49,6 +81,16 @@ def needs_single_texts(run: RunFacts, what: str, part: str) -> Iterator[Problem]
             "learnt.",
             f"Set {part}: all.",
         )
+
+
+def packed_by(run: RunFacts) -> str:
+    """What of a run packs several samples into a row, as its keys say; ``""`` where nothing does."""
+    for key in ("packing", "neat_packing"):
+        if run.arguments.get(key):
+            return f"{key}: true (from {run.origin(key)})"
+    if run.stage == "pt" and run.arguments.get("packing") is None:
+        return f"stage: pt (from {run.origin('stage')}), which packs rows unless packing is false"
+    return ""
 
 
 def fills_a_stage(plan: RunFacts) -> Iterator[Problem]:
@@ -124,10 +166,40 @@ def needs_adam(plan: RunFacts) -> Iterator[Problem]:
 
 
 def needs_whole_parameters(plan: RunFacts) -> Iterator[Problem]:
-    """Problems if FSDP or ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables."""
+    """A problem if ZeRO-3 will spread parameters over ranks, by a key or by accelerate's variables.
+
+    Under FSDP2 a layer's parameters are whole while it runs.
+    """
     title = f"{plan.component.kind} {plan.component.name!r}"
-    for what in spread_parameters(plan.arguments, os.environ, plan.source):
+    for what in zero3(plan.arguments, os.environ, plan.source):
         yield Problem(
             f"{title} reads whole parameters, which {what} spreads over ranks.",
-            'Use ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+            'Use FSDP2, ZeRO stage 2 ("zero_optimization": {"stage": 2} in the file deepspeed names), or DDP.',
+        )
+
+
+def compares_with_a_reference(run: RunFacts, who: str, advice: str) -> Iterator[Problem]:
+    """Problems with ``component_params.reference``, as far as its files tell, and with losses that cannot be compared.
+
+    Args:
+        run: The run.
+        who: The component: ``"mixer 'doremi'"``.
+        advice: How to come by a reference, where there is none.
+    """
+    given = str(run.params["reference"])
+    folder, origin = user_path(given), run.origin("component_params.reference")
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in MODEL_FILES):
+            yield Problem(
+                f"reference: {given} of {who} (from {origin}) holds no model: there is no "
+                f"{' and no '.join(MODEL_FILES)} in it.",
+                "Name the output_dir of a finished training run, or one of its checkpoints.",
+            )
+    elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
+        yield Problem(f"reference: {given} of {who} (from {origin}) does not exist.", advice)
+    if run.arguments.get("label_smoothing_factor"):
+        yield Problem(
+            f"label_smoothing_factor (from {run.origin('label_smoothing_factor')}) changes the losses that {who} "
+            "weighs.",
+            "Set it to 0.",
         )

@@ -32,6 +32,9 @@ class Need(StrEnum):
     DOMAIN_LOSSES = "domain_losses"
     SAMPLE_LOSSES = "sample_losses"
     REFERENCE_MODEL = "reference_model"
+    PREFERENCES = "preferences"
+    HIDDEN_STATES = "hidden_states"
+    ROUTER_LOGITS = "router_logits"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +57,9 @@ class ComponentSpec:
             write them; ``None`` where that is not said, and it is found out by asking.
         gives_weights: Whether a selector returns a weight of each chosen row (``Selection.weights``), so that a run
             whose loss cannot be weighed is refused before it loads; ``None`` where that is not said.
+        numbers_from: Names of its parameters that say where numbers of the rows come from: each is ``column:NAME``,
+            ``file:PATH`` or ``length``, or a list of such. They are looked up before the model loads; the component
+            reads them with ``dataflex.data.given_scores.given_numbers``.
         legacy: Names of parameters that run files of other versions or packages set for it: ignored with a warning,
             the sentence beside the name.
         refused: Names that would change what comes out and cannot be followed: an error, the sentence beside the name.
@@ -70,6 +76,7 @@ class ComponentSpec:
     paper: str = ""
     gives_scores: bool | None = None
     gives_weights: bool | None = None
+    numbers_from: tuple[str, ...] = ()
     legacy: Mapping[str, str] = field(default_factory=dict, hash=False)
     refused: Mapping[str, str] = field(default_factory=dict, hash=False)
 

@@ -20,6 +20,7 @@ OWN = [
         "train",
         "study",
         "score",
+        "watch",
         "report",
         "demo",
         "list-components",
@@ -201,7 +202,7 @@ def test_an_error_of_another_library_is_a_sentence_with_exit_code_2(run, started
     assert (outcome.code, outcome.err) == (2, "Error: the model could not be loaded: ZeroDivisionError: theirs.\n")
 
 
-WITH_DEBUG = [*WITH_PLUGINS, "report x", "demo", "new-component selector x", "version"]
+WITH_DEBUG = [*WITH_PLUGINS, "report x", "watch x", "demo", "new-component selector x", "version"]
 
 
 @pytest.mark.parametrize("asked", [["--debug", "train", "run.yaml"], ["train", "run.yaml", "--debug"], "variable"])

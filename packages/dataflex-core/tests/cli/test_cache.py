@@ -77,7 +77,20 @@ def test_unfinished_leaves_what_can_be_used(folder: Path, capsys: pytest.Capture
     assert (len(said["deleted"]), len(said["held"])) == (1, 1)
 
 
+def test_scores_of_rows_are_listed_and_cleared_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / f"row-scores-{KEYS[0]}"
+    path.mkdir()
+    meta = {"rows": 7, "width": 2, "model": "a/model", "made": 0.0, "seconds": 1.5, "cpu_seconds": 2.0}
+    (path / "meta.json").write_text(json.dumps({**meta, "spec": {"score": "ifd"}}))
+    assert run("list", str(tmp_path)) == 0
+    said = capsys.readouterr().out
+    for word in ("a/model", "ifd", "1.5 s"):
+        assert word in said
+    assert run("clear", str(tmp_path)) == 0
+    assert not path.exists()
+
+
 def test_an_empty_folder_and_none_at_all_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("list", str(tmp_path)) == 0
-    assert "No embeddings in" in capsys.readouterr().out
+    assert "No embeddings and no scores in" in capsys.readouterr().out
     assert run("list", str(tmp_path / "none")) == 2

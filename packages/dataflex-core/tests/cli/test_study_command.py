@@ -12,6 +12,7 @@ from dataflex.cli import study as module
 from dataflex.cli.app import app
 from dataflex.cli.study import StudyOptions, finish, list_runs
 from dataflex.errors import ConfigError
+from dataflex.phases.where import where
 from dataflex.study.record import read_record
 
 
@@ -83,7 +84,7 @@ def test_the_end_says_what_is_left_and_writes_the_page(tmp_path):
 )
 def test_where_a_study_cannot_run_is_told_by_the_option(options, told, tmp_path):
     with pytest.raises(ConfigError, match=told):
-        module._where(StudyOptions(**options), tmp_path)
+        where(**{"on": "here", "jobs": None, "gpus_per_run": None, **options}, out=tmp_path)
 
 
 def test_without_ray_its_option_says_how_to_install_it(tmp_path, monkeypatch):
@@ -91,4 +92,4 @@ def test_without_ray_its_option_says_how_to_install_it(tmp_path, monkeypatch):
 
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"--on ray needs Ray: pip install 'dataflex-core\[ray\]'"):
-        module._where(StudyOptions(on="ray"), tmp_path)
+        where("ray", tmp_path, jobs=None, gpus_per_run=None)

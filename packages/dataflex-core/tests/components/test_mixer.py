@@ -134,10 +134,10 @@ def test_losses_of_an_absent_domain_are_nan_and_sums_add_up():
 
 def test_a_domain_is_evaluated_when_asked_for_and_not_before():
     asked = []
-    run = context(evaluator=lambda domain, most: asked.append((domain, most)) or 2.5)
+    run = context(evaluator=lambda domain, most, rows: asked.append((domain, most, rows)) or 2.5)
     assert asked == []
-    assert run.evaluate("code", 8) == 2.5 and run.evaluate("web") == 2.5
-    assert asked == [("code", 8), ("web", None)]
+    assert run.evaluate("code", 8) == 2.5 and run.evaluate("web") == 2.5 and run.evaluate("web", 8, rows="fixed") == 2.5
+    assert asked == [("code", 8, "step"), ("web", None, "step"), ("web", 8, "fixed")]
     with pytest.raises(ComponentError, match="no domain 'books' to evaluate; there are web, code"):
         run.evaluate("books")
 
@@ -145,6 +145,17 @@ def test_a_domain_is_evaluated_when_asked_for_and_not_before():
 def test_a_run_that_cannot_evaluate_says_so():
     with pytest.raises(ComponentError, match="loss of domain 'web' was asked for"):
         context().evaluate("web")
+
+
+def test_fixed_rows_are_the_domains_own_and_the_same_each_time():
+    run = context(mixture=MixtureView(["web", "code"], [5, 3], [0.5, 0.5]))
+    assert run.fixed_rows("web").tolist() == [0, 1, 2, 3, 4] and run.fixed_rows("code", 9).tolist() == [5, 6, 7]
+    some = run.fixed_rows("web", 3).tolist()
+    assert some == sorted(set(some)) and len(some) == 3 and max(some) < 5
+    turned = context(mixture=MixtureView(["code", "web"], [3, 5], [0.5, 0.5]))
+    assert turned.fixed_rows("web", 3).tolist() == [row + 3 for row in some]
+    with pytest.raises(ComponentError, match="no domain 'books'"):
+        run.fixed_rows("books")
 
 
 def test_a_domains_generator_depends_on_seed_step_and_name_alone():

@@ -173,10 +173,18 @@ def test_lengths_follow_a_transform_that_tokenises_on_the_fly() -> None:
     assert row_lengths(data, [0, 1]).tolist() == [3, 1]
 
 
-def test_the_length_of_a_pair_is_that_of_both_answers() -> None:
+@pytest.mark.parametrize("make", [list, Dataset.from_list])
+def test_a_pair_counts_twice_its_longest_answer_to_which_both_are_padded(make: Any) -> None:
     rows = [{"chosen_input_ids": [1] * 3, "rejected_input_ids": [1] * 4, "chosen_labels": [1] * 9}]
-    assert row_lengths(rows, [0]).tolist() == [7]
-    assert row_lengths(Dataset.from_list(rows), [0]).tolist() == [7]
+    rows.append({"chosen_input_ids": [1] * 5, "rejected_input_ids": [1], "chosen_labels": [1]})
+    assert row_lengths(make(rows), [0, 1]).tolist() == [8, 10]
+    assert row_lengths(make(rows), [1]).tolist() == [10]
+
+
+@pytest.mark.parametrize("make", [list, Dataset.from_list])
+def test_a_long_mismatched_answer_makes_a_row_as_long(make: Any) -> None:
+    rows = [{"input_ids": [1] * 3, "kl_input_ids": [1] * 40}, {"input_ids": [1] * 7, "kl_input_ids": [1]}]
+    assert row_lengths(make(rows), [0, 1]).tolist() == [40, 7]
 
 
 @pytest.mark.parametrize("make", [list, Dataset.from_list])

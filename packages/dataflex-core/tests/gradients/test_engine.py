@@ -211,3 +211,27 @@ def test_running_out_of_memory_names_the_parameter_to_lower(batch: dict[str, tor
     model.forward = out_of_memory  # type: ignore[assignment]
     with pytest.raises(ComponentError, match=r"batch of 3 x 5 tokens\. Lower component_params\.token_budget"):
         batched(engine, batch, Keep())
+
+
+def saved_between_forward_and_backward(output: torch.Tensor) -> Iterator[torch.Tensor]:
+    """What the functions of the recorder keep for the backward of an output."""
+    todo, seen = [output.grad_fn], set()
+    while todo:
+        node: Any = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if "PerSampleLinear" in type(node).__name__:
+            yield from (tensor for tensor in node.saved_tensors if tensor is not None)
+        todo += [parent for parent, _ in node.next_functions]
+
+
+def test_no_layers_weight_is_kept_from_forward_to_backward() -> None:
+    """Of a spread model it would be the gathered weight, and all of them together the whole model."""
+    model = Small()
+    recorder = linear.Recorder(cover(model, Scope.LINEAR).layers, frozenset())
+    with recorder.attached():
+        recorder.begin(2, Keep())
+        logits = model(torch.tensor([[1, 2, 3], [4, 5, 6]])).logits
+    kept = list(saved_between_forward_and_backward(logits))
+    assert len(kept) == 3 and {tensor.ndim for tensor in kept} == {3}  # the inputs of three layers

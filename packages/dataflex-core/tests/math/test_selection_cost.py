@@ -96,3 +96,10 @@ def test_with_one_pass_a_choice_costs_more_than_the_run_past_its_warm_up() -> No
         budget = Budget(steps=steps, boundaries=boundaries, batch=8, beta=2.0)
         assert budget.cost(2 * rows, less(0)) >= steps - warmup
         assert budget.cost(2 * rows, less(32)) > budget.allowed(2 - warmup / steps)
+
+
+def test_what_a_run_pays_once_does_not_depend_on_its_boundaries() -> None:
+    # an index of 1600 rows at a fifth of a forward pass, and 75 rows scored by gradients at each boundary
+    both = RowCost(backward=True, rows=75, once=1600 * 0.2)
+    assert ONE.cost(1600, both) == pytest.approx(75 / 8 + 1600 * 0.2 / 3 / 8)
+    assert THREE.cost(1600, both) == pytest.approx(3 * 75 / 8 + 1600 * 0.2 / 3 / 8)

@@ -144,8 +144,8 @@ def test_another_model_is_embedded_with_once(tmp_path: Path, monkeypatch: pytest
 
     folder, own = write_model(tmp_path / "model", hidden=16), write_tokenizer(tmp_path / "own")
     loads: list[int] = []
-    load = other.OtherModel._load
-    monkeypatch.setattr(other.OtherModel, "_load", lambda self: loads.append(1) or load(self))
+    load = other.OtherModel.load
+    monkeypatch.setattr(other.OtherModel, "load", lambda self: loads.append(1) or load(self))
     subject = source(tmp_path / "cache", str(folder), tokenizer=own)
     subject.begin(tiny_qwen())
     first = subject.at(tiny_qwen(), ALL)

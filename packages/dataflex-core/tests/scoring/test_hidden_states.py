@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dataflex.errors import ComponentError
-from dataflex.scoring.hidden_states import HiddenStates, decoder_of
+from dataflex.scoring.hidden_states import Decoder, HiddenStates, decoder_of
 from dataflex.scoring.quiet import evaluating
 
 SIZES: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -92,6 +92,16 @@ def test_as_many_blocks_run_as_the_layer_needs_and_no_head(layer: int) -> None:
         states.of(BATCH)
     assert ran == list(range(layer))
     assert heads == [torch.Size([2, 5, 32])]  # the hidden size, not the vocabulary's
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"), [(24, [4, 8, 12, 16, 20]), (32, [5, 11, 16, 21, 27]), (2, [1, 2]), (1, [1])]
+)
+def test_no_layers_are_five_spread_over_the_depth(depth: int, layers: list[int]) -> None:
+    blocks = nn.ModuleList(nn.Identity() for _ in range(depth))
+    decoder = Decoder(nn.Identity(), blocks, None)
+    assert decoder.layers(()) == layers
+    assert decoder.layers((-1,)) == [depth]
 
 
 def test_attention_is_read_after_its_output_projection() -> None:

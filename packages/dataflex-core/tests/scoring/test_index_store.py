@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import dataflex.scoring.index_store as store_module
+import dataflex.scoring.kept_folder as folder_module
 from dataflex.scoring.index_store import Index, IndexStore
 from dataflex.scoring.writer_lock import WriterLock
 
@@ -21,7 +21,7 @@ INDEX = Index(np.arange(3), np.eye(3, dtype=np.float16), np.zeros(3, np.float32)
 def test_one_of_two_writers_makes_the_index_and_the_other_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "_ASK_AGAIN", 0.01)
+    monkeypatch.setattr(folder_module, "_ASK_AGAIN", 0.01)
     first, second = IndexStore(tmp_path, "k"), IndexStore(tmp_path, "k")
     assert first.claim()
     said: list[bool] = []

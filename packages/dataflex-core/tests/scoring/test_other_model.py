@@ -75,7 +75,7 @@ def test_an_index_of_another_model_is_known_by_its_files_wherever_they_lie(
     moved.mkdir()
     for path in folder.iterdir():
         (moved / path.name).write_bytes(path.read_bytes())
-    monkeypatch.setattr(other.OtherModel, "_load", None)  # a finished index loads nothing
+    monkeypatch.setattr(other.OtherModel, "load", None)  # a finished index loads nothing
     assert made(moved, own, tmp_path / "cache").found
     weights = moved / "model.safetensors"
     damaged = bytearray(weights.read_bytes())
@@ -90,14 +90,14 @@ def test_the_other_model_is_freed_afterwards(
     folder: Path, own: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded: list[Any] = []
-    load = other.OtherModel._load
+    load = other.OtherModel.load
 
     def watched(self: Any) -> Any:
         found = load(self)
         loaded.append(weakref.ref(found[0]))
         return found
 
-    monkeypatch.setattr(other.OtherModel, "_load", watched)
+    monkeypatch.setattr(other.OtherModel, "load", watched)
     state = torch.get_rng_state()
     made(folder, own, tmp_path)
     gc.collect()

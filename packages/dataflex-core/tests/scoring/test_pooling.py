@@ -10,7 +10,8 @@ import torch
 
 from dataflex.errors import ComponentError
 from dataflex.math.projection import SparseProjection
-from dataflex.scoring.pooling import modality_tokens, pooled, row_vectors, span_tokens, unit
+from dataflex.math.segments import unit_of_tokens
+from dataflex.scoring.pooling import modality_tokens, pooled, pooled_samples, row_vectors, span_tokens, unit
 
 TOKENS = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]])
 ALL = torch.ones(1, 3, dtype=torch.bool)
@@ -124,3 +125,20 @@ def test_a_projection_keeps_lengths_about() -> None:
     assert narrow.shape == (50, 200)
     np.testing.assert_allclose(narrow @ narrow.T, vectors @ vectors.T, atol=0.4)
     assert float((narrow @ narrow.T - vectors @ vectors.T).abs().mean()) < 0.08
+
+
+def test_samples_of_packed_rows_get_the_vectors_of_rows_of_their_own():
+    tokens = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    samples = torch.tensor([[0, 0, 0, 1, 1, -1], [-1, 2, 2, -1, -1, 3]])
+    found = pooled_samples(tokens, samples, 5, "weighted_mean")
+    for sample, (row, begin, end) in enumerate([(0, 0, 3), (0, 3, 5), (1, 1, 3), (1, 5, 6)]):
+        own = tokens[row : row + 1, begin:end]
+        alone = pooled(own, torch.ones(1, end - begin, dtype=torch.bool), "weighted_mean")
+        assert torch.allclose(found[sample], alone[0])
+    assert found[4].isnan().all()  # one that has no token
+
+
+def test_tokens_are_numbered_by_the_samples_that_count():
+    segments, used = torch.tensor([[0, 0, 1], [0, 1, 1]]), torch.tensor([True, False, True, True])
+    assert unit_of_tokens(segments, used, segments).tolist() == [[0, 0, -1], [1, 2, 2]]
+    assert unit_of_tokens(None, torch.tensor([False, True]), segments).tolist() == [[-1] * 3, [0] * 3]

@@ -114,7 +114,8 @@ def test_everything_wrong_with_a_file_is_told_at_once(study):
         "arms.loss.seed: 3 (from docstrings.yaml) is set by the study for each run.",
         "arms: 'Loss' (from docstrings.yaml) and 'loss' differ in case alone",
         "arms.third: 5 (from docstrings.yaml) must be a mapping",
-        "arms.fourth.command: 'doremy' (from docstrings.yaml) must be one of doremi. Did you mean 'doremi'?",
+        "arms.fourth.command: 'doremy' (from docstrings.yaml) must be one of doremi, regmix, mixmin. Did you mean "
+        "'doremi'?",
         "baseline: 'los' (from docstrings.yaml) is none of the arms loss, fourth. Did you mean 'loss'?",
         "seeds: [1, 1, 2] (from docstrings.yaml) names 1 more than once.",
         "baseline_lengths: [0, 1] (from docstrings.yaml) must be a list of numbers above 0",

@@ -131,6 +131,8 @@ class SampleWeighter(Counts, Weighter):
     def __init__(self, params=None, context=None):
         fails(self, "__init__")
         super().__init__(params, context)
+    def begin_step(self, model, step, batches, rows):
+        fails(self, "begin_step")
     def on_losses(self, losses):
         fails(self, "on_losses")
     def weights(self, losses_B, context):

@@ -44,7 +44,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Any:
     made: dict[Any, Any] = {}
 
     def run(runs: Any, kind: Kind, method: str) -> Any:
-        key = kind, runs.component(method), runs.statistics(method)
+        key = kind, runs.component(method), runs.statistics(method), method in runs.BESIDE_AN_ORDERER
         if key not in made:
             made[key] = runs.trainer(kind, method, tmp_path_factory.mktemp("whole"))
             made[key].train()

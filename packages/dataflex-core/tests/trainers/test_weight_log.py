@@ -58,3 +58,19 @@ def test_weights_that_are_not_known_make_no_histogram():
     log.add(step(1, float("nan")))
     assert "weight_mean" not in log.take()
     assert log.take_histogram() == []
+
+
+def noted(number: int, *scores: float) -> WeightedStep:
+    ones = np.ones(len(scores))
+    return WeightedStep(step=number, losses=ones, tokens=ones, weights=ones, noted=np.array(scores))
+
+
+def test_the_spread_of_what_is_noted_is_over_all_samples_since_the_last_entry():
+    log, resumed = WeightLog(), WeightLog()
+    log.add(noted(1, 1.0, 3.0))
+    resumed.load_state_dict(json.loads(json.dumps(log.state_dict())))
+    resumed.add(noted(2, 5.0))
+    entries = resumed.take()
+    assert (entries["score_mean"], entries["score_sd"]) == pytest.approx((3.0, (8 / 3) ** 0.5))
+    resumed.add(step(3, 1.0))
+    assert "score_mean" not in resumed.take()

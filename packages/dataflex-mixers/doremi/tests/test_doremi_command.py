@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from dataflex.errors import ConfigError
+from dataflex.phases.model_size import parameters, spell
+from dataflex.phases.progress import Progress, progress
+from dataflex.scoring.reference.model import model_identity
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 from dataflex_mixers_doremi import cli
-from dataflex_mixers_doremi.model_size import parameters, spell
 from dataflex_mixers_doremi.phases import PhaseName, plan_phases
-from dataflex_mixers_doremi.reference import model_identity
-from dataflex_mixers_doremi.run import Progress, progress, run_phases
+from dataflex_mixers_doremi.run import run_phases
 
 BASE = {"model_name_or_path": "large", "dataset": "web,code", "output_dir": "out", "max_steps": 40, "seed": 1}
 SMALL = {"model_name_or_path": "small"}
@@ -254,7 +255,7 @@ def checkpoints(monkeypatch: pytest.MonkeyPatch) -> set[Path]:
     def latest(folder: Path) -> tuple[Path | None, dict[Path, str]]:
         return (folder / "checkpoint-2" if folder in folders else None), {}
 
-    monkeypatch.setattr("dataflex_mixers_doremi.run.latest_valid", latest)
+    monkeypatch.setattr("dataflex.phases.progress.latest_valid", latest)
     return folders
 
 
@@ -314,9 +315,18 @@ def test_a_proxy_whose_reference_has_changed_is_refused(tmp_path: Path) -> None:
         progress(proxy)
 
 
-def end_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    started: list[list[str]] = []
-    monkeypatch.setattr("dataflex_mixers_doremi.run._train", lambda phase, *_: started.append(phase.title) or code)
+def end_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    started: list[str] = []
+
+    class Ended:
+        def poll(self) -> int:
+            return code
+
+    def start(self: Any, job: Any, gpus: Any) -> Ended:
+        started.append(job.name)
+        return Ended()
+
+    monkeypatch.setattr("dataflex.phases.foreground.Foreground.start", start)
     return started
 
 
@@ -327,7 +337,7 @@ def test_a_phase_that_was_refused_at_its_start_takes_a_corrected_key(
     for rate in (-1.0, 1e-3):
         with pytest.raises(SystemExit), caplog.at_level("ERROR", "dataflex"):
             run_phases(plan(output_dir=str(tmp_path), learning_rate=rate), tmp_path, [])
-    assert started == ["round 1, reference"] * 2
+    assert started == ["round-1-reference"] * 2
     assert "begins it anew: there is no checkpoint" in caplog.text and "goes on" not in caplog.text
 
 
@@ -352,11 +362,11 @@ def test_a_phase_that_cannot_go_on_from_its_checkpoints_promises_nothing(
     code: int,
 ) -> None:
     end_with(code, monkeypatch)
-    phases = plan(output_dir=str(tmp_path), fsdp="full_shard")
+    phases = plan(output_dir=str(tmp_path), save_only_model=True)
     checkpoints.add(phases[0].output_dir)
     with pytest.raises(SystemExit), caplog.at_level("WARNING", "dataflex"):
         run_phases(phases, tmp_path, [])
-    assert f"Delete {phases[0].output_dir} to begin it anew" in caplog.text and "under FSDP" in caplog.text
+    assert f"Delete {phases[0].output_dir} to begin it anew" in caplog.text and "save_only_model" in caplog.text
     assert "goes on" not in caplog.text
 
 
@@ -368,7 +378,7 @@ def test_a_phase_that_sigterm_has_stopped_is_not_complete_and_no_other_follows(
     with pytest.raises(SystemExit) as caught:
         run_phases(phases, tmp_path, [])
     assert caught.value.code == 0
-    assert started == ["round 1, reference"]
+    assert started == ["round-1-reference"]
     assert "round 1, reference was stopped before its last step. The same command goes on" in caplog.text
     assert not json.loads((phases[0].output_dir / "phase.json").read_text())["complete"]
 

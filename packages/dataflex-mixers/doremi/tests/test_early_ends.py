@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from dataflex.errors import ConfigError
 from dataflex.record.run import Ending, RunInfo, RunRecord
@@ -32,23 +33,28 @@ def write_model(folder: Path) -> None:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Titles of the phases that were started; each ends by early stopping at step 5, and a proxy leaves its weights."""
+    """Names of the phases that were started; each ends by early stopping at step 5, and a proxy leaves its weights."""
     titles: list[str] = []
 
-    def train(phase: Any, *_: Any) -> int:
-        titles.append(phase.title)
+    class Ended:
+        def poll(self) -> int:
+            return 0
+
+    def start(self: Any, job: Any, gpus: Any) -> Ended:
+        titles.append(job.name)
+        output_dir = Path(yaml.safe_load(Path(job.command[4]).read_text())["output_dir"])
         info = RunInfo(
             train_type="static_mix", stage="sft", kind="mixer", component="static", dist="", params={}, arguments={},
             seed=1, global_batch=2, ranks=1, pool=4, domains=(), domain_sizes=(), warmup=13, update=1, total=13,
             versions={}, started="", ending=EARLY,
         )  # fmt: skip
-        RunRecord(phase.output_dir).write_info(info)
-        write_model(phase.output_dir)
-        if phase.name is PhaseName.PROXY and not (phase.output_dir.parent / "unmoved").exists():
-            (phase.output_dir / "weights.json").write_text("{}")
-        return 0
+        RunRecord(output_dir).write_info(info)
+        write_model(output_dir)
+        if output_dir.name == PhaseName.PROXY and not (output_dir.parent / "unmoved").exists():
+            (output_dir / "weights.json").write_text("{}")
+        return Ended()
 
-    monkeypatch.setattr("dataflex_mixers_doremi.run._train", train)
+    monkeypatch.setattr("dataflex.phases.foreground.Foreground.start", start)
     return titles
 
 
@@ -58,7 +64,7 @@ def test_a_phase_that_ended_early_is_complete_and_the_next_one_follows(
     for _ in range(2):
         with caplog.at_level("INFO", "dataflex"):
             run_phases(plan(tmp_path), tmp_path, [])
-    assert started == ["round 1, reference", "round 1, proxy", "round 1, final"]  # the second call trains nothing
+    assert started == ["round-1-reference", "round-1-proxy", "round-1-final"]  # the second call trains nothing
     told = "round 1, proxy ended early after 5 of 13 steps, by early stopping; the average of its weights is over these"
     assert told in caplog.text
 
@@ -68,7 +74,7 @@ def test_a_proxy_without_weights_stops_the_project_with_the_reason(tmp_path: Pat
     (tmp_path / "round-1" / "unmoved").touch()
     with pytest.raises(ConfigError, match="round 1, proxy ended at step 5, before it had moved a weight"):
         run_phases(plan(tmp_path), tmp_path, [])
-    assert started == ["round 1, reference", "round 1, proxy"]
+    assert started == ["round-1-reference", "round-1-proxy"]
 
 
 def test_a_proxy_that_an_older_version_took_for_complete_is_ended_again(tmp_path: Path, started: list[str]) -> None:
@@ -79,7 +85,7 @@ def test_a_proxy_that_an_older_version_took_for_complete_is_ended_again(tmp_path
         record = {"complete": True, "keys": dict(phase.keys), "weights": None, "reference": None}
         (phase.output_dir / "phase.json").write_text(json.dumps(record))
     run_phases(phases, tmp_path, [])
-    assert started == ["round 1, proxy", "round 1, final"]
+    assert started == ["round-1-proxy", "round-1-final"]
 
 
 def test_the_average_of_a_run_is_over_the_steps_it_made_and_there_is_none_without_a_step(tmp_path: Path) -> None:

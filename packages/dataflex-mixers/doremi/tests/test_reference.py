@@ -19,13 +19,19 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from dataflex.components.mix_context import MicroBatch, MixContext, MixtureView
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.runs import RunFacts, Steps, TrainType
+from dataflex.scoring.reference.cached import CachedReference
+from dataflex.scoring.reference.live import LiveReference
+from dataflex.scoring.reference.loss_file import LossFile
+from dataflex.scoring.reference.model import (
+    check_vocabulary,
+    identities,
+    is_same_model,
+    load_model,
+    model_identity,
+)
 from dataflex.testing.tiny import write_model
 from dataflex.testing.tiny_models import write_moe
 from dataflex_mixers_doremi import plugin
-from dataflex_mixers_doremi.cached import CachedReference
-from dataflex_mixers_doremi.live import LiveReference
-from dataflex_mixers_doremi.loss_file import LossFile
-from dataflex_mixers_doremi.reference import check_vocabulary, identities, is_same_model, load_model, model_identity
 
 sys.path.insert(0, str(Path(__file__).parent))
 import doremi_runs
@@ -242,7 +248,7 @@ def test_a_row_with_more_targets_than_its_labels_said_is_refused(tmp_path: Path)
 
 def test_a_model_that_cannot_be_loaded_is_fatal(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"(?s)reference model .* cannot be loaded: .*DoReMi would favour noise"):
+    with pytest.raises(ConfigError, match=r"(?s)reference model .* cannot be loaded: .*noise would count most"):
         load_model(str(tmp_path), context(tmp_path))
     with pytest.raises(ConfigError, match="neither a folder nor found on the hub"):
         model_identity("nobody/has-this-model")

@@ -341,14 +341,14 @@ def _accelerator(kind: str) -> OneRank:
     return OneRank(distributed_type=Spread(kind))
 
 
-@pytest.mark.parametrize(("kind", "named"), [("FSDP", "FSDP"), ("DEEPSPEED", "ZeRO-3")])
+@pytest.mark.parametrize(("kind", "named"), [("FSDP", "FSDP1"), ("DEEPSPEED", "ZeRO-3")])
 def test_parameters_spread_over_ranks_are_refused(kind: str, named: str) -> None:
     model = with_lora(tiny_qwen())
     if kind == "DEEPSPEED":
         next(model.parameters()).ds_id = 0  # as ZeRO-3 marks what it has taken apart
     rows, goals = pool_and_goals()
     less = selector(rows, goals, accelerator=_accelerator(kind), preconditioner="sgd")
-    with pytest.raises(ConfigError, match=rf"which {named} spreads over ranks\. Use ZeRO-2 or DDP"):
+    with pytest.raises(ConfigError, match=rf"which {named} spreads over ranks\. Use FSDP2, ZeRO-2 or DDP"):
         less.select(model, 6, 5)
 
 

@@ -21,7 +21,14 @@ from dataflex_selectors_loss.params import LossParams
 SPEC = plugin.dataflex_components()[0]
 
 
-def plan(*, stage: str = "sft", steps: Steps | None = None, batch: int = 2, **params: Any) -> RunFacts:
+def plan(
+    *,
+    stage: str = "sft",
+    steps: Steps | None = None,
+    batch: int = 2,
+    arguments: dict[str, Any] | None = None,
+    **params: Any,
+) -> RunFacts:
     return RunFacts(
         train_type=TrainType.SELECT,
         stage=stage,
@@ -31,7 +38,7 @@ def plan(*, stage: str = "sft", steps: Steps | None = None, batch: int = 2, **pa
         params=dataclasses.asdict(LossParams(**params)),
         steps=steps or Steps(warmup=5, update=10, times=3),
         output_dir=Path("out"),
-        arguments={"per_device_train_batch_size": batch, "gradient_accumulation_steps": 2},
+        arguments={"per_device_train_batch_size": batch, "gradient_accumulation_steps": 2, **(arguments or {})},
         source="run.yaml",
     )
 
@@ -59,17 +66,21 @@ def test_the_spec_names_what_exists() -> None:
         assert hasattr(importlib.import_module(module), name)
 
 
-@pytest.mark.parametrize("stage", ["dpo", "rm", "kto"])
-def test_stages_without_a_next_token_loss_are_refused(stage: str) -> None:
-    (problem,) = plugin.dataflex_check_run(plan(stage=stage))
-    assert f"stage: {stage} (from run.yaml)" in problem.message
-    assert "sft or pt" in problem.fix
-    assert "random" in problem.fix
-
-
-@pytest.mark.parametrize("stage", ["sft", "pt"])
-def test_stages_with_a_next_token_loss_are_not(stage: str) -> None:
+@pytest.mark.parametrize("stage", ["sft", "pt", "dpo", "rm", "kto"])
+def test_every_stage_is_taken(stage: str) -> None:
     assert plugin.dataflex_check_run(plan(stage=stage)) == []
+
+
+@pytest.mark.parametrize(
+    ("stage", "key", "why"),
+    [("dpo", "pref_bco_weight", "running mean over batches"), ("kto", "pref_ftx", "how many of a batch's rows are")],
+)
+def test_a_term_that_a_row_does_not_have_by_itself_is_refused(stage: str, key: str, why: str) -> None:
+    (problem,) = plugin.dataflex_check_run(plan(stage=stage, arguments={key: 0.5}))
+    assert f"the loss selector scores each row by itself, and the term of {key}: 0.5 (from run.yaml)" in problem.message
+    assert why in problem.message and f"Leave {key} out" in problem.fix
+    assert plugin.dataflex_check_run(plan(stage=stage, arguments={key: 0.0})) == []
+    assert plugin.dataflex_check_run(plan(stage="sft", arguments={key: 0.5})) == []
 
 
 def test_a_part_of_the_pool_that_cannot_fill_a_stage_is_refused() -> None:
@@ -89,7 +100,7 @@ def test_a_part_of_the_pool_that_cannot_fill_a_stage_is_refused() -> None:
 
 def test_runs_of_other_components_are_left_alone() -> None:
     other = dataclasses.replace(SPEC, target="mine.selector:Mine")
-    assert plugin.dataflex_check_run(dataclasses.replace(plan(stage="dpo"), component=other)) == []
+    assert plugin.dataflex_check_run(dataclasses.replace(plan(max_candidates=1), component=other)) == []
 
 
 def test_parameters_of_a_dataflex_1_file_mean_the_same() -> None:

@@ -99,7 +99,7 @@ def test_targets_that_are_none_are_refused() -> None:
 
 
 def test_models_in_pieces_are_refused_unless_another_one_embeds() -> None:
-    sharded = {"fsdp": "full_shard auto_wrap"}
+    sharded = {"deepspeed": {"zero_optimization": {"stage": 3}}}
     (problem,) = plugin.dataflex_check_run(facts(arguments=sharded))
     assert "whole parameters" in problem.message
     assert plugin.dataflex_check_run(facts(arguments=sharded, embedding_model="some/model")) == []

@@ -73,9 +73,14 @@ def test_runs_that_cannot_be_aimed_are_refused() -> None:
     assert "span is prompt" in prompt.message
     (merged,) = plugin.dataflex_check_run(plan(arguments={"eval_dataset": "a,b"}))
     assert "TSDS could not tell its subtasks apart" in merged.message
-    (pieces,) = plugin.dataflex_check_run(plan(arguments={"fsdp": "full_shard"}))
+    (pieces,) = plugin.dataflex_check_run(plan(arguments={"deepspeed": {"zero_optimization": {"stage": 3}}}))
     assert "whole parameters" in pieces.message
-    assert plugin.dataflex_check_run(plan(arguments={"fsdp": "full_shard"}, embedding_model="some/model")) == []
+    assert (
+        plugin.dataflex_check_run(
+            plan(arguments={"deepspeed": {"zero_optimization": {"stage": 3}}}, embedding_model="some/model")
+        )
+        == []
+    )
     other = dataclasses.replace(SPEC, target="mine.selector:Mine")
     assert plugin.dataflex_check_run(dataclasses.replace(plan(stage="dpo"), component=other)) == []
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from dataflex.bridge.answer_header import answer_header
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
 from dataflex.bridge.raw_columns import raw_column
@@ -47,6 +48,8 @@ def checking(
         template: Any, model_args: Any, data_args: Any, training_args: Any, *args: Any, **kwargs: Any
     ) -> dict[str, Any]:
         given = (template, model_args, data_args, training_args)
+        tokenizer = signature.bind(*given, *args, **kwargs).arguments.get("tokenizer")
+        session.answer_header = answer_header(template, tokenizer)
         if session.run.mixture is None:
             load = traced(data_args, training_args.process_index)
             module: dict[str, Any] = told(load, loader, source)(*given, *args, **kwargs)
@@ -69,7 +72,7 @@ def checking(
 
     def traced(data_args: Any, process: int) -> Callable[..., Any]:
         names = tuple(data_args.dataset or ())
-        by_column = any(source.kind is ScoreKind.COLUMN for source in session.order_sources())
+        by_column = any(source.kind is ScoreKind.COLUMN for source in session.given_sources())
         follower = tracer or (Tracer(names) if len(names) > 1 or by_column else None)
         if follower is None:
             return guarded

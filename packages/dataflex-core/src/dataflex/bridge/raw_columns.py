@@ -7,9 +7,9 @@ from itertools import chain
 import numpy as np
 
 from dataflex.bridge.origins import Tracer
+from dataflex.data.given_scores import numbers
 from dataflex.errors import ConfigError
 from dataflex.math.ordering import Floats
-from dataflex.trainers.planners.order_scores import numbers
 
 
 def raw_column(tracer: Tracer, name: str) -> Floats:

@@ -29,7 +29,7 @@ def to_files(state: Mapping[str, Any]) -> dict[str, bytes]:
     values: dict[str, Any] = {}
     for name, value in state.items():
         if isinstance(value, (np.ndarray, np.generic)):
-            tensors[name] = torch.from_numpy(np.array(value))
+            tensors[name] = torch.from_numpy(np.array(value, order="C"))
         elif isinstance(value, torch.Tensor):
             tensors[name] = value.detach().cpu().contiguous().clone()
         else:

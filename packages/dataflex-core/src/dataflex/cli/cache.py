@@ -23,11 +23,11 @@ class CacheAction(StrEnum):
 
 
 def run_cache(action: CacheAction, folder: Path, unfinished: bool, as_json: bool) -> None:
-    """List or delete the embeddings that lie in a folder.
+    """List or delete the embeddings and scores that lie in a folder.
 
     Args:
         action: What to do.
-        folder: An ``embeddings_dir``, or the output directory of a run.
+        folder: An ``embeddings_dir`` or ``scores_dir``, or the output directory of a run.
         unfinished: Only what is not finished.
         as_json: Print JSON.
 
@@ -37,7 +37,9 @@ def run_cache(action: CacheAction, folder: Path, unfinished: bool, as_json: bool
     from dataflex.scoring.index_cache import cached_indexes, clear
 
     if not folder.is_dir():
-        raise ConfigError(f"{folder} is no folder. Name an embeddings_dir, or the output directory of a run.")
+        raise ConfigError(
+            f"{folder} is no folder. Name an embeddings_dir or scores_dir, or the output directory of a run."
+        )
     if action is CacheAction.LIST:
         _show([index for index in cached_indexes(folder) if not (unfinished and index.finished)], folder, as_json)
         return
@@ -63,9 +65,9 @@ def _show(found: Sequence[CachedIndex], folder: Path, as_json: bool) -> None:
         print_json([{**asdict(index), "path": str(index.path)} for index in found])
         return
     if not found:
-        stdout.print(f"No embeddings in {folder}.", soft_wrap=True, markup=False)
+        stdout.print(f"No embeddings and no scores in {folder}.", soft_wrap=True, markup=False)
         return
-    table = Table("index", "model", "layers", "rows", "width", "size", "made", "took", show_edge=False, pad_edge=False)
+    table = Table("index", "model", "of", "rows", "width", "size", "made", "took", show_edge=False, pad_edge=False)
     for index in found:
         name = str(index.path.relative_to(folder))
         if not index.finished:
@@ -73,12 +75,17 @@ def _show(found: Sequence[CachedIndex], folder: Path, as_json: bool) -> None:
                 name, "being made" if index.held else "unfinished", "", "", "", _megabytes(index.bytes), "", ""
             )
             continue
-        layers = ", ".join(map(str, (index.spec or {}).get("layers", ())))
         made = time.strftime("%Y-%m-%d %H:%M", time.localtime(index.made))
         took = f"{index.seconds:.1f} s"
         numbers = (str(index.rows), str(index.width), _megabytes(index.bytes))
-        table.add_row(name, index.model, layers, *numbers, made, took)
+        table.add_row(name, index.model, _what(index), *numbers, made, took)
     print_table(table)
+
+
+def _what(index: CachedIndex) -> str:
+    spec = index.spec or {}
+    layers = ", ".join(map(str, spec.get("layers", ())))
+    return f"layers {layers}" if layers else str(spec.get("score", ""))
 
 
 def _megabytes(size: int) -> str:

@@ -16,9 +16,7 @@ from dataflex.config.plan import PreparedRun
 from dataflex.config.run import RunFile
 from dataflex.console import configure_logging, print_table, stdout
 from dataflex.errors import ConfigError
-from dataflex.phases.gpus import Gpus, deal
-from dataflex.phases.job import Executor
-from dataflex.phases.processes import LocalProcesses
+from dataflex.phases.where import LOCAL, where
 from dataflex.plugins.options import PluginOptions
 from dataflex.study import tables
 from dataflex.study.checks import Tools
@@ -34,9 +32,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 logger = logging.getLogger("dataflex")
-
-LOCAL, RAY = "here", "ray"
-_RAYS_QUEUE = 10_000  # Ray queues: it gets all runs at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +79,18 @@ def run_study(file: Path, overrides: Sequence[str], plugin_values: Sequence[str]
     if options.dry_run:
         _show_dry_run(study, tools, options)
         return 0
-    executor, gpus, jobs = _where(options, study.out)
+    place = where(options.on, study.out, jobs=options.jobs, gpus_per_run=options.gpus_per_run)
     how = Options(
-        jobs=jobs,
-        gpus=gpus,
-        executor=executor,
+        jobs=place.jobs,
+        gpus=place.gpus,
+        executor=place.executor,
         plugins=plugin_values,
         environ=environ,
         retry_failed=options.retry_failed,
         restart=options.restart,
         extend_baseline=options.extend_baseline,
     )
-    with Progress(study.out.name, jobs) as progress:
+    with Progress(study.out.name, place.jobs) as progress:
         record, signalled = conduct(study, tools, how, progress)
     return finish(record, study.out, signalled=signalled)
 
@@ -198,26 +193,6 @@ def _ask(command: str, run: RunFile, plugin_values: Sequence[str]) -> None:
         _, found, said = done.stderr.rpartition("Error: ")
         lines = said.strip() if found else done.stderr.strip()[-500:]
         raise ConfigError(lines or f"dataflex {command} --dry-run ended with exit code {done.returncode}.")
-
-
-def _where(options: StudyOptions, out: Path) -> tuple[Executor, Gpus | None, int]:
-    from dataflex.bridge.llamafactory import device_count
-
-    if options.jobs is not None and options.jobs < 1:
-        raise ConfigError(f"--jobs {options.jobs} must be at least 1.")
-    if options.gpus_per_run is not None and options.gpus_per_run < 0:
-        raise ConfigError(f"--gpus-per-run {options.gpus_per_run} must be at least 0.")
-    if options.on == RAY:
-        from dataflex.phases.on_ray import RayTasks
-
-        tasks = RayTasks(options.gpus_per_run or 0)
-        tasks.require_shared(out)
-        return tasks, None, options.jobs or _RAYS_QUEUE
-    if options.on != LOCAL:
-        raise ConfigError(f"--on {options.on} must be {LOCAL} or {RAY}.")
-    jobs = options.jobs or 1
-    gpus = deal(os.environ, device_count, jobs=jobs, per_run=options.gpus_per_run, per_run_named="--gpus-per-run")
-    return LocalProcesses(), gpus, jobs
 
 
 def _show_dry_run(study: StudyFile, tools: Tools, options: StudyOptions) -> None:

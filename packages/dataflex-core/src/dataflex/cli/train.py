@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from dataflex import sharding
 from dataflex.cli.early import examine
 from dataflex.config import checks
 from dataflex.config.plan import PreparedRun
@@ -82,9 +83,10 @@ def _train_dynamic(prepared: PreparedRun, run: RunFile, rank: int) -> None:
     with at_work(output_dir, FOLDER) if rank == 0 else contextlib.nullcontext():
         session = Session(prepared)
         leave_if_ended_without_checkpoints(session)
+        os.environ.update(sharding.variables(run.llamafactory, os.environ))
         llamafactory.run_dynamic(session, make_trainer, run.llamafactory)
         if rank == 0 and session.began:
-            require_model(output_dir, output_dir, prepared.facts)
+            require_model(output_dir, output_dir)
             RunRecord(output_dir).mark_written(max(map(step_of, newest_first(output_dir)), default=0))
 
 

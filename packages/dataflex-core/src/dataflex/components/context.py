@@ -14,7 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.components.passes import GradientScores, NoPasses, Passes, PoolLosses, RowSink, Scored, ScoreFn
+from dataflex.components.passes import (
+    GradientScores,
+    NoPasses,
+    Objective,
+    Passes,
+    PoolLosses,
+    PreferenceScores,
+    RowSink,
+    Scored,
+    ScoreFn,
+)
 from dataflex.components.screening import Screen, Screened
 from dataflex.errors import ComponentError
 
@@ -57,7 +67,13 @@ class RunContext:
         data_keys: LlamaFactory's keys that the pool was tokenised under (``template``, ``cutoff_len``, ...), as parsed;
             empty under another front end. For what a component keeps for other runs to say what it was found on.
         trust_remote_code: Whether the run file lets code of a model's folder run.
+        columns: Finds a column of the data as it was before tokenising, by row of the pool; ``None`` where only the
+            pool's own columns are known. For ``dataflex.data.given_scores.given_numbers``.
+        answer_header: Tokens that the run's template puts right before every answer; empty where it has none, and where
+            no template is known.
         screen: Who screens rows for :meth:`screened`; ``None`` without a screen.
+        objective: The loss of a stage of preferences (dpo, rm, kto), for :meth:`preferences`; ``None`` where rows are
+            single answers and :meth:`losses` has what training minimises.
     """
 
     dataset: Any
@@ -81,7 +97,10 @@ class RunContext:
     total_steps: int | None = None
     trust_remote_code: bool = False
     streams: tuple[str | int, ...] = ()
+    columns: Callable[[str], npt.NDArray[np.float64]] | None = field(default=None, repr=False)
+    answer_header: tuple[int, ...] = ()
     screen: Screen | None = field(default=None, repr=False)
+    objective: Objective | None = field(default=None, repr=False)
 
     @property
     def rank(self) -> int:
@@ -231,6 +250,25 @@ class RunContext:
                 runs out, or a row cannot be read or is none of the pool.
         """
         return self.passes.losses(self, model, rows, token_budget=token_budget, key=key)
+
+    def preferences(
+        self, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None = None, key: Any = None
+    ) -> PreferenceScores:
+        """The loss of a stage of preferences for rows of the pool, and the margin of each pair (dpo, rm).
+
+        The stage's Trainer is asked: a pair's loss is that of a batch of it alone. The KL term of kto is one number,
+        over all the rows asked for. All ranks call it with the same rows; neither batches nor ranks change a score.
+
+        Args:
+            model: The model to score with.
+            rows: Row indices into the pool.
+            token_budget: Tokens of one batch, padding included; ``None`` for what suits the device.
+            key: As of :meth:`score`.
+
+        Raises:
+            ComponentError: on every rank, as :meth:`score`, and when the stage has none (``objective`` is ``None``).
+        """
+        return self.passes.preferences(self, model, rows, token_budget=token_budget, key=key)
 
     def gradients(
         self,

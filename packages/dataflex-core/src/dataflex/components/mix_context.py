@@ -11,7 +11,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -164,7 +165,17 @@ class MixtureManager:
         return self._mixture.proportions
 
 
-def _no_evaluation(domain: str, max_samples: int | None) -> float:
+class EvaluatedRows(StrEnum):
+    """Which rows of a domain are looked at where they are not all."""
+
+    STEP = "step"
+    FIXED = "fixed"
+
+
+Evaluator = Callable[[str, int | None, EvaluatedRows], float]
+
+
+def _no_evaluation(domain: str, max_samples: int | None, rows: EvaluatedRows) -> float:
     raise ComponentError(f"the loss of domain {domain!r} was asked for, but this run has nothing to evaluate it with.")
 
 
@@ -180,7 +191,7 @@ class MixContext(RunContext):
     """
 
     mixture: MixtureView
-    evaluator: Callable[[str, int | None], float] = _no_evaluation
+    evaluator: Evaluator = _no_evaluation
     row_tokens: Whole | None = None
 
     @property
@@ -222,12 +233,14 @@ class MixContext(RunContext):
         """What a class in the design note's style gets under this name."""
         return MixtureManager(self.mixture)
 
-    def evaluate(self, domain: str, max_samples: int | None = None) -> float:
+    def evaluate(self, domain: str, max_samples: int | None = None, rows: Literal["step", "fixed"] = "step") -> float:
         """Mean loss per token of a domain under the current model, by a forward pass made now, on every rank.
 
         Args:
             domain: Its name.
             max_samples: Rows to look at; all if not given.
+            rows: ``"step"`` draws them anew at each boundary, ``"fixed"`` once for the run, by (seed, domain): what a
+                loss falls by between two boundaries is else lost in the difference of two samples.
 
         Raises:
             ComponentError: for an unknown domain, or where the run has no means to evaluate.
@@ -236,7 +249,28 @@ class MixContext(RunContext):
             raise ComponentError(
                 f"there is no domain {domain!r} to evaluate; there are {', '.join(self.domain_names)}."
             )
-        return self.evaluator(domain, max_samples)
+        return self.evaluator(domain, max_samples, EvaluatedRows(rows))
+
+    def fixed_rows(self, domain: str, max_samples: int | None = None) -> Whole:
+        """Rows of a domain to look at again and again: the same at every boundary, on every rank and at a resume.
+
+        Args:
+            domain: Its name.
+            max_samples: How many, drawn from (seed, name); all if not given or not below the domain's size.
+
+        Returns:
+            Rows of the pool, ascending.
+
+        Raises:
+            ComponentError: for an unknown domain.
+        """
+        if domain not in self.domain_names:
+            raise ComponentError(f"there is no domain {domain!r}; there are {', '.join(self.domain_names)}.")
+        place = self.domain_names.index(domain)
+        rows = int(self.domain_sizes[:place].sum()) + np.arange(self.domain_sizes[place], dtype=np.int64)
+        if max_samples is None or max_samples >= len(rows):
+            return rows
+        return np.sort(self.domain_rng(0, domain).choice(rows, size=max_samples, replace=False))
 
     def domain_rng(self, step: int, domain: str) -> np.random.Generator:
         """A private generator that is a function of (seed, step, name): another order of domains changes nothing."""

@@ -71,6 +71,19 @@ class PoolLosses(Facts):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
+class PreferenceScores(Facts):
+    """What a stage of preferences makes of rows of the pool: pairs (dpo, rm), or answers with a mark (kto).
+
+    Attributes:
+        losses: The stage's own loss of each row, fp64, shape ``[pool]``; NaN where a row was not scored or has none.
+        margins: Reward of the chosen answer less that of the rejected one, likewise; NaN throughout without pairs.
+    """
+
+    losses: Floats
+    margins: Floats
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class GradientScores(Scored):
     """What a sink made of the gradients of rows of the pool.
 
@@ -136,6 +149,26 @@ class RowSink(Protocol):
         """Scores of the batch's rows, shape [B] or [B, width], NaN for no score."""
 
 
+class Objective(Protocol):
+    """Scores rows with the loss of a run's stage, where that is not the next-token loss of single answers.
+
+    Attributes:
+        width: Numbers of one row that a batch is asked for.
+        settings: What the numbers depend on beside weights and rows, JSON values.
+        reference: Another model that they depend on, or ``None``.
+    """
+
+    width: int
+    settings: Mapping[str, Any]
+    reference: nn.Module | None
+
+    def numbers(self, model: nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
+        """Numbers of a batch's rows that no other row has a part in, fp32 or fp64, shape [B, width]."""
+
+    def scores(self, numbers_NW: Floats) -> tuple[Floats, Floats]:
+        """Loss and margin of each row, shape [N], from the numbers of all. Called on every rank, with the same."""
+
+
 class Passes(Protocol):
     """Makes the passes that a :class:`~dataflex.RunContext` offers."""
 
@@ -158,6 +191,11 @@ class Passes(Protocol):
         self, context: RunContext, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None, key: Any
     ) -> PoolLosses:
         """See :meth:`~dataflex.RunContext.losses`."""
+
+    def preferences(
+        self, context: RunContext, model: nn.Module, rows: npt.ArrayLike, *, token_budget: int | None, key: Any
+    ) -> PreferenceScores:
+        """See :meth:`~dataflex.RunContext.preferences`."""
 
     def gradients(
         self,
@@ -182,6 +220,10 @@ class NoPasses:
     def losses(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse."""
         self._refuse("losses")
+
+    def preferences(self, *_: Any, **__: Any) -> NoReturn:
+        """Refuse."""
+        self._refuse("preferences")
 
     def gradients(self, *_: Any, **__: Any) -> NoReturn:
         """Refuse."""

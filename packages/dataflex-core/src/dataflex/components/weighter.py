@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dataflex.components.context import RunContext, logger
@@ -10,7 +11,10 @@ from dataflex.components.stateful import Stateful
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import torch
+    from torch import nn
 
 __all__ = ["StepLosses", "WeightContext", "WeightedStep", "Weighter", "logger"]
 
@@ -46,6 +50,21 @@ class Weighter(OldWeighterMethods, Stateful):
     def __init__(self, params: Any = None, context: RunContext | None = None, **runtime: Any) -> None:
         # ``runtime``: what a constructor with ``**kwargs`` is given and, as in dataflex 1.x, hands on.
         self.params, self.context = params, context
+
+    def begin_step(
+        self, model: nn.Module, step: int, batches: Sequence[Mapping[str, Any]], rows: Sequence[npt.NDArray[np.int64]]
+    ) -> None:
+        """Prepare for a step whose samples will be weighed, before its first forward.
+
+        Called past the warm-up, on every rank. A class takes those arguments that it names. The global random
+        state is restored afterwards.
+
+        Args:
+            model: The unwrapped model; to be left as it was.
+            step: Optimizer steps done so far.
+            batches: This rank's micro-batches of the step, labels included.
+            rows: The rows of the pool in each of them.
+        """
 
     def weights(self, losses_B: torch.Tensor, context: WeightContext) -> torch.Tensor:
         """Weigh the samples of one micro-batch of this rank.

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dataflex import resumable
+from dataflex import resumable, sharding
 from dataflex.config import evaluation, names, old_orders, together, too_short
 from dataflex.config.gathering import Gathered
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import LISTS_OF_PATHS
-from dataflex.run_checks import needs_adam
+from dataflex.run_checks import PAIRED_STAGES, needs_adam
 from dataflex.runs import Problem, RunFacts, Steps, TrainType
 from dataflex.spec import ComponentSpec, Need
 
@@ -64,6 +64,7 @@ def problems(plan: RunFacts, *, count_steps: bool = True) -> Iterator[Problem]:
         count_steps: Whether its steps are those of the run file, which can be added up.
     """
     yield from _llamafactory(plan.arguments, plan.stage)
+    yield from sharding.problems(plan.arguments, os.environ, plan.source)
     yield from _paths(plan.arguments)
     if count_steps:
         yield from _steps(plan)
@@ -87,6 +88,7 @@ def problems_without_plan(
         origin: Where the value of a key came from.
     """
     yield from _llamafactory(arguments, stage)
+    yield from sharding.problems(arguments, os.environ, source)
     yield from _paths(arguments)
     for component in components:
         yield from _needs_of(component, arguments, stage, source, origin, beside=components)
@@ -153,10 +155,11 @@ def warnings(run: RunFile, *, scores_only: bool = False) -> Iterator[str]:
 def checkpoint_warnings(run: RunFile) -> Iterator[str]:
     """What a run that trains will not get from its checkpoints, or at its end: said at its start, and by check-run."""
     if run.train_type is TrainType.STATIC:
-        yield from resumable.fsdp_warning(run.llamafactory, os.environ, run.path.name, dynamic=False)
+        yield from resumable.fsdp_warning(run.llamafactory, os.environ, run.path.name)
         yield from _left_there(run)
     else:
-        yield from resumable.warnings(run.llamafactory, os.environ, run.path.name)
+        yield from resumable.warnings(run.llamafactory, run.path.name)
+        yield from sharding.warnings(run.llamafactory, os.environ, run.path.name)
 
 
 def _left_there(run: RunFile) -> Iterator[str]:
@@ -338,6 +341,12 @@ def _needs_of(
     record = KINDS[spec.kind]
     if Need.DOMAINS in spec.needs and not any(KINDS[other.kind].mixes for other in beside):
         yield Problem(f"{title} needs domains, which only a run with a mixer has.", "Use dynamic_mix.")
+    if Need.PREFERENCES in spec.needs and stage not in PAIRED_STAGES:
+        yield Problem(
+            f"{title} compares answers, and the rows of stage: {stage or 'none'} (from {origin('stage')}) are single "
+            "ones.",
+            f"Use stage: {', '.join(PAIRED_STAGES)}, or component_name: loss.",
+        )
     if record.mixes and not arguments.get("dataset"):
         yield Problem(f"dataset is missing from {source}; its names are the domains.", "Name the data sets.")
     weighs = record.weighs or spec.gives_weights is True

@@ -48,9 +48,9 @@ COMPONENTS: Mapping[Kind, Mapping[str, str]] = {
     Kind.MIXER: {
         "static": "Write train_type: static_mix and leave component_name out; its parameter proportions is "
         "init_mixture_proportions.",
-        **dict.fromkeys(("odm", "dynamic_moe"), ""),
+        "odm": "",
     },
-    Kind.WEIGHTER: dict.fromkeys(("adapt", "joint_update_aware"), "") | {"custom": "custom"},
+    Kind.WEIGHTER: {"joint_update_aware": "", "custom": "custom"},
 }
 """Components of 1.x that core and its packages do not provide; ``""`` where there is no like."""
 

@@ -5,12 +5,14 @@ Torch-free: the parameters of a run are bound before anything loads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from dataflex.errors import ConfigError
-from dataflex.spec import param
+from dataflex.kinds import KINDS
+from dataflex.spec import ComponentSpec, param
 
 
 class ScoreKind(StrEnum):
@@ -24,6 +26,8 @@ class ScoreKind(StrEnum):
 
 
 LISTED = "selector, loss, length, file:PATH or column:NAME"
+LISTED_GIVEN = "length, file:PATH or column:NAME"
+"""Those that are known before training."""
 _WITH_NAME = (ScoreKind.FILE, ScoreKind.COLUMN)
 
 
@@ -62,6 +66,18 @@ def score_source(by: str) -> ScoreSource:
     if kind not in _WITH_NAME and colon:
         raise ConfigError(f"by: {by!r} must be {kind} alone.")
     return ScoreSource(kind, name)
+
+
+def sources_in(spec: ComponentSpec, values: Mapping[str, Any]) -> list[str]:
+    """What the parameters of a component say about where scores come from.
+
+    Args:
+        spec: An orderer, which has the parameter ``by``, or what declares others in ``numbers_from``.
+        values: Its parameters.
+    """
+    names = ("by",) if KINDS[spec.kind].orders else spec.numbers_from
+    given = [values.get(name) for name in names]
+    return [str(each) for by in given for each in (by if isinstance(by, (list, tuple)) else [by]) if each]
 
 
 @dataclass(frozen=True)

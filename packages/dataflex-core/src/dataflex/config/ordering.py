@@ -1,4 +1,4 @@
-"""What can be known of an orderer's scores before anything loads: whether there are any, and from where."""
+"""What can be known before anything loads of scores that no model gives: whether there are any, and from where."""
 
 from __future__ import annotations
 
@@ -6,17 +6,26 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dataflex.config.order_params import LISTED, OrdererParams, ScoreKind, ScoreSource, score_source
+from dataflex.config.order_params import (
+    LISTED,
+    LISTED_GIVEN,
+    OrdererParams,
+    ScoreKind,
+    ScoreSource,
+    score_source,
+    sources_in,
+)
 from dataflex.errors import ConfigError
 from dataflex.kinds import KINDS, Kind, StepKeys
 from dataflex.paths import user_path
-from dataflex.run_checks import PAIRED_STAGES
+from dataflex.run_checks import PAIRED_STAGES, packed_by
 from dataflex.runs import Problem, RunFacts
 
 if TYPE_CHECKING:
     from dataflex.config.plan import Part
 
 _SUFFIXES = (".npy", ".parquet")
+_WITH_PLACE = (ScoreKind.FILE, ScoreKind.COLUMN)
 _GROUPING = ("group_by_length", "train_sampling_strategy")
 
 
@@ -46,7 +55,7 @@ def source_of(part: Part, *, selects: bool) -> ScoreSource | None:
 
 
 def problems(facts: RunFacts, parts: Sequence[Part]) -> Iterator[Problem]:
-    """Reasons why the orderers of a run cannot find their scores.
+    """Reasons why the orderers of a run, and selectors that go by given numbers, cannot find their scores.
 
     Args:
         facts: The run.
@@ -55,6 +64,7 @@ def problems(facts: RunFacts, parts: Sequence[Part]) -> Iterator[Problem]:
     selects = any(_selects(part) for part in parts)
     for part in parts:
         if not KINDS[part.entry.spec.kind].orders:
+            yield from _of_numbers(facts, part, mixes=any(KINDS[each.entry.spec.kind].mixes for each in parts))
             continue
         title = f"orderer {part.entry.spec.name!r}"
         try:
@@ -83,14 +93,36 @@ def _of_source(facts: RunFacts, source: ScoreSource, title: str, *, selects: boo
             )
         if facts.step_keys is StepKeys.PASSES and not facts.steps.update:
             yield Problem(f"{said} scores at boundaries, and update_step is missing.", "Set update_step.")
-    if source.kind is ScoreKind.COLUMN and facts.arguments.get("packing"):
-        yield Problem(f"{said} is not known of packed rows.", "Set packing: false, or use by: length or file:PATH.")
+    if source.kind is ScoreKind.COLUMN and (packs := packed_by(facts)):
+        yield Problem(
+            f"{said} is not known of packed rows: {packs}.", "Set packing: false, or use length or file:PATH."
+        )
     if source.kind is ScoreKind.FILE:
         path = user_path(source.name)
         if path.suffix not in _SUFFIXES:
             yield Problem(f"{said} is neither a .npy file nor scores.parquet of dataflex score.", "Convert the scores.")
         elif not path.is_file():
             yield Problem(f"{said}: there is no such file (working directory {Path.cwd()}).", "Correct the path.")
+
+
+def _of_numbers(facts: RunFacts, part: Part, *, mixes: bool) -> Iterator[Problem]:
+    title, spec = f"{part.entry.spec.kind} {part.entry.spec.name!r}", part.entry.spec
+    for by in sources_in(spec, part.bound.values):
+        try:
+            source = score_source(by)
+        except ConfigError as error:
+            yield Problem(f"{title}: {error}".replace(LISTED, LISTED_GIVEN), f"It is set in {facts.source}.")
+            continue
+        if source.kind not in (ScoreKind.LENGTH, *_WITH_PLACE):
+            yield Problem(f"{title}: by: {source} (from {facts.source}) is no number of a row.", f"Use {LISTED_GIVEN}.")
+        elif mixes and source.kind in _WITH_PLACE:
+            yield Problem(
+                f"{title}: by: {source} (from {facts.source}) is of the whole pool, and beside a mixer each domain is "
+                "selected from by itself.",
+                "Leave the mixer out, or use by: length.",
+            )
+        else:
+            yield from _of_source(facts, source, title, selects=False)
 
 
 def _grouping(facts: RunFacts, title: str) -> Iterator[Problem]:

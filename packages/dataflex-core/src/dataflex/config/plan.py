@@ -47,6 +47,10 @@ class Part:
         """Its kind."""
         return self.entry.spec.kind
 
+    def is_due(self, stage: int) -> bool:
+        """Whether it is asked at the boundary where a stage begins; those after the warm-up are 1, 2, …"""
+        return (stage - 1) % self.every == 0
+
     @property
     def facts(self) -> PartFacts:
         """What plugins are told about it."""

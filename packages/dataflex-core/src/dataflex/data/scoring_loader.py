@@ -32,6 +32,7 @@ What suits an accelerator is slow on a CPU, whose caches hold less: a forward pa
 thread took 1.3 times as long in batches of 16,384 tokens as in batches of 2,048, and per-sample gradients 1.7 times.
 """
 
+_ONE_BESIDE_THE_OTHER = ("input_ids", "kl_input_ids")  # each a batch of its own
 _SCAN = 10_000  # rows of an Arrow table looked at in one piece
 
 
@@ -107,6 +108,11 @@ class ScoringLoader:
         """Rows this rank scores."""
         return sum(len(rows) for rows, is_repeat in self._batches if not is_repeat)
 
+    @property
+    def looks(self) -> list[int]:
+        """By batch, in their order, how many rows :meth:`alone` gives."""
+        return [0 if is_repeat else len(self.alone(rows)) for rows, is_repeat in self._batches]
+
     def __iter__(self) -> Iterator[tuple[Rows, dict[str, Any]]]:
         for rows, is_repeat in self._batches:
             yield rows[:0] if is_repeat else rows, self._collate(rows)
@@ -158,10 +164,11 @@ def default_token_budget(device: Any, on_accelerator: int = ACCELERATOR_TOKENS) 
 
 
 def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
-    """Tokens of each row.
+    """Tokens of each row, as a batch of such rows holds them.
 
-    That is the length of ``input_ids`` or, in a pool of pairs, the sum over the columns that end in ``input_ids``. A
-    Hugging Face dataset is asked for the offsets of its Arrow lists, so that no row is decoded.
+    That is the length of ``input_ids``, or of the mismatched answer beside it (kto) where that is longer. In a pool of
+    pairs, whose answers are padded to one length, it is that of the longest times the columns that end in
+    ``input_ids``. A Hugging Face dataset is asked for the offsets of its Arrow lists, so that no row is decoded.
 
     Args:
         dataset: Map-style pool.
@@ -185,29 +192,32 @@ def row_lengths(dataset: Any, rows: npt.ArrayLike) -> Rows:
 
 
 def _read_lengths(dataset: Any, chosen: Rows) -> Rows:
-    columns = _token_columns(list(dataset[int(chosen[0])]))
+    columns, times = _token_columns(list(dataset[int(chosen[0])]))
     lengths = np.zeros(len(chosen), np.int64)
     for place, row in enumerate(chosen.tolist()):
         features = dataset[row]
-        lengths[place] = sum(len(features[column]) for column in columns)
+        lengths[place] = times * max(len(features[column]) for column in columns)
     return lengths
 
 
-def _token_columns(names: Sequence[str]) -> list[str]:
-    columns = ["input_ids"] if "input_ids" in names else [name for name in names if name.endswith("input_ids")]
+def _token_columns(names: Sequence[str]) -> tuple[list[str], int]:
+    """The columns whose longest is a row's length, and how often a batch holds that."""
+    if "input_ids" in names:
+        return [name for name in _ONE_BESIDE_THE_OTHER if name in names], 1
+    columns = [name for name in names if name.endswith("input_ids")]
     if not columns:
         raise ComponentError(
             f"the pool's rows have no input_ids (they have: {', '.join(map(str, names)) or 'nothing'}), so they cannot "
             "be scored. The pool must be tokenised before training begins."
         )
-    return columns
+    return columns, len(columns)
 
 
 def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
     """Lengths from the offsets of Arrow lists, or ``None`` where they do not tell (a transform, no list column)."""
     if dataset.format["type"] == "custom":  # tokenised on the fly: only the decoded row knows
         return None
-    columns = _token_columns(dataset.column_names)
+    columns, times = _token_columns(dataset.column_names)
     tables = dataset.with_format("arrow", columns=columns)
     total, whole = len(dataset), len(chosen) == len(dataset)
     lengths = np.zeros(len(chosen), np.int64)
@@ -219,8 +229,8 @@ def _arrow_lengths(dataset: Any, chosen: Rows) -> Rows | None:
             if not all(hasattr(chunk, "value_lengths") for chunk in chunks):
                 return None
             counts = [chunk.value_lengths().fill_null(0).to_numpy(zero_copy_only=False) for chunk in chunks]
-            lengths[start:end] += np.concatenate(counts).astype(np.int64)
-    return lengths[chosen] if whole else lengths
+            lengths[start:end] = np.maximum(lengths[start:end], np.concatenate(counts).astype(np.int64))
+    return times * (lengths[chosen] if whole else lengths)
 
 
 def _buckets(rows: Rows, padded: Rows, token_budget: int, max_batch: int, *, alike: bool = False) -> list[Rows]:

@@ -1,7 +1,8 @@
-"""A run of rows of a pool as a data set of its own."""
+"""Some rows of a pool as a data set of their own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -16,7 +17,11 @@ def rows_from(dataset: Any, first: int, count: int) -> Any:
     Returns:
         A data set of the ``datasets`` library for one of it, else a :class:`torch.utils.data.Subset`.
     """
-    rows = range(first, first + count)
+    return rows_of(dataset, range(first, first + count))
+
+
+def rows_of(dataset: Any, rows: Sequence[int]) -> Any:
+    """Those rows, in that order, without copying any; as :func:`rows_from`."""
     if hasattr(dataset, "select") and hasattr(dataset, "column_names"):
         return dataset.select(rows)
     from torch.utils.data import Subset

@@ -9,10 +9,13 @@
     engine.py           runs batches, batched where possible, else one sample at a time
     moments.py          Adam's moments of the run's optimizer
     preconditioning.py  the step that Adam would take for one sample
+    grouped.py          validation samples made of several weighted rows
     sinks.py            norms, mean directions, cosines, projections
     measuring.py        one pass over rows of the pool: loader, ranks, parts on disk
     linear_adam.py      Adam's denominator applied once to a direction instead of to each sample
     in_training.py      inner products of the rows of a training step, from its own backward
+    comparing.py        which steps are compared, and whether directions fit into memory
+    directions.py       the mean direction of each eval set
     cosines.py          cosines of the pool's rows with the eval sets
     passes.py           what components are handed as context.passes
 

@@ -18,47 +18,23 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.components.passes import GradientScores, Subtask
 from dataflex.data.fingerprint import contents
-from dataflex.distributed import all_gather, together
-from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Scope
+from dataflex.gradients.directions import Validation, ValidationPass
+from dataflex.gradients.grouped import GroupedSubtask
 from dataflex.gradients.linear_adam import LinearAdam, LinearScoreSink
 from dataflex.gradients.measuring import Measuring
 from dataflex.gradients.preconditioning import AdamSteps
 from dataflex.gradients.sink import GradientSink
-from dataflex.gradients.sinks import (
-    PROJECTED,
-    Directions,
-    DirectionSink,
-    NormSink,
-    ProjectingSink,
-    ScoreSink,
-    empty_directions,
-)
+from dataflex.gradients.sinks import ScoreSink
 from dataflex.math.projection import SparseProjection
 from dataflex.rng import rng_scope
 from dataflex.scoring.passes import SHARD_SECONDS, open_store, valid_rows
 from dataflex.scoring.progress import ScoringProgress
-
-
-@dataclass(frozen=True)
-class Validation:
-    """What the validation pass found out, the same on every rank.
-
-    Attributes:
-        directions: The subtasks' mean directions.
-        lost: Samples whose gradient is not finite: no part of any mean.
-        flat: Samples whose gradient is zero: cosines with them are 0.
-    """
-
-    directions: Directions
-    lost: int
-    flat: int
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -129,6 +105,7 @@ class Comparison:
 
     def __init__(self, measuring: Measuring, projection: SparseProjection | None) -> None:
         self._measuring, self._projection, self._context = measuring, projection, measuring.context
+        self._validation = ValidationPass(measuring, projection)
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -138,9 +115,7 @@ class Comparison:
     @property
     def sizes(self) -> dict[str, int]:
         """Numbers of each part of what is compared; directions take 4 bytes x subtasks x their sum on every rank."""
-        if self._projection is not None:
-            return {PROJECTED: self._projection.width}
-        return {name: parameter.numel() for name, parameter in self.parameters.items()}
+        return self._validation.sizes
 
     def score(
         self,
@@ -173,12 +148,12 @@ class Comparison:
             measuring.check_objective(chosen)
             began, total = time.monotonic(), len(chosen) + sum(len(subtask.rows) for subtask in subtasks)
             kept = key is not None and bool(shard_seconds)
-            goals = [f"{each.name} {contents(each.dataset, each.rows)}" for each in subtasks] if kept else []
+            goals = [_described(each) for each in subtasks] if kept else []
             with ScoringProgress(total, enabled=context.rank == 0, share=context.world_size) as progress:
                 while True:
                     progress.done, progress.total = 0, total
                     linear = steps if isinstance(steps, LinearAdam) else None
-                    facts = self.directions(subtasks, progress, linear)
+                    facts = self._validation.run(subtasks, progress, linear)
                     validated = time.monotonic()
                     scores = ScoreSink(facts.directions) if linear is None else LinearScoreSink(facts.directions)
                     store = open_store(
@@ -192,7 +167,7 @@ class Comparison:
                         others=() if steps is None else steps.described(),
                         seconds=shard_seconds,
                     )
-                    fed = self._stepped(self._projected(scores), steps)
+                    fed = self._stepped(self._validation.projected(scores), steps)
                     found = measuring.scores(chosen, fed, scores, progress, store)
                     if found is not None:
                         break
@@ -229,77 +204,9 @@ class Comparison:
         with rng_scope(devices=True):
             self._measuring.check_objective(np.arange(len(self._context.dataset)))
             with ScoringProgress(total, enabled=self._context.rank == 0, share=self._context.world_size) as progress:
-                found = self.directions(subtasks, progress, linear)
+                found = self._validation.run(subtasks, progress, linear)
         self._measuring.note_what_is_left_out()
         return found
-
-    def directions(
-        self, subtasks: Sequence[Subtask], progress: ScoringProgress, linear: LinearAdam | None = None
-    ) -> Validation:
-        """The validation pass. Each batch runs twice: lengths first, so that no gradient has to be kept.
-
-        Args:
-            subtasks: Of what.
-            progress: Told of every batch.
-            linear: Makes each direction ``u`` its ``P u``.
-
-        Raises:
-            ComponentError: on every rank, when one fails or a subtask has no usable sample.
-        """
-        accelerator, device = self._context.accelerator, self._measuring.device
-        with together("scoring", accelerator):
-            result, counts_S3 = self._local_directions(subtasks, device, progress, linear)
-        counts_S3 = np.sum(all_gather(counts_S3, accelerator), axis=0)
-        pointing_S, flat_S, lost_S = counts_S3.T
-        for subtask, count in zip(subtasks, pointing_S, strict=True):
-            if not count:
-                raise ComponentError(
-                    f"no sample of the eval set {subtask.name!r} has a finite gradient other than zero. Look at its "
-                    "answers (cutoff_len may cut them off) and at the training loss: lower the learning rate if the "
-                    "model has diverged."
-                )
-        for vectors_Sn in result.values():
-            if accelerator is not None and accelerator.num_processes > 1:
-                vectors_Sn.copy_(accelerator.reduce(vectors_Sn, reduction="sum"))
-            vectors_Sn /= torch.as_tensor(pointing_S + flat_S, device=device).unsqueeze(1)
-        if linear is not None and self._projection is None:
-            linear.apply_(result)
-        return Validation(result, int(lost_S.sum()), int(flat_S.sum()))
-
-    def _local_directions(
-        self,
-        subtasks: Sequence[Subtask],
-        device: torch.device,
-        progress: ScoringProgress,
-        linear: LinearAdam | None,
-    ) -> tuple[Directions, npt.NDArray[np.int64]]:
-        """Sums of unit gradients, and by subtask how many samples point somewhere, are flat and are lost."""
-        engine, before = self._measuring.engine, progress.done
-
-        def body() -> tuple[Directions, npt.NDArray[np.int64]]:
-            progress.done = before
-            result = empty_directions(self.sizes, len(subtasks), device)
-            counts_S3 = np.zeros((len(subtasks), 3), np.int64)
-            for index, subtask in enumerate(subtasks):
-                norms, adding = NormSink(), DirectionSink(result, index)
-                norm_sink, adding_sink = self._projected(norms), self._projected(adding)
-                if linear is not None and self._projection is not None:  # P counts before, and only once, elsewhere
-                    adding_sink = linear.before(adding_sink)
-                loader = self._measuring.loader(subtask.dataset, subtask.rows, subtask.rows[:0])
-                for rows, batch in loader:
-                    if not len(rows):
-                        continue
-                    losses = engine.feed(batch, norm_sink, loader.alone(rows))
-                    has_targets, finite = losses.counts_B > 0, norms.squares_B.isfinite()
-                    points = has_targets & finite & (norms.squares_B > 0)
-                    adding.weights_B = torch.where(points, norms.squares_B.rsqrt(), 0.0)
-                    engine.feed(batch, adding_sink)
-                    kinds = (points, has_targets & norms.squares_B.eq(0), has_targets & ~finite)
-                    counts_S3[index] += [int(kind.sum()) for kind in kinds]
-                    progress.advance(len(rows))
-            return result, counts_S3
-
-        return engine.attempt(body)
 
     def _depends(self) -> dict[str, Any]:
         """What cosines depend on beside weights, data and what the component says. Those of batches that were given up
@@ -315,8 +222,10 @@ class Comparison:
             "one_by_one": one_by_one,
         }
 
-    def _projected(self, sink: GradientSink) -> GradientSink:
-        return sink if self._projection is None else ProjectingSink(sink, self._projection)
-
     def _stepped(self, sink: GradientSink, steps: AdamSteps | LinearAdam | None) -> GradientSink:
         return steps.before(sink) if isinstance(steps, AdamSteps) else sink
+
+
+def _described(subtask: Subtask) -> str:
+    groups = subtask.described if isinstance(subtask, GroupedSubtask) else ""
+    return f"{subtask.name} {contents(subtask.dataset, subtask.rows)} {groups}".rstrip()

@@ -1,4 +1,4 @@
-"""Runs batches so that a sink receives the gradient of each sample's mean token loss.
+"""Runs batches so that a sink receives the gradient of each sample's mean token loss, or of their weighted sum.
 
 Shapes: B samples of a batch, T tokens.
 """
@@ -13,17 +13,20 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from dataflex.distributed import all_gather
 from dataflex.errors import ComponentError
 from dataflex.gradients.check import LIMITS, Beside, Sketch, difference, precision
 from dataflex.gradients.coverage import Coverage
 from dataflex.gradients.linear import InseparableError, Recorder
+from dataflex.gradients.losing import Losing, Reduction
 from dataflex.gradients.sink import GradientSink
+from dataflex.gradients.sinks import UnheardSink
+from dataflex.lockstep import Interrupted, call_off, collective, is_collective, lockstep
 from dataflex.math.losses import IGNORE_INDEX, SampleLosses, output_logits, sample_losses
 from dataflex.scoring.inputs import batch_labels, model_inputs, trimmed
 from dataflex.scoring.objective import refuse_first_targets
 from dataflex.scoring.quiet import quiet
 from dataflex.scoring.rope import length_scaling
+from dataflex.spread import LocalGradients
 
 logger = logging.getLogger("dataflex")
 
@@ -59,6 +62,7 @@ class GradientEngine:
         self._scaling, self._precision = length_scaling(model), precision(model, accelerator)
         self._recorder = Recorder(coverage.layers, frozenset(coverage.parameters))
         self._trainable = [value for value in model.parameters() if value.requires_grad]
+        self._gradients, self._collective = LocalGradients(model), is_collective(model, accelerator)
         if coverage.reason:
             self._fall_back(coverage.reason)
 
@@ -100,14 +104,37 @@ class GradientEngine:
             if self.reason:
                 raise ComponentError(str(error)) from error
             found = str(error)
-        reasons = [reason for reason in all_gather(found, self.accelerator) if reason]
-        if not reasons:
+        except Interrupted as error:  # another rank found out
+            self._fall_back(str(error))
+            return None
+        reason = call_off(found, self.accelerator)
+        if not reason:
             return result
-        self._fall_back(reasons[0])
+        self._fall_back(reason)
         return None
 
+    def probe(self, batch: Mapping[str, Any]) -> None:
+        """Where a forward is an exchange: find out, on one and the same batch on all ranks, what a forward shows.
+
+        A rank that finds out alone, halfway through a forward, could not tell the others. All ranks call it.
+        """
+        if self.reason or not self._collective:
+            return
+        try:
+            with self._prepared(alike=InseparableError):
+                self.feed(batch, UnheardSink())
+        except InseparableError as error:
+            self._fall_back(str(error))
+
     def feed(
-        self, batch: Mapping[str, Any], sink: GradientSink, alone: Mapping[int, MakeBatch] | None = None
+        self,
+        batch: Mapping[str, Any],
+        sink: GradientSink,
+        alone: Mapping[int, MakeBatch] | None = None,
+        *,
+        beside: int = 0,
+        weights_B: torch.Tensor | None = None,
+        reduction: Reduction = "mean",
     ) -> SampleLosses:
         """Hand the gradients of a batch to a sink. Only inside :meth:`attempt`.
 
@@ -118,9 +145,13 @@ class GradientEngine:
             sink: Receives the gradients.
             alone: Samples whose gradients are compared with those they have alone, by their place in the batch: each
                 with a function that makes the batch of that sample.
+            beside: How many samples other ranks compare with their batch at this place, at most. Where a forward is an
+                exchange, this rank runs as many.
+            weights_B: Of either sign, what each sample's gradient is multiplied by; ``None`` for 1.
+            reduction: Of a sample's token losses, whose gradient is handed out: their mean, or their sum.
 
         Returns:
-            The samples' losses, detached.
+            The samples' losses, detached; weights and reduction have no part in them.
 
         Raises:
             ComponentError: when memory runs out, the model returns no logits, or its own loss has targets that have
@@ -131,14 +162,17 @@ class GradientEngine:
         labels_BT = batch_labels(batch)
         try:
             sink.begin(len(labels_BT), labels_BT.device)
-            if not bool(labels_BT[:, 1:].ne(IGNORE_INDEX).any()):
+            if not self._collective and not bool(labels_BT[:, 1:].ne(IGNORE_INDEX).any()):
                 nothing = torch.zeros(len(labels_BT), device=labels_BT.device)
                 return SampleLosses(nothing, nothing.long())
             refuse_first_targets(self.model, labels_BT)
+            losing = Losing(reduction, weights_B)
             if self.reason:
-                losses = self._one_by_one(batch, labels_BT, sink)
+                losses = self._one_by_one(batch, labels_BT, sink, losing)
             else:
-                losses = self._batched(batch, labels_BT, sink, (alone or {}) if len(labels_BT) > 1 else {})
+                singles = (alone or {}) if len(labels_BT) > 1 else {}
+                losses = self._batched(batch, labels_BT, sink, singles, losing)
+                self._keep_up(batch, beside - len(singles))
             sink.finish()
             return losses
         except torch.cuda.OutOfMemoryError as error:
@@ -154,6 +188,7 @@ class GradientEngine:
         labels_BT: torch.Tensor,
         sink: GradientSink,
         alone: Mapping[int, MakeBatch],
+        losing: Losing,
     ) -> SampleLosses:
         scaling = self._scaling
         if scaling is not None and labels_BT.shape[1] > scaling.above:
@@ -167,25 +202,33 @@ class GradientEngine:
             sink = Beside(sink, sketch)
             sink.begin(len(labels_BT), labels_BT.device)
         self._recorder.begin(len(labels_BT), sink, scale)
-        losses = self._backward(batch, labels_BT, scale)
+        losses = self._backward(batch, labels_BT, scale, losing)
         self._recorder.finish()
-        used = [name for name in self._recorder.names if self.coverage.parameters[name].grad is not None]
+        used = [name for name in self._recorder.names if self._gradients.of(self.coverage.parameters[name]) is not None]
         if used:
             raise InseparableError(f"the model uses {min(used)} outside its layer's forward")
         if sketch is not None:
-            self._compare(sketch, [alone[place]() for place in sorted(alone)])
+            self._compare(sketch, [(alone[place](), losing.of(place)) for place in sorted(alone)])
         return losses
 
-    def _compare(self, batched: Sketch, singles: Sequence[Mapping[str, Any]]) -> None:
+    def _keep_up(self, batch: Mapping[str, Any], forwards: int) -> None:
+        """Run as many passes as the ranks that have more samples to compare, and drop what they give."""
+        for _ in range(forwards if self._collective else 0):
+            labels_BT = batch_labels(batch)
+            self._recorder.begin(len(labels_BT), UnheardSink())
+            self._backward(batch, labels_BT, 1.0, Losing())
+
+    def _compare(self, batched: Sketch, singles: Sequence[tuple[Mapping[str, Any], Losing]]) -> None:
         """Refuse batches whose gradients are not those of their samples."""
         alone = []
         with self._recorder.detached():
-            for single in map(trimmed, singles):
+            for whole, losing in singles:
+                single = trimmed(whole)
                 labels_1T = batch_labels(single)
                 alone.append(Sketch([0]))
                 alone[-1].begin(1, labels_1T.device)
-                if bool(labels_1T[:, 1:].ne(IGNORE_INDEX).any()):
-                    self._one_by_one(single, labels_1T, alone[-1])
+                if self._collective or bool(labels_1T[:, 1:].ne(IGNORE_INDEX).any()):
+                    self._one_by_one(single, labels_1T, alone[-1], losing)
         found, limit = difference(batched, alone), LIMITS[self._precision]
         if found > limit:
             raise InseparableError(
@@ -193,27 +236,31 @@ class GradientEngine:
                 f"length, {limit:g} is allowed in {self._precision})"
             )
 
-    def _one_by_one(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink) -> SampleLosses:
+    def _one_by_one(
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, sink: GradientSink, losing: Losing
+    ) -> SampleLosses:
         if len(labels_BT) != 1:
             raise ValueError(f"a batch of {len(labels_BT)} samples where one was asked for (max_batch)")
         scale = self._loss_scale()
-        losses = self._backward(batch, labels_BT, scale)
+        losses = self._backward(batch, labels_BT, scale, losing)
         for name, parameter in self.coverage.parameters.items():
-            grad = parameter.grad
+            grad = self._gradients.of(parameter)
             grads_1n = torch.zeros(1, parameter.numel(), device=parameter.device)
             if grad is not None:
                 grads_1n += grad.detach().reshape(1, -1).float() / scale
             sink.take(name, slice(0, 1), grads_1n)
         return losses
 
-    def _backward(self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float) -> SampleLosses:
-        for parameter in self._trainable:
-            parameter.grad = None
+    def _backward(
+        self, batch: Mapping[str, Any], labels_BT: torch.Tensor, scale: float, losing: Losing
+    ) -> SampleLosses:
+        self._gradients.clear()
         with self.accelerator.autocast() if self.accelerator is not None else contextlib.nullcontext():
             outputs = self.model(**model_inputs(self.model, batch))
             losses = sample_losses(output_logits(outputs, labels_BT, self.model), labels_BT)
         # Not the engine's or accelerator's backward: those scale, reduce and count accumulation steps.
-        (losses.sums_B / losses.counts_B.clamp(min=1)).sum().mul(scale).backward()
+        with collective(self.model, self.accelerator) if self._collective else contextlib.nullcontext():
+            losing.total(losses).mul(scale).backward()
         return SampleLosses(losses.sums_B.detach(), losses.counts_B)
 
     def _loss_scale(self) -> float:
@@ -226,20 +273,17 @@ class GradientEngine:
         return 1.0
 
     @contextlib.contextmanager
-    def _prepared(self) -> Iterator[None]:
-        kept = [parameter.grad for parameter in self._trainable]
+    def _prepared(self, alike: type[Exception] | tuple[type[Exception], ...] = ()) -> Iterator[None]:
         recording = contextlib.nullcontext() if self.reason else self._recorder.attached()
-        try:
-            with (
-                quiet(self.model, keep_checkpointing=True),
-                _without_gradient_hooks(self._trainable),
-                recording,
-                torch.enable_grad(),
-            ):
-                yield
-        finally:
-            for parameter, grad in zip(self._trainable, kept, strict=True):
-                parameter.grad = grad
+        with (
+            self._gradients.apart(),
+            quiet(self.model, keep_checkpointing=True),
+            _without_gradient_hooks(self._trainable),
+            recording,
+            lockstep(self.model, self.accelerator, alike=alike),
+            torch.enable_grad(),
+        ):
+            yield
 
     def _fall_back(self, reason: str) -> None:
         self.reason = reason

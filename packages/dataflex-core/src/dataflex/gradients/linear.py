@@ -92,8 +92,8 @@ class Recorder:
                 raise InseparableError(
                     f"the input of {name} has shape {list(x.shape)} for a batch of {self.samples}: no axis of samples"
                 )
-            bias = layer.bias.detach() if layer.bias is not None else None
-            output: torch.Tensor = _PerSampleLinear.apply(x, layer.weight.detach(), bias, token, (self, name))
+            # The layer's parameters as they are now: of a spread model, gathered, and gathered again for the backward.
+            output: torch.Tensor = _PerSampleLinear.apply(x, token, (layer.weight, layer.bias), (self, name))
             return output
 
         return forward
@@ -144,26 +144,31 @@ def pieces(samples: int, size: int, device: torch.device) -> Iterator[slice]:
 
 
 class _PerSampleLinear(torch.autograd.Function):
+    """A linear layer whose weight and bias get no gradient.
+
+    The weight is looked up again in the backward and not saved: what is saved of a gathered weight keeps it whole in
+    memory from forward to backward, and with it, layer by layer, the whole model.
+    """
+
     @staticmethod
     def forward(
         ctx: Any,
         x: torch.Tensor,
-        weight: torch.Tensor,
-        bias: torch.Tensor | None,
         token: torch.Tensor,
+        parameters: tuple[torch.Tensor, torch.Tensor | None],
         target: tuple[Recorder, str],
     ) -> torch.Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.target = target
-        return functional.linear(x, weight, bias)
+        ctx.save_for_backward(x)
+        ctx.weight, ctx.target = parameters[0], target
+        return functional.linear(x, *parameters)
 
     @staticmethod
-    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None, None]:
+    def backward(ctx: Any, *outputs: torch.Tensor) -> tuple[torch.Tensor | None, None, None, None]:
         (gy,) = outputs
-        x, weight = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         recorder, layer = ctx.target
         # Under autocast the output may be in half precision while the saved input and weight are not.
-        gx = (gy @ weight.to(gy.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
+        gx = (gy @ ctx.weight.data.to(gy.dtype)).to(x.dtype) if ctx.needs_input_grad[0] else None
         with torch.autocast(gy.device.type, enabled=False):
             recorder.receive(layer, x, gy)
-        return gx, None, None, None, None
+        return gx, None, None, None

@@ -6,6 +6,7 @@ Shapes: B rows of a batch, W scores of a row, N rows this rank measured.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,15 @@ from dataflex.errors import ConfigError
 from dataflex.gradients.coverage import Scope, cover
 from dataflex.gradients.engine import GradientEngine
 from dataflex.gradients.sink import GradientSink
+from dataflex.gradients.sinks import UnheardSink
+from dataflex.lockstep import is_collective
 from dataflex.scoring.batches import joined, spread
+from dataflex.scoring.inputs import trimmed
 from dataflex.scoring.objective import left_out, objective_of, refuse_own_loss
 from dataflex.scoring.passes import checked_scores, device_of
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.shards import ShardStore
+from dataflex.spread import is_spread, reshard
 
 logger = logging.getLogger("dataflex")
 
@@ -35,7 +40,6 @@ Table = npt.NDArray[np.float64]
 ACCELERATOR_TOKENS = 8192
 """Tokens of a batch anywhere but on a CPU: gradients of each sample take more memory than its loss."""
 
-_SHARDED = ("FSDP", "MEGATRON_LM")
 _FELL_BACK = "fell back"
 
 
@@ -51,7 +55,7 @@ class Measuring:
         who: Who measures, for messages.
 
     Raises:
-        ConfigError: when the parameters are spread over ranks.
+        ConfigError: when the parameters are spread over ranks in a way that gradients of rows are not read under.
         ComponentError: when no parameter is left to measure.
     """
 
@@ -66,6 +70,7 @@ class Measuring:
         who: str,
     ) -> None:
         refuse_spread(model, context.accelerator, who)
+        reshard(model)  # what an evaluation left gathered would be taken for the model's parameters
         self.context, self.model, self._told, self._who = context, model, told, who
         self.coverage = cover(model, parameters)
         self.device: torch.device = next(iter(self.coverage.parameters.values())).device
@@ -88,6 +93,7 @@ class Measuring:
             ComponentError: naming the model's class and both losses.
         """
         context, objective = self.context, objective_of(self.model)
+        self._probe(rows)
         if objective in self._told:
             return
         refuse_own_loss(
@@ -96,6 +102,23 @@ class Measuring:
         self._told.add(objective)
         for term in left_out(self.model) if context.rank == 0 else ():
             logger.info("%s measures gradients of the next-token loss alone: %s is left out.", self._who, term)
+
+    def _probe(self, rows: Rows) -> None:
+        """Two rows that are the same on every rank, where one rank alone could not say what a forward shows."""
+        if len(rows) and is_collective(self.model, self.context.accelerator):
+            loader = ScoringLoader(
+                self.context.dataset, self.context.data_collator, rows[:2], device=self._batch_device
+            )
+            with together("reading the first rows", self.context.accelerator):
+                batch = trimmed(next(iter(loader))[1])
+            self.engine.probe(batch)
+
+    def beside(self, loader: ScoringLoader) -> list[int]:
+        """By batch, how many rows some rank compares with theirs; empty where each rank runs its passes for itself."""
+        if not is_collective(self.model, self.context.accelerator):
+            return []
+        everywhere = all_gather(loader.looks, self.context.accelerator)
+        return [max(counts) for counts in zip(*everywhere, strict=True)]
 
     def note_what_is_left_out(self) -> None:
         """Say which trainable parameters are not measured, and remember that rows had to be measured one by one."""
@@ -123,6 +146,16 @@ class Measuring:
             skipped=skipped,
             uneven_first=True,
         )
+
+    def group_loaders(self, dataset: Any, groups: Sequence[Rows]) -> list[ScoringLoader]:
+        """Of every group that is this rank's, the batches of its rows."""
+        mine = groups[self.context.rank :: self.context.world_size]
+        most = self.engine.max_batch or MAX_BATCH
+        fixed = {"token_budget": self._token_budget, "max_batch": most, "device": self._batch_device}
+        return [
+            ScoringLoader(dataset, self.context.data_collator, rows, uneven_first=place == 0, **fixed)
+            for place, rows in enumerate(mine)
+        ]
 
     def scores(
         self,
@@ -161,10 +194,15 @@ class Measuring:
             sink.restart()
             found: list[tuple[Rows, Table]] = []
             loader = self.loader(self.context.dataset, rows, skipped)
-            for batch_rows, batch in loader:
+            beside = self.beside(loader)
+            for place, (batch_rows, batch) in enumerate(loader):
+                most = beside[place] if beside else 0
                 if not len(batch_rows):
+                    if beside:  # its forward is awaited
+                        self.engine.feed(batch, UnheardSink(), beside=most)
                     continue
-                counts_B = self.engine.feed(batch, fed, loader.alone(batch_rows)).counts_B.cpu().numpy()
+                losses = self.engine.feed(batch, fed, loader.alone(batch_rows), beside=most)
+                counts_B = losses.counts_B.cpu().numpy()
                 scores_BW = checked_scores(sink.scores(), width, "the sink") if width else np.zeros((len(counts_B), 0))
                 scores_BW[counts_B == 0] = np.nan
                 result = np.column_stack([scores_BW, counts_B.astype(np.float64)])
@@ -184,7 +222,7 @@ class Measuring:
 
 
 def refuse_spread(model: nn.Module, accelerator: Any, who: str) -> None:
-    """Refuse a model whose parameters are spread over ranks.
+    """Refuse a model whose parameters are spread over ranks in a way that gradients of rows are not read under.
 
     Raises:
         ConfigError: naming what spreads them.
@@ -192,6 +230,8 @@ def refuse_spread(model: nn.Module, accelerator: Any, who: str) -> None:
     kind = str(getattr(getattr(accelerator, "distributed_type", ""), "value", ""))
     if any(hasattr(parameter, "ds_id") for parameter in model.parameters()):
         kind = "ZeRO-3"
-    elif kind not in _SHARDED:
+    elif kind != "MEGATRON_LM" and not (kind == "FSDP" and not is_spread(model)):
         return
-    raise ConfigError(f"{who} reads whole parameters, which {kind} spreads over ranks. Use ZeRO-2 or DDP.")
+    elif kind == "FSDP":
+        kind = "FSDP1"  # of version 2 some parameter is spread
+    raise ConfigError(f"{who} reads whole parameters, which {kind} spreads over ranks. Use FSDP2, ZeRO-2 or DDP.")

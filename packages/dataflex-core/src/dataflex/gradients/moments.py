@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from dataflex.errors import ComponentError
+from dataflex.spread import whole
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,9 @@ class AdamMoments:
 def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict[str, AdamMoments]:
     """Look up the moments of parameters in the run's optimizer.
 
-    A parameter that never had a gradient has none; zeros stand for them. Under DeepSpeed's ZeRO-1 and 2 every rank
-    holds a part of the moments: they are put together, in fp32, 8 bytes per number of ``parameters`` on each rank.
-    All ranks must call this then, with the same parameters in the same order.
+    A parameter that never had a gradient has none; zeros stand for them. Under FSDP2 and DeepSpeed's ZeRO-1 and 2
+    every rank holds a part of the moments: they are put together, 8 bytes per number of ``parameters`` on each rank
+    (in fp32). All ranks must call this then, with the same parameters in the same order.
 
     Args:
         optimizer: The run's optimizer, as the Trainer holds it; wrappers of accelerate are looked through.
@@ -62,8 +63,8 @@ def adam_moments(optimizer: Any, parameters: Mapping[str, nn.Parameter]) -> dict
     if unknown:
         raise ComponentError(
             f"the optimizer ({type(bare).__name__}) does not step {unknown[0]} itself, so its moments cannot be read: "
-            "it holds shards or copies of the parameters (FSDP, DeepSpeed's ZeRO-3, or its stage 0 in 16 bits). Run "
-            "under DDP, ZeRO-1 or ZeRO-2, or set component_params.preconditioner: sgd."
+            "it holds shards or copies of the parameters (FSDP1, DeepSpeed's ZeRO-3, or its stage 0 in 16 bits). Run "
+            "under DDP, FSDP2, ZeRO-1 or ZeRO-2, or set component_params.preconditioner: sgd."
         )
     if partitioned:
         return _gathered(parameters, bare, partitioned, groups)
@@ -133,7 +134,7 @@ def _of(name: str, parameter: nn.Parameter, optimizer: Any, group: Mapping[str, 
         return AdamMoments(zeros, zeros, 0, beta1, beta2, group.get("eps", 1e-8))
     if first is None or second is None or first.shape != parameter.shape:
         raise _without_moments(optimizer, f"keeps {', '.join(state)} of another kind or shape for {name}")
-    return AdamMoments(first, second, int(state.get("step", 1)), beta1, beta2, group.get("eps", 1e-8))
+    return AdamMoments(whole(first), whole(second), int(state.get("step", 1)), beta1, beta2, group.get("eps", 1e-8))
 
 
 def _without_moments(optimizer: Any, reason: str) -> ComponentError:

@@ -10,12 +10,13 @@ import numpy.typing as npt
 from torch import nn
 
 from dataflex.components.context import RunContext
-from dataflex.components.passes import GradientScores, PoolLosses, RowSink, Scored, ScoreFn
+from dataflex.components.passes import GradientScores, PoolLosses, PreferenceScores, RowSink, Scored, ScoreFn
 from dataflex.errors import ComponentError
 from dataflex.gradients.coverage import Scope
 from dataflex.gradients.measuring import Measuring, logger
 from dataflex.rng import rng_scope
 from dataflex.scoring.passes import open_store, row_losses, score_rows, valid_rows
+from dataflex.scoring.preferences import row_preferences
 from dataflex.scoring.progress import ScoringProgress
 
 
@@ -63,6 +64,18 @@ class PoolPasses:
     ) -> PoolLosses:
         """See :meth:`dataflex.RunContext.losses`."""
         return row_losses(context, model, rows, token_budget=token_budget, key=key, checked=self._checked)
+
+    def preferences(
+        self,
+        context: RunContext,
+        model: nn.Module,
+        rows: npt.ArrayLike,
+        *,
+        token_budget: int | None = None,
+        key: Any = None,
+    ) -> PreferenceScores:
+        """See :meth:`dataflex.RunContext.preferences`."""
+        return row_preferences(context, model, rows, token_budget=token_budget, key=key)
 
     def gradients(
         self,

@@ -35,6 +35,19 @@ class NormSink:
         """Nothing is left to do."""
 
 
+class UnheardSink:
+    """Drops what it is given: for passes that a rank runs because others do."""
+
+    def begin(self, samples: int, device: torch.device) -> None:
+        """Nothing is kept."""
+
+    def take(self, name: str, samples: slice, grads_Cn: torch.Tensor) -> None:
+        """Drop it."""
+
+    def finish(self) -> None:
+        """Nothing was kept."""
+
+
 class DirectionSink:
     """Adds each sample's gradient, times its entry of ``weights_B``, to the direction of one subtask.
 

@@ -113,10 +113,10 @@ def mean_products(
         device: As of :func:`neighbours`.
     """
     _check(queries, pool)
-    target = _fp64(queries, device, normalise).mean(dim=0, keepdim=True)
+    target = in_fp64(queries, device, normalise).mean(dim=0, keepdim=True)
     found = [np.zeros(0)]
     for start, stop in _pieces(len(pool), block, pool.shape[1]):
-        products = _fp64(pool[start:stop], device, normalise) @ target.T
+        products = in_fp64(pool[start:stop], device, normalise) @ target.T
         found.append(((products[:, 0] * _STEPS).round() / _STEPS).cpu().numpy())
     return np.concatenate(found)
 
@@ -134,9 +134,9 @@ def _blocks(
     queries: Matrix, pool: Matrix, normalise: bool, block: int | None, device: Any
 ) -> Iterator[tuple[int, torch.Tensor]]:
     """Products of all queries with a block of rows, fp64, shape [V, b], each with its first row."""
-    queries_Vd = _fp64(queries, device, normalise)
+    queries_Vd = in_fp64(queries, device, normalise)
     for start, stop in _pieces(len(pool), block, max(pool.shape[1], len(queries))):
-        yield start, queries_Vd @ _fp64(pool[start:stop], device, normalise).T
+        yield start, queries_Vd @ in_fp64(pool[start:stop], device, normalise).T
 
 
 def _pieces(total: int, block: int | None, width: int) -> Iterator[tuple[int, int]]:
@@ -145,8 +145,14 @@ def _pieces(total: int, block: int | None, width: int) -> Iterator[tuple[int, in
         yield start, min(start + size, total)
 
 
-def _fp64(matrix: Matrix, device: Any, normalise: bool) -> torch.Tensor:
-    """A block in fp64, in which products of fp16 numbers are exact; on the CPU where the device has no fp64."""
+def in_fp64(matrix: Matrix, device: Any, normalise: bool) -> torch.Tensor:
+    """Rows in fp64, in which products of fp16 numbers are exact; on the CPU where the device has no fp64.
+
+    Args:
+        matrix: Rows of any floating dtype.
+        device: Where they go; ``None`` leaves them.
+        normalise: Bring them to length 1.
+    """
     tensor = torch.as_tensor(matrix)
     if device is not None and torch.device(device).type != "mps":
         tensor = tensor.to(device)

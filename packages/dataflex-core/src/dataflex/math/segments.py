@@ -63,6 +63,26 @@ def unit_rows(mask_BT: torch.Tensor, segments_BT: torch.Tensor | None) -> torch.
     return places_B if segments_BT is None else places_B.repeat_interleave(int(segments_BT.max()) + 1)
 
 
+def unit_of_tokens(segments_BT: torch.Tensor | None, used_U: torch.Tensor, like_BT: torch.Tensor) -> torch.Tensor:
+    """Which unit each token is of, counted among those that are used; -1 for a token of another one.
+
+    Args:
+        segments_BT: Of :func:`segment_ids`; ``None`` makes each row a unit.
+        used_U: Which of the units of :func:`unit_losses` count, bool.
+        like_BT: Any tensor of the batch's shape.
+
+    Returns:
+        int64, shape [B, T]. Padding goes with what it follows or leads to.
+    """
+    places_B1 = torch.arange(len(like_BT), device=used_U.device).unsqueeze(1)
+    if segments_BT is None:
+        units_BT = places_B1.expand(like_BT.shape)
+    else:
+        segments_BT = segments_BT.to(used_U.device)
+        units_BT = places_B1 * (int(segments_BT.max()) + 1) + segments_BT
+    return torch.where(used_U, used_U.long().cumsum(dim=0) - 1, -1)[units_BT]
+
+
 def _starts(inputs: Mapping[str, Any]) -> torch.Tensor | None:
     """Where a token begins another sample than the one before it, bool, shape [B, T]; ``None`` if nothing tells.
 

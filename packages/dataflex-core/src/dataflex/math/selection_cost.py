@@ -32,6 +32,7 @@ class RowCost:
         times: How often a run passes over them; ``None`` for each boundary.
         validation: Rows of eval sets that are passed over, forward and backward, counted as often as they are at once.
         validation_times: How often a run does that; ``None`` for each boundary.
+        once: Forward passes of a row that a run makes besides, in all.
     """
 
     forward: float = 1.0
@@ -40,6 +41,7 @@ class RowCost:
     times: int | None = None
     validation: int = 0
     validation_times: int | None = None
+    once: float = 0.0
 
     def of_row(self, beta: float) -> float:
         """Of one scored row, in forward passes."""
@@ -56,7 +58,7 @@ class RowCost:
         rows = scored if self.rows is None else self.rows
         passes = times if self.times is None else self.times
         aims = times if self.validation_times is None else self.validation_times
-        return passes * rows * self.of_row(beta) + aims * self.validation * (1 + beta)
+        return self.once + passes * rows * self.of_row(beta) + aims * self.validation * (1 + beta)
 
 
 @dataclass(frozen=True, kw_only=True)

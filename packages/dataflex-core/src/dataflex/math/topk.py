@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+_ROUNDING = 1e-12
+
 
 def top_k(scores: npt.ArrayLike, k: int) -> npt.NDArray[np.int64]:
     """The ``k`` rows of highest score, best first.
@@ -49,6 +51,25 @@ def gumbel_top_k(log_weights: npt.ArrayLike, k: int, rng: np.random.Generator) -
         others = np.flatnonzero(~finite)
         order = np.concatenate([order, others[np.argsort(noise[others], kind="stable")]])
     return order[:k].astype(np.int64)
+
+
+def standardised_log_weights(scores: npt.ArrayLike, temperature: float) -> npt.NDArray[np.float64]:
+    """Log weights of a draw by score: a standard deviation more weighs ``exp(1 / temperature)`` times as much.
+
+    Args:
+        scores: Shape [N]; one at least finite.
+        temperature: Above 0.
+
+    Returns:
+        Shape [N]; all the same where all scores are, to rounding, and -inf for a score that is not finite.
+    """
+    values = np.asarray(scores, np.float64)
+    finite = np.isfinite(values)
+    known = values[finite]
+    spread = float(known.std())
+    if spread <= _ROUNDING * float(np.abs(known).max(initial=0.0)):
+        return np.where(finite, 0.0, -np.inf)
+    return np.where(finite, (values - known.mean()) / spread / temperature, -np.inf)
 
 
 def weighted_with_replacement(weights: npt.ArrayLike, k: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,7 +78,7 @@ class ScoringJob:
     def _check(self, checkpoint: Path, rank: int) -> None:
         """See that the weights of a checkpoint are whole, as far as it says what it holds, and can be loaded."""
         plan = self.prepared.facts
-        if reason := resumable.why_not_loaded(plan.arguments, os.environ, plan.source):
+        if reason := resumable.why_not_loaded(plan.arguments):
             raise ConfigError(f"--checkpoint {checkpoint} cannot be scored: {reason}.")
         if not (checkpoint / state.FOLDER).is_dir():
             return  # of LlamaFactory itself

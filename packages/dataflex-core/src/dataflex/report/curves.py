@@ -15,7 +15,7 @@ MOST = 24
 OF_PLANS = frozenset(
     {
         *("domains", "proportions", "samples", "realised_samples", "realised_tokens", "realised_so_far", "epochs"),
-        *("domain_losses", "domain_tokens"),
+        *("domain_losses", "domain_tokens", "pool_tokens"),
     }
 )
 """Lists that the framework records, a number for each domain: they have plots and tables of their own."""

@@ -16,6 +16,7 @@ from torch import nn
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.distributed import all_gather, together
 from dataflex.errors import ComponentError
+from dataflex.lockstep import lockstep
 from dataflex.scoring.inputs import trimmed
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.quiet import evaluating
@@ -56,7 +57,7 @@ def score_batches(
         ComponentError: on every rank, when one fails.
     """
     found, by_length = [] if store is None else [store.done], length_scaling(model) is not None
-    with together("scoring", accelerator), progress, evaluating(model):
+    with together("scoring", accelerator), progress, evaluating(model), lockstep(model, accelerator):
         for rows, batch in loader:
             with accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
                 scores_BW = score(trimmed(batch) if by_length else batch)

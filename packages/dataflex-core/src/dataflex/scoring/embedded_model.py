@@ -15,7 +15,8 @@ from torch import nn
 
 from dataflex.components.context import RunContext
 from dataflex.data.fingerprint import contents
-from dataflex.scoring.shards import pass_fingerprint
+from dataflex.scoring.shards import of_all_ranks, pass_fingerprint
+from dataflex.spread import local_piece
 
 if TYPE_CHECKING:
     from dataflex.scoring.embeddings import EmbeddingSpec
@@ -68,13 +69,15 @@ class RunModel:
 
     def __init__(self, model: nn.Module, context: RunContext) -> None:
         self._model, self._collator, self._weights = model, context.data_collator, ""
+        self._accelerator = context.accelerator
 
     def fingerprint(self, dataset: Any, rows: Rows, settings: Mapping[str, Any]) -> str:
         """Of the weights, frozen ones whole too: an index may be shared by runs of several models."""
         if not self._weights:
             frozen = [parameter for parameter in self._model.parameters() if not parameter.requires_grad]
             others = [("frozen", (_sums(frozen),))] if frozen else []
-            self._weights = pass_fingerprint(self._model, [], {"configuration": _configuration(self._model)}, others)
+            own = pass_fingerprint(self._model, [], {"configuration": _configuration(self._model)}, others)
+            self._weights = of_all_ranks(own, self._model, self._accelerator)
         depends = json.dumps([self._weights, contents(dataset, rows), dict(settings)], sort_keys=True)
         return hashlib.blake2b(depends.encode(), digest_size=12).hexdigest()
 
@@ -88,7 +91,7 @@ def _sums(parameters: Sequence[torch.Tensor]) -> torch.Tensor:
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
     return torch.stack(
         [
-            parameter.detach().contiguous().view(whole[parameter.element_size()]).sum(dtype=torch.int64).cpu()
+            local_piece(parameter).contiguous().view(whole[parameter.element_size()]).sum(dtype=torch.int64).cpu()
             for parameter in parameters
         ]
     )

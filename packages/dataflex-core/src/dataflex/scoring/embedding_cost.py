@@ -37,7 +37,7 @@ def embedding_share(model: nn.Module, spec: EmbeddingSpec, context: RunContext) 
         context: The run; its pool is looked at.
     """
     whole = forward_size(model)
-    part = forward_size(model, spec.layers) if spec.model == "run" else _other_size(spec.model, spec.layers, context)
+    part = forward_size(model, spec.layers) if spec.model == "run" else other_size(spec.model, spec.layers, context)
     share = 1.0 if not whole or part is None else part / whole
     return share * _token_share(model, spec, context)
 
@@ -49,7 +49,7 @@ def forward_size(model: nn.Module, layers: Sequence[int] | None = None) -> int:
     """
     try:
         decoder = decoder_of(model)
-        deepest = len(decoder.blocks) if layers is None else max(decoder.layer(number) for number in layers)
+        deepest = len(decoder.blocks) if layers is None else max(decoder.layers(layers))
     except ComponentError:  # said where rows are embedded, if this is the model that embeds them
         return sum(map(numbers_of, model.parameters()))
     size = sum(numbers_of(parameter) for block in decoder.blocks[:deepest] for parameter in block.parameters())
@@ -63,7 +63,8 @@ def numbers_of(parameter: Any) -> int:
     return int(getattr(parameter, "ds_numel", None) or parameter.numel())
 
 
-def _other_size(name: str, layers: Sequence[int], context: RunContext) -> int | None:
+def other_size(name: str, layers: Sequence[int] | None, context: RunContext) -> int | None:
+    """:func:`forward_size` of another model, without its head, by path or hub id; ``None`` if it cannot be had."""
     from transformers import AutoConfig, AutoModel
 
     local = user_path(name)

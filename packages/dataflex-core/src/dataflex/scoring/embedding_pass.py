@@ -19,6 +19,7 @@ from dataflex.components.context import RunContext
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.distributed import gather_rows, rank0_decides, together
 from dataflex.errors import ComponentError
+from dataflex.lockstep import lockstep
 from dataflex.math.projection import SparseProjection
 from dataflex.rng import rng_scope
 from dataflex.scoring.cutting import cut, may_be_cut
@@ -129,6 +130,7 @@ class Pass:
             progress,
             rng_scope(devices=True),
             evaluating(model),
+            lockstep(model, context.accelerator),
             HiddenStates(model, spec.layers, spec.site) as states,
         ):
             for rows, collated in loader:

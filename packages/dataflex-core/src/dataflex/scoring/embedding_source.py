@@ -5,7 +5,6 @@ Shapes: n rows, V queries, d numbers of a row.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,9 +22,10 @@ from dataflex.errors import ComponentError
 from dataflex.math.selection_cost import RowCost
 from dataflex.paths import user_path
 from dataflex.scoring.embedding_cost import embedding_share
-from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams
+from dataflex.scoring.embedding_params import INITIAL, RUN, EmbeddingParams, PoolEmbeddingParams
 from dataflex.scoring.embeddings import Embeddings, embed_with, read_embeddings, subject
 from dataflex.scoring.index_cache import PREFIX
+from dataflex.scoring.initial_model import adapters_at_rest, without_adapters
 from dataflex.scoring.subtasks import subtasks_of
 
 logger = logging.getLogger("dataflex")
@@ -58,20 +58,19 @@ class Embedded:
     fingerprint: str
 
 
-class EmbeddingSource:
-    """Makes and keeps the embeddings of one component.
+class PoolEmbeddingSource:
+    """Makes and keeps the embeddings of the pool for one component.
 
     The component calls :meth:`begin` from its own and :meth:`at` from ``select``, and keeps :meth:`state_dict`.
 
     Args:
         params: What the run file says.
         context: The run.
-        who: The component, for messages.
         more: Fields of the :class:`~dataflex.scoring.embeddings.EmbeddingSpec` that are the component's own affair.
     """
 
-    def __init__(self, params: EmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
-        self._params, self._context, self._who = params, context, who
+    def __init__(self, params: PoolEmbeddingParams, context: RunContext, **more: Any) -> None:
+        self._params, self._context = params, context
         self._spec = params.spec(**more)
         own = context.cache_dir
         shared = own if params.embeddings_dir is None else user_path(params.embeddings_dir)
@@ -91,14 +90,14 @@ class EmbeddingSource:
             self._remember(model)
 
     def _remember(self, model: nn.Module) -> list[Embeddings]:
-        self._at_rest = _adapters_at_rest(model)
+        self._at_rest = adapters_at_rest(model)
         self._held = self._make(model, self._all_rows(), self.subtasks())
         self._keys = [each.fingerprint for each in self._held]
         return self._held
 
     def subtasks(self) -> list[Subtask]:
-        """The eval sets that are aimed at."""
-        return subtasks_of(self._context.eval_datasets, None, self._params.targets, who=self._who)
+        """The eval sets that are embedded with the pool: none."""
+        return []
 
     def cost(self, model: nn.Module, rows: int | None = None) -> RowCost:
         """What the embeddings cost a run: of the model in training at each boundary, else once.
@@ -214,7 +213,7 @@ class EmbeddingSource:
                 "back or start anew; or set component_params.embedding_model to a path, which can be had again."
             )
         logger.info("the embeddings of the model as training began are gone: they are made again without its adapters.")
-        with _without_adapters(model):
+        with without_adapters(model):
             return self._make(model, self._all_rows(), self.subtasks(), self._keys)
 
     def _all_rows(self) -> Rows:
@@ -230,17 +229,20 @@ class EmbeddingSource:
                 shutil.rmtree(path, ignore_errors=True)
 
 
-def _adapters_at_rest(model: nn.Module) -> bool:
-    """Whether a model is the same with its adapters switched off: LoRA whose second factors are still zero."""
-    kinds = {
-        str(getattr(each, "peft_type", "")).rpartition(".")[2] for each in getattr(model, "peft_config", {}).values()
-    }
-    if kinds != {"LORA"}:
-        return False
-    factors = [value for name, value in model.named_parameters() if "lora_B" in name or "lora_embedding_B" in name]
-    return bool(factors) and not any(bool(factor.detach().any()) for factor in factors)
+class EmbeddingSource(PoolEmbeddingSource):
+    """The same for pool and eval sets.
 
+    Args:
+        params: What the run file says.
+        context: The run.
+        who: The component, for messages.
+        more: As of :class:`PoolEmbeddingSource`.
+    """
 
-def _without_adapters(model: nn.Module) -> contextlib.AbstractContextManager[None]:
-    off: Any = getattr(model, "disable_adapter", None)
-    return contextlib.nullcontext() if off is None else off()
+    def __init__(self, params: EmbeddingParams, context: RunContext, *, who: str, **more: Any) -> None:
+        super().__init__(params, context, **more)
+        self._targets, self._who = params.targets, who
+
+    def subtasks(self) -> list[Subtask]:
+        """The eval sets that are aimed at."""
+        return subtasks_of(self._context.eval_datasets, None, self._targets, who=self._who)

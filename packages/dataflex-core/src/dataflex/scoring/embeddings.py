@@ -49,7 +49,7 @@ class EmbeddingSpec:
     Attributes:
         model: ``run``: the model in training, as it is now. Else the path or hub id of another one, frozen.
         layers: Numbers as of transformers' ``hidden_states``: 0 what enters the first block, L or -1 what leaves the
-            final norm.
+            final norm. Empty: five, spread over the depth: m L / 6 for m = 1 .. 5, rounded, from 1 on.
         site: ``block``: what leaves a block. ``attention``: what leaves its attention, after the output projection.
         pooling: How a row's tokens become one vector; ``weighted_mean``: the t-th token weighs t.
         span: Which tokens count: all, those without a label (``prompt``) or those with one (``answer``).
@@ -72,8 +72,6 @@ class EmbeddingSpec:
     width: int | None = None
 
     def __post_init__(self) -> None:
-        if not self.layers:
-            raise ComponentError("an embedding needs at least one layer.")
         for name in ("tokens", "width"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from dataflex.errors import ComponentError
 from dataflex.scoring.inputs import call_arguments, model_inputs
 
 Site = Literal["block", "attention"]
+_SPREAD = 6
 _ATTENTION = re.compile(r"^(self_|linear_)?(attn|attention)$|^mixer$")
 _OTHER_TOWERS = re.compile(r"vis|image|audio|speech", re.IGNORECASE)
 
@@ -55,6 +57,16 @@ class Decoder:
                 f"-{last + 1} to -1. Correct component_params.embedding_layers."
             )
         return found
+
+    def layers(self, numbers: Sequence[int]) -> list[int]:
+        """Layers counted from the front; of no numbers five that are spread over the depth, fewer in a shallow model.
+
+        Raises:
+            ComponentError: when the model has no such layer.
+        """
+        depth = len(self.blocks)
+        spread = sorted({max(1, math.floor(m * depth / _SPREAD + 0.5)) for m in range(1, _SPREAD)})
+        return [self.layer(number) for number in numbers] or spread
 
 
 def decoder_of(model: nn.Module) -> Decoder:
@@ -97,7 +109,7 @@ class HiddenStates:
 
     Args:
         model: The model, in evaluation mode (:func:`dataflex.scoring.quiet.evaluating`).
-        layers: Numbers of layers, each counted from the front or, if negative, from the end.
+        layers: Numbers of layers, each counted from the front or, if negative, from the end; none for a spread.
         site: ``block``: what leaves a block. ``attention``: what leaves the attention of block k, after its output
             projection.
 
@@ -108,7 +120,7 @@ class HiddenStates:
     def __init__(self, model: nn.Module, layers: Sequence[int], site: Site = "block") -> None:
         self._model, self._site = model, site
         self._decoder = decoder_of(model)
-        self._layers = [self._decoder.layer(number) for number in layers]
+        self._layers = self._decoder.layers(layers)
         if site == "attention" and 0 in self._layers:
             raise ComponentError("layer 0 is what enters the first block: it has no attention. Take layers from 1 on.")
         self._seen: dict[int, torch.Tensor] = {}
@@ -169,6 +181,71 @@ class HiddenStates:
         if layer == len(decoder.blocks):
             return decoder.stack.register_forward_hook(leaving)
         return decoder.blocks[layer - 1].register_forward_hook(leaving)
+
+
+class HeadInput:
+    """The last hidden states of whatever forward runs meanwhile: what enters the model's head. A context manager.
+
+    Nothing else of the forward changes, so it may be a training forward.
+
+    Args:
+        model: The unwrapped model.
+        skip_head: Pass over the head, whose logits nobody needs.
+
+    Raises:
+        ComponentError: when the model has no head to look at.
+    """
+
+    def __init__(self, model: nn.Module, *, skip_head: bool = False) -> None:
+        self._head, self._skip = _head_of(model), skip_head
+        self._seen: torch.Tensor | None = None
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> HeadInput:
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._head.register_forward_pre_hook(self._see, with_kwargs=True).remove)
+            if self._skip:
+                stack.enter_context(_forward(self._head, lambda hidden, *_, **__: hidden))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self._seen = None
+        self._stack.close()
+
+    def take(self, length: int) -> torch.Tensor:
+        """Those of the latest forward, detached, shape [B, T, h]; let go of here.
+
+        Args:
+            length: T, the tokens of a row in the batch; virtual tokens of an adapter stand in front.
+
+        Raises:
+            ComponentError: when the head was not called, or not for every token.
+        """
+        seen, self._seen = self._seen, None
+        if seen is None or seen.ndim != 3 or seen.shape[1] < length:
+            found = "was not called" if seen is None else f"was given {list(seen.shape)} for rows of {length} tokens"
+            raise ComponentError(
+                f"the model's output embeddings ({type(self._head).__name__}) {found}, so the hidden states of its "
+                "tokens cannot be read. Use a component that needs none."
+            )
+        return seen[:, -length:]
+
+    def _see(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        entering = args[0] if args else next(iter(kwargs.values()), None)
+        self._seen = entering.detach() if isinstance(entering, torch.Tensor) else None
+
+
+def _head_of(model: nn.Module) -> nn.Module:
+    below_adapter = getattr(model, "get_base_model", None)  # PEFT
+    base: Any = below_adapter() if callable(below_adapter) else model
+    head = base.get_output_embeddings() if hasattr(base, "get_output_embeddings") else None
+    if not isinstance(head, nn.Module):
+        raise ComponentError(
+            f"{type(base).__name__} has no output embeddings, before which its hidden states could be read. Use a "
+            "component that needs none."
+        )
+    return head
 
 
 class _Shape:

@@ -1,4 +1,4 @@
-"""What embeddings lie in a folder, and deleting them. Standard library only."""
+"""What embeddings and scores of rows lie in a folder, and deleting them. Standard library only."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-PREFIX = "embeddings-"
-"""How the name of an index begins; its key follows."""
+PREFIX, SCORES = "embeddings-", "row-scores-"
+"""How the name of an index begins, and of what one model says of each row; the key follows."""
 
-_NAME = re.compile(rf"({PREFIX}[0-9a-f]{{24}})(\.parts|\.lock|\.tmp-.+)?")
+_NAME = re.compile(rf"((?:{PREFIX}|{SCORES})[0-9a-f]{{24}})(\.parts|\.lock|\.tmp-.+)?")
 _HELD_SECONDS = 60.0  # a lock that was touched so lately is held
 
 
 @dataclass(frozen=True, kw_only=True)
 class CachedIndex:
-    """One index, finished or not.
+    """One index of embeddings, or one set of scores; finished or not.
 
     Attributes:
         path: Its folder; of one that is not finished, where it would be.
@@ -34,7 +34,7 @@ class CachedIndex:
         made: When, in seconds since 1970.
         seconds: What making it took.
         cpu_seconds: Likewise, over all ranks.
-        spec: What the embeddings are made of.
+        spec: What the embeddings are made of, or which scores they are.
     """
 
     path: Path
@@ -85,8 +85,8 @@ def clear(folder: Path, *, unfinished: bool = False) -> tuple[list[CachedIndex],
 
 def _found(folder: Path) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
-        yield from (Path(root, name) for name in (*folders, *files) if name.startswith(PREFIX))
-        folders[:] = [name for name in folders if not name.startswith(PREFIX)]
+        yield from (Path(root, name) for name in (*folders, *files) if name.startswith((PREFIX, SCORES)))
+        folders[:] = [name for name in folders if not name.startswith((PREFIX, SCORES))]
 
 
 def _read(path: Path, parts: list[Path]) -> CachedIndex:

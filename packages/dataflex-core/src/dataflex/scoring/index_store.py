@@ -4,10 +4,9 @@
 
     FOLDER/embeddings-KEY/           finished: rows.npy, values.npy (fp16), mean.npy, meta.json
     FOLDER/embeddings-KEY.parts/     what was finished so far, a file each minute and rank
-    FOLDER/embeddings-KEY.lock       who makes it; touched every few seconds
-    FOLDER/embeddings-KEY.tmp-HOST-PID   on its way to the first
 
-KEY is a hash of weights, rows, settings, precision and the version of this code. No file is changed once it is there.
+KEY is a hash of weights, rows, settings, precision and the version of this code;
+:mod:`dataflex.scoring.kept_folder` says what lies beside it meanwhile.
 
 Shapes: n rows, d numbers of a row.
 """
@@ -16,11 +15,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import logging
 import os
 import shutil
-import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,11 +29,9 @@ import numpy.typing as npt
 from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
 from dataflex.scoring.index_cache import PREFIX
-from dataflex.scoring.writer_lock import WriterLock
+from dataflex.scoring.kept_folder import KeptFolder, here
 
 logger = logging.getLogger("dataflex")
-
-_ASK_AGAIN = 1.0  # seconds between two looks at another writer's lock
 
 Rows = npt.NDArray[np.int64]
 Half = npt.NDArray[np.float16]
@@ -76,7 +71,7 @@ class IndexStore:
     def __init__(self, folder: Path, key: str, *, rank: int = 0, accelerator: Any = None, seconds: float = 60) -> None:
         self.path = folder / f"{PREFIX}{key}"
         self._parts = folder / f"{PREFIX}{key}.parts"
-        self._lock = WriterLock(folder / f"{PREFIX}{key}.lock")
+        self._kept = KeptFolder(self.path, "embeddings", rank=rank, accelerator=accelerator)
         self._rank, self._accelerator, self._seconds = rank, accelerator, seconds
         self._pending: list[tuple[Rows, Half]] = []
         self._began = self._written = time.monotonic()
@@ -90,25 +85,18 @@ class IndexStore:
         Returns:
             Whether it is to be made; the lock is held then until :meth:`release`.
         """
-        waited = False
-        while True:
-            said = all_gather(self._look() if self._rank == 0 else "", self._accelerator)[0]
-            if said != "wait":
-                self._began, self._cpu = time.monotonic(), time.process_time()
-                return bool(said == "make")
-            if not waited and self._rank == 0:
-                logger.info("waiting for %s, who makes %s.", self._lock.holder(), self.path)
-            waited = True
-            time.sleep(_ASK_AGAIN)
+        made = self._kept.claim()
+        self._began, self._cpu = time.monotonic(), time.process_time()
+        return made
 
     def release(self) -> None:
         """Let others make what is not finished."""
-        self._lock.release()
+        self._kept.release()
 
     def read(self) -> Index | None:
         """The finished index, on rank 0; ``None`` if there is none, or it is damaged."""
         try:
-            meta = json.loads((self.path / "meta.json").read_text(encoding="utf-8"))
+            meta = self._kept.meta()
             arrays = [np.load(self.path / f"{name}.npy", allow_pickle=False) for name in ("rows", "values", "mean")]
             rows, values, mean = arrays
             if values.dtype != np.float16 or values.shape != (len(rows), len(mean)):
@@ -117,8 +105,7 @@ class IndexStore:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, EOFError) as error:
-            logger.warning("%s is damaged (%s): it is made again.", self.path, error)
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._kept.discard(error)
             return None
 
     def resume(self, rows: Rows) -> tuple[list[tuple[Rows, Half]], Mean | None]:
@@ -188,7 +175,7 @@ class IndexStore:
             cost=np.asarray(spent),
         )
         self._pending, self._written, self._cpu = [], seconds, cpu
-        name = f"{self._rank:04d}-{_here()}-{self._number:06d}.npz"
+        name = f"{self._rank:04d}-{here()}-{self._number:06d}.npz"
         self._number += 1
         try:
             self._parts.mkdir(parents=True, exist_ok=True)
@@ -203,46 +190,15 @@ class IndexStore:
 
     def write(self, index: Index, facts: dict[str, Any]) -> None:
         """Put the finished index in its place, on rank 0, and take the parts away."""
-        temporary = self.path.with_name(f"{self.path.name}.tmp-{_here()}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
-            temporary.mkdir(parents=True)
+
+        def arrays(folder: Path) -> None:
             for name, array in (("rows", index.rows), ("values", index.values), ("mean", index.mean)):
-                with (temporary / f"{name}.npy").open("wb") as file:
+                with (folder / f"{name}.npy").open("wb") as file:
                     np.save(file, array, allow_pickle=False)
                     file.flush()
                     os.fsync(file.fileno())
-            shape = {"rows": len(index.rows), "width": index.values.shape[1]}
-            cost = {"seconds": index.seconds, "cpu_seconds": index.cpu_seconds, "made": time.time()}
-            text = json.dumps({**facts, **shape, **cost}, indent=1)
-            write_atomically(temporary / "meta.json", text.encode())
-            try:
-                os.replace(temporary, self.path)
-            except OSError:
-                if not (self.path / "meta.json").is_file():  # else another run was first
-                    raise
-        except OSError as error:
-            logger.warning("embeddings could not be kept in %s: %s", self.path, error)
-        else:
+
+        shape = {"rows": len(index.rows), "width": index.values.shape[1]}
+        cost = {"seconds": index.seconds, "cpu_seconds": index.cpu_seconds}
+        if self._kept.publish(arrays, {**facts, **shape, **cost}):
             shutil.rmtree(self._parts, ignore_errors=True)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-    def _look(self) -> str:
-        if (self.path / "meta.json").is_file():
-            return "ready"
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            if not self._lock.acquire():
-                return "wait"
-        except OSError as error:
-            logger.warning("embeddings cannot be kept in %s: %s", self.path.parent, error)
-            return "make"
-        if (self.path / "meta.json").is_file():  # finished between the look and the lock
-            self._lock.release()
-            return "ready"
-        return "make"
-
-
-def _here() -> str:
-    return f"{socket.gethostname()}-{os.getpid()}"

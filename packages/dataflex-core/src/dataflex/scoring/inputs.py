@@ -74,9 +74,11 @@ def without_labels(model: nn.Module, batch: Mapping[str, Any]) -> dict[str, Any]
 def trimmed(batch: Mapping[str, Any]) -> dict[str, Any]:
     """The batch without the positions that are padding in every row, as a multiple of 8 asks for.
 
-    Only tensors that are known to have one entry a position are cut; a batch that holds another of that width is left
-    as it is.
+    Only tensors that are known to have one entry a position are cut; a batch that holds another one is left as it is:
+    LlamaFactory gives a batch without pictures a blank one, whose tokens no mask shows and no picture may miss.
     """
+    if any(isinstance(value, torch.Tensor) and name not in TOKENWISE for name, value in batch.items()):
+        return dict(batch)
     mask = batch.get("attention_mask")
     if not isinstance(mask, torch.Tensor) or mask.ndim != 2 or bool(mask.ne(0).any(dim=0).all()):
         return dict(batch)
@@ -91,8 +93,6 @@ def trimmed(batch: Mapping[str, Any]) -> dict[str, Any]:
             if value.shape[axis] == width:
                 cut[name] = value[..., kept] if axis == value.ndim - 1 else value[:, kept]
                 continue
-        elif isinstance(value, torch.Tensor) and value.ndim >= 2 and value.shape[1] == width:
-            return dict(batch)
         cut[name] = value
     return cut
 

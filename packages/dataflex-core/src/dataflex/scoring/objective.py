@@ -20,9 +20,11 @@ from torch import nn
 
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.errors import ComponentError
+from dataflex.lockstep import lockstep
 from dataflex.math.losses import IGNORE_INDEX, output_logits, sample_losses
 from dataflex.scoring.inputs import batch_labels, call_arguments, model_inputs, trimmed
 from dataflex.scoring.quiet import evaluating
+from dataflex.spread import is_spread
 
 _ROUNDING = 1e-3  # of a loss: both are of the same logits, but a model may take its own in half precision
 _TRIED = 64  # rows among which one has two target tokens, or else nothing can be compared
@@ -72,11 +74,16 @@ def objective_of(model: nn.Module) -> str:
 
 
 def _compare(model: nn.Module, batch: Mapping[str, Any], labels_1T: torch.Tensor, accelerator: Any) -> None:
-    bare, accepted = _without_adapter(model), call_arguments(model)
+    # Of a spread model the whole is called, never a part of it.
+    bare, accepted = model if is_spread(model) else _without_adapter(model), call_arguments(model)
     inputs = model_inputs(model, batch)
     if _ROUTER in accepted:
         inputs[_ROUTER] = False
-    with evaluating(model), accelerator.autocast() if accelerator is not None else contextlib.nullcontext():
+    with (
+        evaluating(model),
+        lockstep(model, accelerator),
+        accelerator.autocast() if accelerator is not None else contextlib.nullcontext(),
+    ):
         outputs = bare(**inputs, labels=labels_1T)
         own = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
         if not isinstance(own, torch.Tensor) or own.numel() != 1:

@@ -1,4 +1,4 @@
-"""Another model than the run's to embed rows with, by path or hub id: its own tokenizer, the rows' text.
+"""Another model than the run's to embed or score rows with, by path or hub id: its own tokenizer, the rows' text.
 
 The text of a row is what its tokens decode to without special tokens; it is encoded plainly, without a template.
 """
@@ -46,13 +46,15 @@ class OtherModel:
 
     Args:
         name: Its path or hub id.
+        head: Whether its head is needed, as for losses; embeddings do without.
+        who: The parameter that names it, for messages.
         context: The run; its ``trust_remote_code`` decides whether code of the model's folder may run.
     """
 
     on_every_rank = False
 
-    def __init__(self, name: str, context: RunContext) -> None:
-        self.name, self._context = name, context
+    def __init__(self, name: str, context: RunContext, *, head: bool = False, who: str = "embedding_model") -> None:
+        self.name, self._context, self._head, self._who = name, context, head, who
         self._loaded: tuple[nn.Module, Any] | None = None
         self._digest = ""
 
@@ -80,12 +82,20 @@ class OtherModel:
             )
         if spec.modalities == "split":
             raise ComponentError(f"modalities: split needs the run's own model: {self.name} embeds text.")
+        decoder, (model, tokenizer) = self.decoder(), self.load()
+        texts = EncodedTexts(dataset, rows, decoder, tokenizer, spec.span, longest(model, tokenizer, spec.tokens))
+        return Ready(model, texts, Padded(tokenizer), dataclasses.replace(spec, span="all"))
+
+    def decoder(self) -> Any:
+        """The tokenizer of the rows.
+
+        Raises:
+            ComponentError: without one.
+        """
         decoder = getattr(self._context.tokenizer, "tokenizer", self._context.tokenizer)
         if not hasattr(decoder, "decode"):
             raise ComponentError(f"the run has no tokenizer, so rows cannot be turned into text for {self.name}.")
-        model, tokenizer = self._load()
-        texts = EncodedTexts(dataset, rows, decoder, tokenizer, spec.span, _longest(model, tokenizer, spec.tokens))
-        return Ready(model, texts, Padded(tokenizer), dataclasses.replace(spec, span="all"))
+        return decoder
 
     def free(self) -> None:
         """Let go of the model."""
@@ -104,29 +114,31 @@ class OtherModel:
         from transformers.utils.hub import cached_file
 
         try:
-            with foreign(f"embedding_model {self.name} could not be had"):
+            with foreign(f"{self._who} {self.name} could not be had"):
                 folder = Path(str(cached_file(self.name, "config.json"))).parent
         except Exception as error:
             raise ConfigError(
-                f"component_params.embedding_model: {self.name} is neither a folder nor a model that can be downloaded "
-                f"({type(error).__name__}). Correct it; run and initial name the run's own model."
+                f"component_params.{self._who}: {self.name} is neither a folder nor a model that can be downloaded "
+                f"({type(error).__name__}). Correct it; initial names the run's own model."
             ) from error
         if not weight_files(folder):
-            self._load()
+            self.load()
         return folder
 
-    def _load(self) -> tuple[nn.Module, Any]:
+    def load(self) -> tuple[nn.Module, Any]:
+        """The model and its tokenizer, loaded when they are first asked for."""
         if self._loaded is None:
-            from transformers import AutoModel, AutoTokenizer
+            from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer
 
             local, context = user_path(self.name), self._context
             place = str(local) if local.is_dir() else self.name
             device = torch.device("cpu") if context.accelerator is None else context.accelerator.device
             dtype: Any = torch.float32 if device.type == "cpu" else "auto"
             trusted = {"trust_remote_code": context.trust_remote_code}
-            with rng_scope(devices=True), foreign(f"embedding_model {self.name} could not be loaded"):
+            with rng_scope(devices=True), foreign(f"{self._who} {self.name} could not be loaded"):
                 tokenizer = AutoTokenizer.from_pretrained(place, **trusted)
-                model = AutoModel.from_pretrained(place, dtype=dtype, **trusted)
+                kind: Any = AutoModelForCausalLM if self._head else AutoModel
+                model = kind.from_pretrained(place, dtype=dtype, **trusted)
             self._loaded = model.requires_grad_(False).eval().to(device), tokenizer
         return self._loaded
 
@@ -196,7 +208,8 @@ def _ids(features: Mapping[str, Any], span: Span) -> list[int]:
     return [token for token, label in zip(tokens, features["labels"], strict=True) if (label != IGNORE_INDEX) == answer]
 
 
-def _longest(model: nn.Module, tokenizer: Any, tokens: int | None) -> int | None:
+def longest(model: nn.Module, tokenizer: Any, tokens: int | None = None) -> int | None:
+    """Most tokens of a row that a model takes: by what it, its tokenizer and ``tokens`` say, ``None`` for no limit."""
     config: Any = getattr(model, "config", None)
     said = (tokens, getattr(tokenizer, "model_max_length", None), getattr(config, "max_position_embeddings", None))
     return min((int(number) for number in said if number is not None and 0 < number < _FEW_TOKENS), default=None)

@@ -21,14 +21,14 @@ from dataflex.components.context import RunContext
 from dataflex.components.passes import PoolLosses, Scored, ScoreFn
 from dataflex.data.fingerprint import contents
 from dataflex.data.scoring_loader import MAX_BATCH, ScoringLoader
-from dataflex.distributed import all_gather, assert_same_on_all_ranks
+from dataflex.distributed import assert_same_on_all_ranks
 from dataflex.errors import ComponentError
 from dataflex.scoring.batches import Table, score_batches
 from dataflex.scoring.losses import STORE_WIDTH, batch_losses
 from dataflex.scoring.objective import objective_of, refuse_own_loss
 from dataflex.scoring.progress import ScoringProgress
 from dataflex.scoring.rope import length_scaling
-from dataflex.scoring.shards import ShardStore, pass_fingerprint
+from dataflex.scoring.shards import ShardStore, of_all_ranks, pass_fingerprint
 
 logger = logging.getLogger("dataflex")
 
@@ -65,7 +65,7 @@ def score_rows(
                 "the token_budget (a single long row may exceed it: lower cutoff_len then)."
             ) from error
 
-    table, resumed = _run(context, model, chosen, score, width, token_budget, max_batch, store, what)
+    table, resumed = run_pass(context, model, chosen, score, width, token_budget, max_batch, store, what)
     scores = table[chosen]
     non_finite = int((~np.isfinite(scores).all(axis=1)).sum())
     seconds = time.monotonic() - began
@@ -99,7 +99,7 @@ def row_losses(
     def score(batch: Mapping[str, Any]) -> Table:
         return batch_losses(model, batch)
 
-    table, resumed = _run(context, model, chosen, score, STORE_WIDTH, token_budget, None, store, "scoring")
+    table, resumed = run_pass(context, model, chosen, score, STORE_WIDTH, token_budget, None, store, "scoring")
     means, targets = table[:, 0], table[:, 1]
     broken = int(np.count_nonzero(~np.isfinite(means[chosen]) & (targets[chosen] > 0)))
     without = int(np.count_nonzero(targets[chosen] == 0))
@@ -179,11 +179,12 @@ def open_store(
     depends = {**settings, "key": named, "precision": precision, "width": width}
     digest = pass_fingerprint(model, [contents(context.dataset, rows), *data], depends, others)
     folder = hashlib.blake2b(named.encode(), digest_size=6).hexdigest()
-    path = context.cache_dir / f"pass-{folder}" / f"scores-{all_gather(digest, context.accelerator)[0]}"
+    digest = of_all_ranks(digest, model, context.accelerator)
+    path = context.cache_dir / f"pass-{folder}" / f"scores-{digest}"
     return ShardStore(path, width, rank=context.rank, seconds=seconds)
 
 
-def _run(
+def run_pass(
     context: RunContext,
     model: nn.Module,
     rows: Rows,

@@ -82,14 +82,48 @@ def pooled(
         places_B = torch.where(chosen_BT, torch.arange(chosen_BT.shape[1], device=chosen_BT.device), -1).amax(dim=1)
         vectors_Bh = tokens_BTh[torch.arange(len(tokens_BTh), device=places_B.device), places_B.clamp(min=0)]
     else:
-        weights_BT = chosen_BT.float()
-        if pooling == "weighted_mean":
-            weights_BT = weights_BT * chosen_BT.cumsum(dim=1)
-        weights_BT = weights_BT / weights_BT.sum(dim=1, keepdim=True).clamp(min=1.0)
-        vectors_Bh = torch.bmm(weights_BT.unsqueeze(1), tokens_BTh).squeeze(1)
+        vectors_Bh = _averages(tokens_BTh, chosen_BT.unsqueeze(1), pooling).squeeze(1)
     if squash == "tanh_of_mean":
         vectors_Bh = vectors_Bh.tanh()
     return vectors_Bh.masked_fill(~chosen_BT.any(dim=1, keepdim=True), torch.nan)
+
+
+def pooled_samples(
+    hidden_BTh: torch.Tensor, samples_BT: torch.Tensor, samples: int, pooling: Literal["mean", "weighted_mean"]
+) -> torch.Tensor:
+    """One vector for each sample of a batch whose rows may hold several, fp32, shape [samples, h].
+
+    A sample of a packed row gets the vector that it has in a row of its own, as :func:`pooled` gives it; in fp32 under
+    autocast, too.
+
+    Args:
+        hidden_BTh: Hidden states.
+        samples_BT: Which sample each token counts for, -1 for none: numbers that rise along rows, and from row to row.
+        samples: How many there are. NaN stands for one without a token.
+        pooling: See :func:`pooled`.
+    """
+    none = torch.iinfo(samples_BT.dtype).max
+    first_B1 = samples_BT.masked_fill(samples_BT < 0, none).amin(dim=1, keepdim=True)
+    local_BT = torch.where(samples_BT < 0, -1, samples_BT - first_B1)
+    most = max(int(local_BT.max()) + 1, 1) if local_BT.numel() else 1
+    chosen_BST = local_BT.unsqueeze(1) == torch.arange(most, device=local_BT.device).view(1, -1, 1)
+    with torch.autocast(hidden_BTh.device.type, enabled=False):
+        tokens_BTh = hidden_BTh.float().masked_fill((samples_BT < 0).unsqueeze(-1), 0.0)
+        vectors_BSh = _averages(tokens_BTh, chosen_BST, pooling)
+    there_BS = chosen_BST.any(dim=2)
+    vectors_Uh = vectors_BSh.new_full((samples, vectors_BSh.shape[-1]), torch.nan)
+    numbers_BS = first_B1 + torch.arange(most, device=local_BT.device)
+    vectors_Uh[numbers_BS[there_BS]] = vectors_BSh[there_BS]
+    return vectors_Uh
+
+
+def _averages(tokens_BTh: torch.Tensor, chosen_BST: torch.Tensor, pooling: Pooling) -> torch.Tensor:
+    """Means over several choices of tokens in each row, shape [B, S, h]; 0 for an empty one."""
+    weights_BST = chosen_BST.float()
+    if pooling == "weighted_mean":
+        weights_BST = weights_BST * chosen_BST.cumsum(dim=2)
+    weights_BST = weights_BST / weights_BST.sum(dim=2, keepdim=True).clamp(min=1.0)
+    return torch.bmm(weights_BST, tokens_BTh)
 
 
 def unit(vectors_Bd: torch.Tensor) -> torch.Tensor:

@@ -25,6 +25,8 @@ from torch import nn
 
 from dataflex.checkpoint.state import write_atomically
 from dataflex.distributed import all_gather
+from dataflex.lockstep import is_collective
+from dataflex.spread import local_piece
 
 logger = logging.getLogger("dataflex")
 
@@ -120,7 +122,8 @@ def pass_fingerprint(
 ) -> str:
     """Hash everything the scores of a pass depend on.
 
-    Trainable weights and ``others`` are hashed whole; of a frozen weight the shape and some numbers.
+    Trainable weights and ``others`` are hashed whole; of a frozen weight the shape and some numbers. Of what is spread
+    over ranks, this rank's piece: the pass then depends on the hashes of all ranks.
 
     Args:
         model: The unwrapped model.
@@ -131,15 +134,23 @@ def pass_fingerprint(
     digest = hashlib.blake2b(json.dumps([list(data), dict(settings)], sort_keys=True).encode(), digest_size=12)
     for name, parameter in model.named_parameters():
         digest.update(f"{name} {tuple(parameter.shape)} {parameter.dtype};".encode())
-        flat = parameter.detach().reshape(-1)
+        flat = local_piece(parameter).reshape(-1)
         if not parameter.requires_grad:
             flat = flat[:: max(1, flat.numel() // _SAMPLED)]
         digest.update(_bytes(flat))
     for name, tensors in others:
         digest.update(f"{name};".encode())
         for tensor in tensors:
-            digest.update(_bytes(tensor.detach().reshape(-1)))
+            digest.update(_bytes(local_piece(tensor).reshape(-1)))
     return digest.hexdigest()
+
+
+def of_all_ranks(digest: str, model: nn.Module, accelerator: Any) -> str:
+    """One fingerprint for every rank: rank 0's, or of all ranks' where each has hashed its piece of a spread model."""
+    digests = all_gather(digest, accelerator)
+    if not is_collective(model, accelerator):
+        return str(digests[0])
+    return hashlib.blake2b("".join(digests).encode(), digest_size=12).hexdigest()
 
 
 def _bytes(flat: torch.Tensor) -> bytes:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dataflex.config.keys import RUN_KEYS
-from dataflex.config.reading import look_for
 from dataflex.config.run import RunFile, merged, read_given, resolved
 from dataflex.config.written import Place, Written
+from dataflex.phases.beside import resolve_beside
 from dataflex.runs import TrainType
 from dataflex.study.file import Arm
 from dataflex.study.file_keys import COMMANDS
@@ -19,8 +19,6 @@ from dataflex.study.lengths import LENGTH_KEYS, length_key, names_a_length
 _CHOICE = ("train_type", "component_name")
 _STEP_KEYS = ("warmup_step", "update_step", "update_times", "train_step")
 _PARAMS = "component_params"
-_FROM = "from:"
-_SWITCH = "no:"  # no:DIST switches a plugin off
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,7 @@ def run_of_arm(
             layer[length_key(_train_type(base, arm))] = steps
     layer |= {} if arm.command else _going_on(base, arm)
     run = _composed(base, layer, gone, arm.written, file)
-    return replace(run, ours=_named_in_full(run.ours, base.path.parent))
+    return replace(run, ours=resolve_beside(run.ours, base.path.parent))
 
 
 def _going_on(base: Base, arm: Arm) -> dict[str, Any]:
@@ -138,28 +136,3 @@ def _leaves(keys: Mapping[Any, Any], above: Place = ()) -> list[Place]:
     for key, value in keys.items():
         found += _leaves(value, (*above, key)) if isinstance(value, Mapping) else [(*above, key)]
     return found
-
-
-def _named_in_full(ours: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Our keys with the files they name as absolute paths: the written file lies elsewhere.
-
-    A file that does not exist stays as it is written, for the check of the run to refuse.
-    """
-    found, here = dict(ours), Path()
-    presets, shares, plugins = (ours.get(key) for key in ("components_cfg_file", "init_mixture_proportions", "plugins"))
-    if isinstance(presets, str):
-        found["components_cfg_file"] = _first(presets, (here, folder))
-    if isinstance(shares, str) and shares.startswith(_FROM):
-        found["init_mixture_proportions"] = _FROM + _first(shares.removeprefix(_FROM).strip(), (here, folder))
-    if plugins:
-        values = [plugins] if isinstance(plugins, str) else plugins
-        found["plugins"] = [
-            _first(value, (folder, here)) if isinstance(value, str) and not value.startswith(_SWITCH) else value
-            for value in values
-        ]
-    return found
-
-
-def _first(given: str, places: Sequence[Path]) -> str:
-    found, _ = look_for(given, places)
-    return given if found is None else str(found.absolute())

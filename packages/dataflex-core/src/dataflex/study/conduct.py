@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dataflex.errors import ConfigError, DataFlexError
+from dataflex.phases.failures import why_it_failed
 from dataflex.phases.gpus import Gpus
 from dataflex.phases.job import Ended, Executor, Job, Outcome
 from dataflex.phases.processes import LocalProcesses, stop_left_behind
@@ -18,7 +19,6 @@ from dataflex.phases.run import Stop, run_jobs
 from dataflex.record import lock as run_lock
 from dataflex.study import commands, record
 from dataflex.study.checks import Tools
-from dataflex.study.failures import why_it_failed
 from dataflex.study.file import StudyFile
 from dataflex.study.notes import Part, RunNote, Stage
 from dataflex.study.plan import LOGS, PlannedRun

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 REQUIRED = "required"
 
-COMMANDS: Mapping[str, str] = {"doremi": "final"}
+COMMANDS: Mapping[str, str] = {"doremi": "final", "regmix": "final", "mixmin": "final"}
 """Commands that an arm may be in place of a run, each with its last phase: the one that trains for T steps."""
 
 REPLACED = ("output_dir", "seed", "overwrite_output_dir", "resume_from_checkpoint")

@@ -6,28 +6,24 @@ that says them.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dataflex.checkpoint_keys import models
 from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
 from dataflex.checkpoint_keys.held import MODELS
 from dataflex.checkpoint_keys.keys import group_of
-from dataflex.config.names import DATA_SETS, listed
+from dataflex.config.names import listed
 from dataflex.config.plan import Part, PreparedRun
 from dataflex.config.run import COMPONENTS, RunFile
 from dataflex.paths import LISTS_OF_PATHS, PATH_KEYS, user_path
+from dataflex.phases.content import data_identity, file_digest, model_content, plain
 from dataflex.runs import TrainType
 from dataflex.study.lengths import LENGTH_KEYS
 
-_INFO = "dataset_info.json"
 _PLACES = frozenset({"dataset_dir", "media_dir", "components_cfg_file", "plugins"})
-_FILES_OF_ENTRY = ("file_name",)
 _FROM = "from:"
 _OWN_PARAMS = frozenset({"cache_dir", "output_dir"})
 
@@ -46,7 +42,7 @@ def identity(run: RunFile, prepared: PreparedRun | None, steps: int | None, defa
     """
     given = {**run.llamafactory, **(run.ours if prepared is None else _bound(run, prepared))}
     found = {
-        key: _plain(value) for key, value in given.items() if _counts(key) and not _is_default(value, key, defaults)
+        key: plain(value) for key, value in given.items() if _counts(key) and not _is_default(value, key, defaults)
     }
     if steps is not None:
         found = {key: value for key, value in found.items() if key not in LENGTH_KEYS} | {"steps": steps}
@@ -56,8 +52,8 @@ def identity(run: RunFile, prepared: PreparedRun | None, steps: int | None, defa
         found[COMPONENT_PARAMS] = {name: _content(value) for name, value in params.items() if name not in _OWN_PARAMS}
     for key in MODELS:
         for path in listed(run.llamafactory.get(key)):
-            found[f"model:{key}"] = [*found.get(f"model:{key}", []), _model(path)]
-    found |= dict(_data(run.llamafactory))
+            found[f"model:{key}"] = [*found.get(f"model:{key}", []), model_content(path)]
+    found |= dict(data_identity(run.llamafactory))
     return {key: found[key] for key in sorted(found)}
 
 
@@ -101,13 +97,7 @@ def _counts(key: str) -> bool:
 
 
 def _is_default(value: Any, key: str, defaults: Mapping[str, Any]) -> bool:
-    return value is None or (key in defaults and _plain(defaults[key]) == _plain(value))
-
-
-def _plain(value: Any) -> Any:
-    """A JSON value; numbers that are equal are one."""
-    plain = json.loads(json.dumps(value, default=str))
-    return float(plain) if type(plain) is int else plain
+    return value is None or (key in defaults and plain(defaults[key]) == plain(value))
 
 
 def _may_be_a_file(key: str) -> bool:
@@ -121,65 +111,10 @@ def _content(value: Any) -> Any:
     path = user_path(value.removeprefix(_FROM).strip())
     try:
         if path.is_file():
-            return _digest(path)
+            return file_digest(path)
         return models.identity(path) if path.is_dir() and models.is_model(path) else value
     except OSError:
         return value
-
-
-def _model(path: str) -> str:
-    """A model by content; one of a hub by its name."""
-    folder = user_path(path)
-    try:
-        return (models.identity(folder) if folder.is_dir() else "") or path
-    except OSError:
-        return path
-
-
-def _data(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """The data sets of a run by content, as dataset_info.json names them."""
-    folder = arguments.get("dataset_dir", "data")
-    entries = _entries(folder)
-    for name in dict.fromkeys(name for key in DATA_SETS for name in listed(arguments.get(key))):
-        entry = entries.get(name)
-        if not isinstance(entry, Mapping):
-            continue
-        known = {key: value for key, value in entry.items() if key not in _FILES_OF_ENTRY}
-        files = [_files(Path(str(folder)) / str(entry[key])) for key in _FILES_OF_ENTRY if key in entry]
-        yield f"data:{name}", _plain({**known, "files": files})
-
-
-def _entries(folder: Any) -> Mapping[str, Any]:
-    """What dataset_info.json says; nothing where it cannot be read, which the check of the run tells."""
-    if isinstance(folder, Mapping):
-        return folder
-    try:
-        found = json.loads((user_path(str(folder)) / _INFO).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _files(path: Path) -> Any:
-    """The contents of a file, or of all files below a folder by name."""
-    try:
-        if path.is_dir():
-            return {str(each.relative_to(path)): _digest(each) for each in sorted(path.rglob("*")) if each.is_file()}
-        return _digest(path) if path.is_file() else str(path.name)
-    except OSError:
-        return str(path.name)
-
-
-def _digest(path: Path) -> str:
-    stat = path.stat()
-    return _digest_of(os.path.abspath(path), stat.st_size, stat.st_mtime_ns)
-
-
-@functools.lru_cache(maxsize=4096)
-def _digest_of(path: str, size: int, modified: int) -> str:
-    """A file is read once in a call: several runs name the same."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _short(value: Any) -> str:

@@ -24,8 +24,10 @@ from dataflex.gradients.passes import PoolPasses
 from dataflex.kinds import KINDS, load
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.rng import rng_scope
+from dataflex.spec import Need
 from dataflex.testing.check import CheckFailed, NotApplicable
 from dataflex.testing.subject import Subject, bind_values
+from dataflex.testing.toy_preferences import ToyPreferences
 from dataflex.testing.trainee import Row, Trainee, make_rows, make_trainee
 
 SEED = 3
@@ -72,8 +74,9 @@ class Bench(abc.ABC):
 
     @cached_property
     def trainee(self) -> Trainee:
-        """The model in training, the same on every bench."""
-        return make_trainee(self.folder / "model", make_rows(16, "before"))
+        """The model in training: the same on every bench, or a mixture of experts for who needs one."""
+        experts = Need.ROUTER_LOGITS in self.entry.spec.needs
+        return make_trainee(self.folder / "model", make_rows(16, "before"), experts=experts)
 
     @cached_property
     def accelerator(self) -> Any:
@@ -203,7 +206,7 @@ class Bench(abc.ABC):
 
     def facts(self, seed: int, domains: Mapping[str, int]) -> dict[str, Any]:
         """What every context holds."""
-        trainee = self.trainee
+        trainee, preferences = self.trainee, Need.PREFERENCES in self.entry.spec.needs
         self._pool = _dataset(tuple(domains.items()))
         return {
             "dataset": self._pool,
@@ -213,7 +216,8 @@ class Bench(abc.ABC):
             "cache_dir": self.cache_dir,
             "seed": seed,
             "global_batch": 2,
-            "stage": "sft",
+            "stage": "dpo" if preferences else "sft",
+            "objective": ToyPreferences() if preferences else None,
             "eval_datasets": {"eval": _dataset((("eval", _EVAL_ROWS),))},
             "tokenizer": trainee.tokenizer,
             "optimizer": lambda: trainee.optimizer,

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView, StepStats
+from dataflex.components.mix_context import DomainLosses, EvaluatedRows, MixContext, MixtureView, StepStats
 from dataflex.data.scoring_loader import ScoringLoader
 from dataflex.mixing.proportions import check_proportions
 from dataflex.scoring.losses import score_pool
@@ -32,7 +32,7 @@ class MixerBench(Bench):
         )
         self.view = view
 
-        def evaluate(domain: str, max_samples: int | None) -> float:
+        def evaluate(domain: str, max_samples: int | None, rows: EvaluatedRows) -> float:
             return self._evaluate(facts, view, domain, max_samples)
 
         return MixContext(**facts, mixture=view, evaluator=evaluate)

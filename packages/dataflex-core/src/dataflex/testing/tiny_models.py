@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,17 @@ def write_moe(folder: Path, *, experts: int = 4, seed: int = 0) -> Path:
     return save_random(Qwen3MoeForCausalLM, Qwen3MoeConfig(**settings), folder, seed=seed)
 
 
-def write_vision(folder: Path, *, seed: int = 0) -> Path:
-    """Write a random Qwen2-VL in fp32 and its processor, for the template ``qwen2_vl``; returns ``folder``."""
+def write_vision(folder: Path, *, seed: int = 0, sides: tuple[int, int] = (_SIDE, _SIDE)) -> Path:
+    """Write a random Qwen2-VL in fp32 and its processor, for the template ``qwen2_vl``.
+
+    Args:
+        folder: Where to.
+        seed: Of the weights.
+        sides: Shortest and longest side of a square picture as the processor hands it on; 28 pixels are a token wide.
+
+    Returns:
+        The folder.
+    """
     from transformers import (
         Qwen2VLConfig,
         Qwen2VLForConditionalGeneration,
@@ -76,14 +86,24 @@ def write_vision(folder: Path, *, seed: int = 0) -> Path:
         video_token_id=video,
     )
     save_random(Qwen2VLForConditionalGeneration, config, folder, seed=seed)
-    pixels = {"min_pixels": _SIDE**2, "max_pixels": _SIDE**2}
+    pixels = {"min_pixels": sides[0] ** 2, "max_pixels": sides[1] ** 2}
     parts = Qwen2VLImageProcessor(**pixels), tokenizer, Qwen2VLVideoProcessor(**pixels)
     Qwen2VLProcessor(*parts).save_pretrained(folder)
     return folder
 
 
-def add_pictures(folder: Path, *, rows: int = 16, seed: int = 3) -> Path:
-    """Add a LlamaFactory data set ``pictures``, one picture a row, to a folder of data sets; returns ``folder``."""
+def add_pictures(folder: Path, *, rows: int = 16, seed: int = 3, sides: Sequence[int] = (_SIDE,)) -> Path:
+    """Add a LlamaFactory data set ``pictures``, one picture a row, to a folder of data sets.
+
+    Args:
+        folder: Where to.
+        rows: How many.
+        seed: Of texts and pixels.
+        sides: Pixels of the pictures' sides, in turn.
+
+    Returns:
+        The folder.
+    """
     from PIL import Image
 
     draw = random.Random(seed)
@@ -91,7 +111,8 @@ def add_pictures(folder: Path, *, rows: int = 16, seed: int = 3) -> Path:
     lines = []
     for index, row in enumerate(tiny_rows(rows, seed=seed)):
         name = f"pictures/{index}.png"
-        Image.frombytes("RGB", (_SIDE, _SIDE), draw.randbytes(3 * _SIDE**2)).save(folder / name)
+        side = sides[index % len(sides)]
+        Image.frombytes("RGB", (side, side), draw.randbytes(3 * side**2)).save(folder / name)
         lines.append(json.dumps(row | {"instruction": f"<image>{row['instruction']}", "images": [name]}))
     (folder / "pictures.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     listed = folder / "dataset_info.json"

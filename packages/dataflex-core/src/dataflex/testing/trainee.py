@@ -14,6 +14,7 @@ from torch import nn
 
 from dataflex.rng import rng_scope
 from dataflex.testing.tiny import write_model
+from dataflex.testing.tiny_models import write_moe
 
 Row = dict[str, list[int]]
 
@@ -41,12 +42,18 @@ class Trainee:
     collator: Any
 
 
-def make_trainee(folder: Path, rows: Sequence[Row]) -> Trainee:
-    """Make a model with dropout and train it for a few steps; global generators are left as they were."""
+def make_trainee(folder: Path, rows: Sequence[Row], *, experts: bool = False) -> Trainee:
+    """Make a model with dropout, or a mixture of experts, and train it for a few steps.
+
+    Global generators are left as they were.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer, DataCollatorForSeq2Seq
 
     with rng_scope(_SEED), _no_progress():
-        write_model(folder, dropout=0.1)
+        if experts:
+            write_moe(folder)
+        else:
+            write_model(folder, dropout=0.1)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
         model.train()

@@ -11,13 +11,17 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dataflex.components.weight_context import StepLosses, WeightContext, WeightedStep
 from dataflex.math.losses import output_logits, sample_losses
 from dataflex.rng import rng_scope
+from dataflex.scoring.hidden_states import HeadInput
 from dataflex.scoring.inputs import model_inputs
+from dataflex.scoring.pooling import real_tokens
 from dataflex.scoring.quiet import evaluating
+from dataflex.spec import Need
 from dataflex.testing.bench import SEED, STEPS, Bench
 from dataflex.testing.check import NotApplicable
 from dataflex.testing.trainee import Row
@@ -29,6 +33,7 @@ ACCUMULATED = 2
 """Micro-batches of an optimizer step, where a whole training step is tried."""
 _WATCHED = 2  # optimizer steps shown to on_step before a decision
 _OF_A_STEP = 12  # samples of each
+_OF_PADDING = 7.0  # what stands in hidden states where there is no token: it must not count
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,17 @@ class MicroBatch:
         losses_B: Mean loss per target token.
         tokens_B: Target tokens.
         inputs: The batch, labels included.
+        hidden_BTH: What enters the model's head.
+        segments_BT: Which sample each token is of, -1 for padding.
+        rows_B: Rows of the pool.
     """
 
     losses_B: torch.Tensor
     tokens_B: torch.Tensor
     inputs: Mapping[str, Any]
+    hidden_BTH: torch.Tensor
+    segments_BT: torch.Tensor
+    rows_B: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -84,19 +95,27 @@ class WeighterBench(Bench):
 
     def micro_batch(self, rows: list[Row], padding: int = 0) -> MicroBatch:
         """Collate rows, ``padding`` columns longer than need be, and compute their losses."""
-        trainee = self.trainee
+        trainee, pool = self.trainee, self.rows()
         inputs = trainee.collator([dict(row) for row in rows])
-        with evaluating(trainee.model):
+        with evaluating(trainee.model), HeadInput(trainee.model) as head:
             logits = output_logits(
                 trainee.model(**model_inputs(trainee.model, inputs)), inputs["labels"], trainee.model
             )
             losses = sample_losses(logits, inputs["labels"])
+            hidden_BTH = head.take(inputs["input_ids"].shape[1])
         fill = {"input_ids": 0, "attention_mask": 0, "labels": -100}
         padded = {
             name: torch.nn.functional.pad(value_BT, (0, padding), value=fill.get(name, 0))
             for name, value_BT in inputs.items()
         }
-        return MicroBatch(losses.means.detach().float(), losses.counts_B, padded)
+        return MicroBatch(
+            losses.means.detach().float(),
+            losses.counts_B,
+            padded,
+            torch.nn.functional.pad(hidden_BTH, (0, 0, 0, padding), value=_OF_PADDING),
+            torch.where(real_tokens(padded), torch.arange(len(rows)).unsqueeze(1), -1),
+            np.array([pool.index(row) for row in rows], np.int64),
+        )
 
     def ask(self, component: Any, step: int, batch: MicroBatch | None = None) -> Any:
         """Ask for weights after steps with losses that are a function of the step.
@@ -108,10 +127,19 @@ class WeighterBench(Bench):
         if door.defines("weights"):
             for before in range(step - _WATCHED, step):
                 door.call("on_step", stats=_observed(before + 1))
+            batches, rows = (dict(batch.inputs),), (batch.rows_B,)
+            door.call("begin_step", model=self.trainee.model, step=step, batches=batches, rows=rows)
             if sees_whole_steps(door):
                 door.call("on_losses", losses=_whole_step(step, batch))
+            sees_hidden = Need.HIDDEN_STATES in self.entry.spec.needs
             context = WeightContext(
-                step=step, tokens_B=batch.tokens_B, model=self.trainee.model, inputs=dict(batch.inputs)
+                step=step,
+                tokens_B=batch.tokens_B,
+                model=self.trainee.model,
+                inputs=dict(batch.inputs),
+                rows_B=batch.rows_B,
+                hidden_BTH=batch.hidden_BTH if sees_hidden else None,
+                segments_BT=batch.segments_BT if sees_hidden else None,
             )
             return door.call("weights", losses_B=batch.losses_B.clone(), context=context)
         losses_B, loss = self.reduce(component, step, batch)

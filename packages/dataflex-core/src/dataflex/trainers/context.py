@@ -8,9 +8,11 @@ from typing import Any
 
 from dataflex.components.context import RunContext
 from dataflex.config.plan import PreparedRun
+from dataflex.data.given_scores import RawColumn
 from dataflex.gradients.passes import PoolPasses
 from dataflex.trainers.batches import handed_out
 from dataflex.trainers.host import DynamicHost
+from dataflex.trainers.objectives import objective_of
 from dataflex.trainers.resume.row_seed import row_seed
 
 
@@ -22,6 +24,8 @@ def run_context(
     global_batch: int,
     data_keys: Mapping[str, Any] | None = None,
     total_steps: int | None = None,
+    columns: RawColumn | None = None,
+    answer_header: tuple[int, ...] = (),
 ) -> RunContext:
     """Collect what a component may see of a Trainer.
 
@@ -32,6 +36,8 @@ def run_context(
         global_batch: Samples of one optimizer step over all ranks.
         data_keys: LlamaFactory's keys that the pool was tokenised under.
         total_steps: Optimizer steps of the run.
+        columns: Finds a column of the data as it was loaded.
+        answer_header: Tokens that the template puts right before an answer.
     """
     plan, handed = run.facts, handed_out(trainer)
     output_dir = Path(trainer.args.output_dir)
@@ -54,7 +60,10 @@ def run_context(
         passes=PoolPasses(),
         data_keys=data_keys or {},
         total_steps=total_steps,
+        columns=columns,
+        answer_header=answer_header,
         trust_remote_code=plan.arguments.get("trust_remote_code") is True,
+        objective=objective_of(trainer, plan.stage),
     )
 
 

@@ -288,6 +288,8 @@ class DynamicMixin(CheckpointingMixin, CheckedLoads):
             global_batch=global_batch,
             data_keys=session.data_keys(),
             total_steps=schedule.total,
+            columns=session.columns,
+            answer_header=session.answer_header,
         )
         progress = RunProgress(self, session.run.facts)
         self.recorder = Recorder(self, session, schedule, global_batch=global_batch, data_seed=context.seed)

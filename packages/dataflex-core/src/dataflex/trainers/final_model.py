@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from dataflex.checkpoint import folders as checkpoints
 from dataflex.checkpoint.files import holds_weights
 from dataflex.errors import ConfigError
-from dataflex.runs import RunFacts
-from dataflex.sharding import STATE_TYPE, find_fsdp
 from dataflex.trainers.host import Host
 from dataflex.trainers.stopping import StopAtSignal
 
@@ -57,26 +54,18 @@ def has_ended(trainer: Host, stop: StopAtSignal) -> bool:
     return planned or (trainer.control.should_training_stop and not stop.stopped)
 
 
-def require_model(folder: Path, output_dir: Path, plan: RunFacts) -> None:
+def require_model(folder: Path, output_dir: Path) -> None:
     """Check that a final model was written. Call it on a rank that writes.
 
     Args:
         folder: Where it should lie.
         output_dir: The run's output directory, with its checkpoints.
-        plan: The run.
 
     Raises:
         ConfigError: names the last checkpoint, which has the weights.
     """
     if holds_weights(folder):
         return
-    fsdp = find_fsdp(plan.arguments, os.environ, plan.source)
-    why = ""
-    if fsdp is not None and not fsdp.full_state:
-        why = (
-            f" Under FSDP ({fsdp.source}) the Trainer writes none of {fsdp.state_type}: set "
-            f"{STATE_TYPE}=FULL_STATE_DICT for the next run."
-        )
     last = next(iter(checkpoints.newest_first(output_dir)), None)
     if last is None:
         kept = "There is no checkpoint either, so the weights are lost."
@@ -84,4 +73,4 @@ def require_model(folder: Path, output_dir: Path, plan: RunFacts) -> None:
         kept = f"The last checkpoint is {last}; `accelerate merge-weights {last / _SHARDS} DIR` makes a model of it."
     else:
         kept = f"The last checkpoint is {last}."
-    raise ConfigError(f"the run has ended, but no final model was written to {folder}.{why} {kept}")
+    raise ConfigError(f"the run has ended, but no final model was written to {folder}. {kept}")

@@ -7,6 +7,7 @@ are loaded through transformers' own conversion.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import shutil
@@ -18,6 +19,7 @@ from dataflex.distributed import all_gather
 from dataflex.errors import ConfigError, reason
 from dataflex.trainers.host import Host
 from dataflex.trainers.mixin import TrainerMixin
+from dataflex.trainers.sharded_state import in_pieces, whole_state
 from dataflex.weights import compare, convert
 from dataflex.weights.compare import Difference
 from dataflex.weights.files import ADAPTER, MODEL, SavedWeights, saved_weights
@@ -56,12 +58,23 @@ class CheckedLoads(TrainerMixin):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **kwargs: Any) -> None:
         stock = functools.partial(super()._load_from_checkpoint, resume_from_checkpoint, *args, **kwargs)
-        load_checked(self, Path(resume_from_checkpoint), stock)
+        with in_pieces(self):
+            load_checked(self, Path(resume_from_checkpoint), stock)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         if checkpoint is not None and self.is_deepspeed_enabled:  # which has loaded the weights by itself just now
             load_checked(self, Path(checkpoint), lambda: None)
-        super()._load_optimizer_and_scheduler(checkpoint)
+        with in_pieces(self):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        with in_pieces(self):
+            super()._save_optimizer_and_scheduler(output_dir)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the model; same arguments as ``transformers.Trainer.save_model``. Under FSDP2, in one piece."""
+        with contextlib.nullcontext() if _internal_call else whole_state(self):
+            super().save_model(output_dir, _internal_call)
 
     def _load_best_model(self) -> None:
         """Load the best model; if that fails, the last weights are the final model and the run ends in an error."""
@@ -71,7 +84,8 @@ class CheckedLoads(TrainerMixin):
         if not saved:
             self.save_model()  # no checkpoint of this step: what is loaded now would be all there is
         try:
-            load_checked(self, best, super()._load_best_model)
+            with in_pieces(self):
+                load_checked(self, best, super()._load_best_model)
         except ConfigError as error:
             if saved and self.args.should_save:
                 _copy_model(last, output)

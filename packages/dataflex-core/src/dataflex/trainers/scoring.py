@@ -75,6 +75,7 @@ class ScoringSession(Session):
     def check(self, pool: Any, args: Any, *, resumes: bool = True) -> None:
         """Check what can be checked now; there are no stages to fill, and the job has seen to the checkpoint."""
         refuse_data_parallel(args)
+        self.check_given_scores(pool)
         self.look(pool)
 
 
@@ -100,7 +101,13 @@ class ScoringMixin(CheckedLoads):
         self.session.data_seed = row_seed(self.args) if saved is None else row_seed_of(saved.engine)
         run = self.session.run
         context = run_context(
-            self, run, data_seed=self.session.data_seed, global_batch=1, data_keys=self.session.data_keys()
+            self,
+            run,
+            data_seed=self.session.data_seed,
+            global_batch=1,
+            data_keys=self.session.data_keys(),
+            columns=self.session.columns,
+            answer_header=self.session.answer_header,
         )
         self.parts = Parts(self.accelerator, run.timeout)
         asking = self.parts.open(run.parts[0], context)

@@ -14,12 +14,12 @@ from typing import Any
 from dataflex import __version__
 from dataflex.config import checks, too_short
 from dataflex.config.mixture import INITIAL
-from dataflex.config.order_params import ScoreSource, score_source
+from dataflex.config.order_params import ScoreSource, score_source, sources_in
 from dataflex.config.plan import PreparedRun
+from dataflex.data.given_scores import GIVEN, RawColumn, given_scores
 from dataflex.data.origins import Origins
 from dataflex.data.trained_tokens import trained_tokens
 from dataflex.errors import ConfigError
-from dataflex.kinds import KINDS
 from dataflex.math.ordering import Floats
 from dataflex.mixing.domains import Domains
 from dataflex.mixing.opening import Mixture, check_domain_names, open_mixture
@@ -30,7 +30,6 @@ from dataflex.trainers.context import run_context
 from dataflex.trainers.host import DynamicHost
 from dataflex.trainers.layout import global_batch, lay_out
 from dataflex.trainers.other_rows import warn_of_other_rows
-from dataflex.trainers.planners.order_scores import GIVEN, RawColumn, given_scores
 from dataflex.trainers.resume import checkpoint as resuming
 from dataflex.trainers.resume.row_seed import row_seed
 from dataflex.trainers.resume.run_keys import Arguments, data_keys
@@ -53,6 +52,7 @@ class Session:
         began: Whether a Trainer has taken it up.
         counting: Where the tokens of ``domains`` come from.
         columns: Finds a column of the data as it was loaded, by row of the pool, set by the front end likewise.
+        answer_header: Tokens that the front end's template puts right before an answer.
     """
 
     run: PreparedRun
@@ -61,6 +61,7 @@ class Session:
     arguments: Arguments | None = None
     counting: Counting = Counting.COLUMNS
     columns: RawColumn | None = None
+    answer_header: tuple[int, ...] = ()
     data_seed: int | None = None
     unchecked: Mapping[str, Any] = field(default_factory=dict)
     began: bool = False
@@ -113,8 +114,7 @@ class Session:
         if not early and not facts.scores_only and getattr(args, "process_index", 0) == 0:
             for warning in too_short.warnings(facts.arguments, facts.origin, schedule.total):
                 logger.warning(warning)
-        for source in self.order_sources():
-            self.given_scores(source, pool)
+        self.check_given_scores(pool)
         if self.run.mixture is not None:
             if getattr(args, "process_index", 0) == 0:
                 warn_of_other_rows(self, pool)
@@ -129,10 +129,22 @@ class Session:
             resuming.require_loadable(self.run.facts, checkpoint)
         return schedule
 
-    def order_sources(self) -> list[ScoreSource]:
-        """Sources of scores that an orderer of the run goes by and that are known before training."""
-        given = [part.bound.values.get("by") for part in self.run.parts if KINDS[part.entry.spec.kind].orders]
-        return [source for by in given if by and (source := score_source(str(by))).kind in GIVEN]
+    def given_sources(self) -> list[ScoreSource]:
+        """Sources of scores that a component of the run goes by, or its screen, and that are known before training."""
+        own = [(part.entry.spec, part.bound.values) for part in self.run.parts]
+        screens = [part.screen for part in self.run.parts if part.screen is not None]
+        every = [*own, *((screen.entry.spec, screen.bound.values) for screen in screens)]
+        given = [score_source(by) for spec, values in every for by in sources_in(spec, values)]
+        return [source for source in given if source.kind in GIVEN]
+
+    def check_given_scores(self, pool: Any) -> None:
+        """Read the scores that are known before training: what is wrong with them is said before the model loads.
+
+        Raises:
+            ConfigError: as :meth:`given_scores`.
+        """
+        for source in self.given_sources():
+            self.given_scores(source, pool)
 
     def given_scores(self, source: ScoreSource, pool: Any) -> Floats:
         """Scores that are known before training, read once; see :func:`given_scores`.

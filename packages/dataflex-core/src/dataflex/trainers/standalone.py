@@ -136,12 +136,11 @@ class StandaloneMixin(TrainerMixin):
         """Save the model; same arguments as ``transformers.Trainer.save_model``.
 
         Raises:
-            ConfigError: when the Trainer wrote none, as under FSDP with SHARDED_STATE_DICT.
+            ConfigError: when the Trainer wrote none.
         """
         super().save_model(output_dir, _internal_call)
         if self.args.should_save and self.is_fsdp_enabled and not _internal_call:
-            plan = self.session.run.facts
-            require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir), plan)
+            require_model(Path(output_dir or self.args.output_dir), Path(self.args.output_dir))
 
     def _checkpoint_to_resume(self, given: str | bool | None) -> Path | None:
         found: Path | None = super()._checkpoint_to_resume(given)

@@ -12,9 +12,10 @@ import numpy.typing as npt
 
 from dataflex import ComponentError, ConfigError, Mixer
 from dataflex.components.mix_context import MicroBatch, MixContext, StepStats
+from dataflex.scoring.reference.model import changed_identities, check_vocabulary, identities
+from dataflex.scoring.reference.opening import open_reference
 from dataflex_mixers_doremi.group_dro import GroupDro, official_weights
-from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer, ReferenceLosses
-from dataflex_mixers_doremi.reference import Reference, check_vocabulary, identities, is_same_model
+from dataflex_mixers_doremi.params import DoremiParams, Mode, Normalizer
 from dataflex_mixers_doremi.reference_rows import warn_of_other_rows
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME, answer, write_weights
 
@@ -44,7 +45,9 @@ class DoremiMixer(Mixer):
         super().__init__(params, context)
         check_vocabulary(params.reference, context)
         self._hashes = identities(params.reference, context)
-        self._reference = open_reference(params, context, self._hashes)
+        self._reference = open_reference(
+            params.reference, params.reference_losses, context, params.token_budget, self._hashes
+        )
         self.dro = GroupDro.begin(len(context.domain_names), math.log(self._reference.vocabulary))
         if context.rank == 0:
             warn_of_absent_domains(context)
@@ -117,10 +120,7 @@ class DoremiMixer(Mixer):
         Raises:
             ConfigError: when it was found against another pool or another reference.
         """
-        kept = state["hashes"]
-        changed = [name for name, value in self._hashes.items() if kept[name] != value]
-        if "reference" in changed and is_same_model(self.params.reference, str(kept["reference"])):
-            changed.remove("reference")
+        changed = changed_identities(state["hashes"], self._hashes, self.params.reference)
         if changed:
             raise ConfigError(
                 f"the {' and the '.join(changed)} of mixer 'doremi' changed after the checkpoint was written, so its "
@@ -144,14 +144,3 @@ def warn_of_absent_domains(context: MixContext) -> None:
         "gradient_accumulation_steps or the batch size.",
         *(samples, listed),
     )
-
-
-def open_reference(params: DoremiParams, context: MixContext, hashes: Mapping[str, str]) -> Reference:
-    """The reference's losses, as the parameters say where from; ``hashes`` tell pool and reference from others."""
-    if params.reference_losses is ReferenceLosses.LIVE:
-        from dataflex_mixers_doremi.live import LiveReference
-
-        return LiveReference(params.reference, context)
-    from dataflex_mixers_doremi.cached import CachedReference
-
-    return CachedReference(params.reference, context, params.token_budget, hashes)

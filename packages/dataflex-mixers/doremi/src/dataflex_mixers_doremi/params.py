@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from dataflex import ConfigError, param
+from dataflex.scoring.reference.params import ReferenceLosses
 
 
 class Mode(StrEnum):
@@ -21,13 +22,6 @@ class Normalizer(StrEnum):
 
     PAPER = "paper"
     OFFICIAL = "official"
-
-
-class ReferenceLosses(StrEnum):
-    """Where the losses of the reference model come from."""
-
-    CACHED = "cached"
-    LIVE = "live"
 
 
 @dataclass(frozen=True)

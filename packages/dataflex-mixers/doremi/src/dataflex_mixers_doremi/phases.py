@@ -11,7 +11,7 @@ a final phase.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -19,7 +19,11 @@ from typing import Any
 
 from dataflex import ConfigError
 from dataflex.hints import did_you_mean
-from dataflex_mixers_doremi.beside import resolve_beside
+from dataflex.paths import user_path
+from dataflex.phases.beside import resolve_beside
+from dataflex.phases.checks import domain_names
+from dataflex.phases.phase import Leaves, Phase, Read
+from dataflex.scoring.reference.model import is_same_model, model_identity
 from dataflex_mixers_doremi.run_keys import COMPONENT, hand_out, is_doremi
 from dataflex_mixers_doremi.weights import WEIGHTS_NAME
 
@@ -39,36 +43,42 @@ class PhaseName(StrEnum):
 
 
 @dataclass(frozen=True)
-class Phase:
+class ReferenceRead:
+    """The reference that a proxy reads.
+
+    Attributes:
+        path: A folder or a name on a hub; where it is no folder (any more), whether it has changed is not known.
+    """
+
+    path: Path
+    field = "reference"
+
+    @property
+    def changed(self) -> str:
+        """What to say when it is another one."""
+        return f"another reference than {self.path} is now. Restore that model"
+
+    def identity(self) -> str | None:
+        """What tells the model from others."""
+        return model_identity(str(self.path)) if user_path(self.path).is_dir() else None
+
+    def is_same(self, recorded: str) -> bool:
+        """Whether it is the recorded one."""
+        return not user_path(self.path).is_dir() or is_same_model(str(self.path), recorded)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoremiPhase(Phase):
     """One training run.
 
     Attributes:
         name: Which.
         round: Of which round, from 1.
-        run_file: Where its run file is written.
-        keys: What it holds.
     """
 
     name: PhaseName
     round: int
-    run_file: Path
-    keys: Mapping[str, Any]
-
-    @property
-    def title(self) -> str:
-        """For messages."""
-        return f"round {self.round}, {self.name}"
-
-    @property
-    def output_dir(self) -> Path:
-        """Where it trains."""
-        return Path(self.keys["output_dir"])
-
-    @property
-    def weights_read(self) -> Path | None:
-        """The weights it samples by, if an earlier phase found them."""
-        given = str(self.keys.get("init_mixture_proportions", ""))
-        return Path(given.removeprefix("from:")) if given.startswith("from:") else None
+    free_params: Sequence[str] = ("cache_dir", "token_budget")
 
     @property
     def reference(self) -> Path | None:
@@ -78,17 +88,12 @@ class Phase:
         return Path(str(given)) if given and self.name is PhaseName.PROXY else None
 
     @property
-    def length(self) -> str:
-        """How long it trains, in words."""
-        update, times = (self.keys.get(key) for key in ("update_step", "update_times"))
-        counted = int(self.keys.get("warmup_step") or 0) + int(update or 0) * max(int(times or 0), 0)
-        for steps in (self.keys.get("train_step"), counted if times else 0, self.keys.get("max_steps")):
-            if int(steps or 0) > 0:
-                return f"{steps} steps"
-        return f"{self.keys.get('num_train_epochs', 3)} epochs (steps known once the data is read)"
+    def reads(self) -> Sequence[Read]:
+        """Weights and reference."""
+        return (*super().reads, *(() if self.reference is None else (ReferenceRead(self.reference),)))
 
 
-def plan_phases(keys: Mapping[str, Any], rounds: int, run_file: Path) -> list[Phase]:
+def plan_phases(keys: Mapping[str, Any], rounds: int, run_file: Path) -> list[DoremiPhase]:
     """Lay out the phases.
 
     Args:
@@ -142,9 +147,9 @@ def _problems(
     for key in ("output_dir", "dataset"):
         if not base.get(key):
             yield f"{key} is missing from {source}."
-    names = _domains(base.get("dataset"))
+    names = domain_names(base.get("dataset"))
     for phase, overrides in own.items():
-        theirs = _domains(overrides["dataset"]) if "dataset" in overrides else names
+        theirs = domain_names(overrides["dataset"]) if "dataset" in overrides else names
         if sorted(theirs) != sorted(names):
             yield (
                 f"{SECTION}.{phase}.dataset (from {source}) names the domains {', '.join(theirs)}, but the run file "
@@ -182,14 +187,27 @@ def _sections(given: Any, source: str) -> tuple[dict[PhaseName, dict[str, Any]],
     return empty, problems
 
 
-def _domains(given: Any) -> list[str]:
-    names = given.split(",") if isinstance(given, str) else given if isinstance(given, (list, tuple)) else ()
-    return [str(name).strip() for name in names]
-
-
-def _phase(name: PhaseName, number: int, folder: Path, keys: Mapping[str, Any]) -> Phase:
+def _phase(name: PhaseName, number: int, folder: Path, keys: Mapping[str, Any]) -> DoremiPhase:
     whole = {**keys, "output_dir": str(folder / name), "resume_from_checkpoint": True}
-    return Phase(name, number, folder / f"{name}.yaml", whole)
+    return DoremiPhase(
+        name=name,
+        round=number,
+        title=f"round {number}, {name}",
+        slug=f"round-{number}-{name}",
+        run_file=folder / f"{name}.yaml",
+        keys=whole,
+        leaves=_weights_of(folder / name) if name is PhaseName.PROXY else None,
+    )
+
+
+def _weights_of(proxy: Path) -> Leaves:
+    """The answer of a proxy. An older version may have ended one early without a word of what it lacks."""
+    return Leaves(
+        path=proxy / WEIGHTS_NAME,
+        lacking="before it had moved a weight: there is no average to go on with. Lower its warmup_step, or let it "
+        "train longer (early_stopping_steps).",
+        ended_early="; the average of its weights is over these",
+    )
 
 
 def _shared(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +238,7 @@ def _proxy(base: Mapping[str, Any], own: Mapping[str, Any], folder: Path) -> dic
     steps = int(keys.get("train_step") or 0)
     if not _has_length(own):
         steps = max(int(keys.pop("max_steps", 0) or 0), 0)
-    names = _domains(keys["dataset"])
+    names = domain_names(keys["dataset"])
     between = max(1, min(_MOST_STEPS_BETWEEN, steps // _RECORDS)) if steps else _MOST_STEPS_BETWEEN
     defaults: dict[str, Any] = {
         "train_type": "dynamic_mix",

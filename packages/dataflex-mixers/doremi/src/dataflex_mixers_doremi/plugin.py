@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dataflex import ComponentSpec, Kind, Need, Problem, hookimpl
-from dataflex.paths import user_path
+from dataflex.run_checks import compares_with_a_reference
 from dataflex.runs import RunFacts
 
 TARGET = "dataflex_mixers_doremi.mixer:DoremiMixer"
-MODEL_FILES = ("config.json", "adapter_config.json")
-"""A folder that holds one of these is a model."""
 
 
 @hookimpl
@@ -48,23 +46,6 @@ def _problems(run: RunFacts) -> Iterator[Problem]:
             if other.kind is Kind.SELECTOR
             else "Find the weights in a run of their own.",
         )
-    given = str(run.params["reference"])
-    folder, origin = user_path(given), run.origin("component_params.reference")
-    if folder.is_dir():
-        if not any((folder / name).is_file() for name in MODEL_FILES):
-            yield Problem(
-                f"reference: {given} of mixer 'doremi' (from {origin}) holds no model: there is no "
-                f"{' and no '.join(MODEL_FILES)} in it.",
-                "Name the output_dir of a finished training run, or one of its checkpoints.",
-            )
-    elif given.startswith(("/", "./", "../", "~")) or given.count("/") > 1:
-        yield Problem(
-            f"reference: {given} of mixer 'doremi' (from {origin}) does not exist.",
-            "Train the reference first: train_type: static_mix, or `dataflex doremi` for all phases.",
-        )
-    if run.arguments.get("label_smoothing_factor"):
-        yield Problem(
-            f"label_smoothing_factor (from {run.origin('label_smoothing_factor')}) changes the losses that mixer "
-            "'doremi' weighs.",
-            "Set it to 0.",
-        )
+    yield from compares_with_a_reference(
+        run, "mixer 'doremi'", "Train the reference first: train_type: static_mix, or `dataflex doremi` for all phases."
+    )

@@ -21,7 +21,6 @@ from dataflex_selectors_influence.ridge import Ridge
 if TYPE_CHECKING:
     from torch import nn
 
-    from dataflex.components.passes import Subtask
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -129,15 +128,9 @@ class Embedding:
     without = NO_EMBEDDING
 
     def __init__(self, params: InfluenceParams, context: RunContext) -> None:
-        from dataflex.scoring.embedding_source import EmbeddingSource
+        from dataflex.scoring.embedding_source import PoolEmbeddingSource
 
-        class OfThePool(EmbeddingSource):
-            """Targets have labels' directions and need no embedding."""
-
-            def subtasks(self) -> list[Subtask]:
-                return []
-
-        self._source, self._context = OfThePool(params, context, who="influence"), context
+        self._source, self._context = PoolEmbeddingSource(params, context), context
         self._values: npt.NDArray[np.float16] | None = None
         self.metrics: Metrics = {}
 

@@ -9,15 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex.math.aggregation import aggregate, round_robin
-from dataflex.math.topk import gumbel_top_k, top_k
+from dataflex.math.topk import gumbel_top_k, standardised_log_weights, top_k
 from dataflex.math.votes import balanced, vote_scores, z_scores
 from dataflex_selectors_less.params import LessParams
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
-
-
-_ROUNDING = 1e-12
 
 
 def combine(cosines_NS: Scores, params: LessParams, num_samples: int = 1) -> Scores:
@@ -61,20 +58,10 @@ def choose(cosines_NS: Scores, num_samples: int, params: LessParams, rng: np.ran
     if params.aggregate == "round_robin":
         chosen = round_robin(cosines_NS, num_samples)
     elif params.mode == "sample":
-        chosen = gumbel_top_k(_log_weights(scores_N, params.temperature), num_samples, rng)
+        chosen = gumbel_top_k(standardised_log_weights(scores_N, params.temperature), num_samples, rng)
     elif params.aggregate == "votes" and params.tie_break == "random":
         order = rng.permutation(len(scores_N))
         chosen = order[top_k(scores_N[order], num_samples)]
     else:
         chosen = top_k(scores_N, num_samples)
     return rng.permutation(chosen)
-
-
-def _log_weights(scores_N: Scores, temperature: float) -> Scores:
-    """Log weights of a draw; all the same where all scores are, to rounding."""
-    finite = np.isfinite(scores_N)
-    known = scores_N[finite]
-    spread = float(known.std())
-    if spread <= _ROUNDING * float(np.abs(known).max(initial=0.0)):
-        return np.where(finite, 0.0, -np.inf)
-    return np.where(finite, (scores_N - known.mean()) / spread / temperature, -np.inf)

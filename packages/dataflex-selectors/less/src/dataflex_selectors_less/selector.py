@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex import Candidates, ComponentError, ConfigError, RunContext, Selection, Selector
+from dataflex import Candidates, ComponentError, RunContext, Selection, Selector
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.votes import thresholds
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from dataflex.components.passes import Subtask
     from dataflex.gradients.cosines import Cosines, CosineScorer
-    from dataflex.gradients.linear_adam import LinearAdam
-    from dataflex.gradients.preconditioning import AdamSteps
 
 Scores = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -131,9 +129,8 @@ class LessSelector(Selector):
         return {"vote_thresholds": thresholds(cosines, vote_share(cosines, self.params, drawn)).tolist()}
 
     def _score(self, model: nn.Module, rows: Rows, subtasks: Sequence[Subtask], step: int) -> Cosines:
+        from dataflex.gradients.comparing import check_direction_memory, steps_of
         from dataflex.gradients.cosines import CosineScorer
-        from dataflex.gradients.linear_adam import linear_adam
-        from dataflex.gradients.preconditioning import adam_steps
 
         params = self.params
         if self._scorer is None:
@@ -145,25 +142,12 @@ class LessSelector(Selector):
                 who=params.component,
             )
         at_this_step = self._scorer.at(model)
-        kind, parameters = params.preconditioner, at_this_step.parameters
-        steps: AdamSteps | LinearAdam | None = None
-        if kind == "linear":
-            steps = linear_adam(self.context, parameters)
-        elif kind != "sgd":
-            steps = adam_steps(self.context, parameters, kind)
-        self._check_memory(sum(at_this_step.sizes.values()), len(subtasks))
+        steps = steps_of(self.context, at_this_step.parameters, params.preconditioner)
+        check_direction_memory(sum(at_this_step.sizes.values()), len(subtasks), params.direction_memory_gb)
         settings = {**dataclasses.asdict(params), "shard_seconds": 0, "step": step}
         del settings["passes"], settings["screen"]  # what is done with the scores, and what named the rows
         key, seconds = params.component, params.shard_seconds
         return at_this_step.score(subtasks, rows, steps=steps, key=key, settings=settings, shard_seconds=seconds)
-
-    def _check_memory(self, size: int, subtasks: int) -> None:
-        needed, most = 4e-9 * subtasks * size, self.params.direction_memory_gb
-        if needed > most:
-            raise ConfigError(
-                f"the validation directions take {needed:.1f} GB ({subtasks} subtasks x {size} numbers x 4 bytes), "
-                f"above direction_memory_gb={most}. Set component_params.projection: sjlt, or raise it."
-            )
 
     def _metrics(self, found: Cosines, rows: Rows, subtasks: Sequence[Subtask], chosen: Rows) -> Metrics:
         best = np.nan_to_num(found.values[chosen], nan=-np.inf).argmax(axis=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataflex import ComponentSpec, Kind, Problem, hookimpl
-from dataflex.run_checks import fills_a_stage, needs_single_answers
+from dataflex.run_checks import fills_a_stage, has_loss_of_each_row
 from dataflex.runs import RunFacts
 
 TARGET = "dataflex_selectors_loss.selector:LossSelector"
@@ -30,7 +30,7 @@ def dataflex_components() -> list[ComponentSpec]:
 
 @hookimpl
 def dataflex_check_run(run: RunFacts) -> list[Problem]:
-    """Refuse stages without a next-token loss, and a part of the pool that cannot fill a stage."""
+    """Refuse losses that a row does not have by itself, and a part of the pool that cannot fill a stage."""
     if run.component.kind is not Kind.SELECTOR or run.component.target != TARGET:
         return []
-    return [*needs_single_answers(run), *fills_a_stage(run)]
+    return [*has_loss_of_each_row(run), *fills_a_stage(run)]

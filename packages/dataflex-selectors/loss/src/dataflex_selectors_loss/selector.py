@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dataflex import ComponentError, RunContext, Selection, Selector
+from dataflex.components.passes import Facts
+from dataflex.math.bands import in_band
 from dataflex.math.rereading import per_pass, read_again
 from dataflex.math.selection_cost import RowCost
 from dataflex.math.topk import gumbel_top_k, top_k, weighted_with_replacement
@@ -22,11 +24,12 @@ Rows = npt.NDArray[np.int64]
 
 
 class LossSelector(Selector):
-    """Prefer samples by their mean next-token loss under the current model.
+    """Prefer samples by their loss under the current model: the mean next-token loss, or that of a preference.
 
     ``mode: sample`` draws at random with weight ``focus_weight`` inside one band of the losses and 1 outside, raised
     to 1/temperature; without replacement by the Gumbel-top-k trick. ``mode: top`` takes the highest losses.
-    Loss is the mean over a sample's target tokens: a sum would rank long answers first.
+    Loss is the mean over a sample's target tokens: a sum would rank long answers first. Under ``stage: dpo``, ``rm``
+    and ``kto`` it is the stage's own loss of each row, as its Trainer computes it.
 
     Papers: Loshchilov & Hutter 2016 (arXiv 1511.06343), online batch selection by loss; Kool et al. 2019
     (arXiv 1903.06059), Gumbel-top-k.
@@ -53,9 +56,9 @@ class LossSelector(Selector):
         check_enough(len(rows), least, step_id, pool_size=pool_size, limit=limit, passes=times, advice=again)
         screened = context.screened(model, rows, self.params.screen, step=step_id, num_samples=least_rows, facts=kwargs)
         key = "loss" if context.scores_only else None  # of a pool that is only scored, nothing else survives a kill
-        found = context.losses(model, screened.rows, token_budget=self.params.token_budget, key=key)
+        found, scores, without = self._scored(model, screened.rows, key)
         rows = screened.survivors
-        losses = found.means[rows]
+        losses = scores[rows]
         finite = losses[np.isfinite(losses)]
         if not len(finite):
             raise ComponentError(
@@ -66,20 +69,29 @@ class LossSelector(Selector):
         metrics: dict[str, float | list[float]] = {
             "scored": float(len(screened.rows)),
             "non_finite": float(found.non_finite),
-            "without_targets": float(np.count_nonzero(found.targets[screened.rows] == 0)),
+            "without_targets": without,
             "score_quantiles": np.quantile(finite, [0, 0.25, 0.5, 0.75, 1]).tolist(),
             "seconds": found.seconds,
             "samples_per_second": found.rows_per_second,
             **({} if limit is None else {"max_candidates": float(limit)}),
-            **screened.metrics(found.means),
+            **screened.metrics(scores),
         }
         chosen = rows[self._choose(losses, drawn, rng)]
         plan = read_again(chosen, num_samples, passes, lambda number: context.rng(step_id, "pass", number))
-        return Selection(plan, metrics, found.means)
+        return Selection(plan, metrics, scores)
 
-    def scoring_cost(self, model: nn.Module) -> RowCost:
-        """A forward pass of each row."""
-        return RowCost()
+    def scoring_cost(self, model: nn.Module) -> RowCost | None:
+        """A forward pass of each row; not said of preferences, where a training row has more passes than one too."""
+        return RowCost() if self.context.objective is None else None
+
+    def _scored(self, model: nn.Module, rows: Rows, key: str | None) -> tuple[Facts, Scores, float]:
+        """The loss that training minimises, of each row: the facts of the pass, losses, rows without target tokens."""
+        context, budget = self.context, self.params.token_budget
+        if context.objective is not None:
+            preferences = context.preferences(model, rows, token_budget=budget, key=key)
+            return preferences, preferences.losses, 0.0
+        found = context.losses(model, rows, token_budget=budget, key=key)
+        return found, found.means, float(np.count_nonzero(found.targets[rows] == 0))
 
     def _choose(self, losses: Scores, num_samples: int, rng: np.random.Generator) -> Rows:
         # Both choices come ranked; shuffled, every part of the stage sees the same mix.
@@ -97,8 +109,6 @@ def focus_log_weights(losses: Scores, params: LossParams) -> Scores:
     Bands lie between the quantiles q1 < q2 of the finite losses: low is ``loss <= q1``, medium ``q1 < loss <= q2``,
     high ``loss > q2``.
     """
-    finite = np.isfinite(losses)
-    low, high = np.quantile(losses[finite], params.quantiles)
-    band = {"low": losses <= low, "medium": (losses > low) & (losses <= high), "high": losses > high}[params.focus]
+    band = in_band(losses, params.quantiles, params.focus)
     log_weights = np.where(band, np.log(params.focus_weight) / params.temperature, 0.0)
-    return np.where(finite, log_weights, -np.inf)
+    return np.where(np.isfinite(losses), log_weights, -np.inf)

@@ -52,6 +52,29 @@ def valid_weights(answer: Any, losses_U: torch.Tensor, normaliser: float | torch
     return weights_U
 
 
+def reduced_mean(answer: Any, losses_U: torch.Tensor) -> torch.Tensor:
+    """Check what ``get_weighted_loss`` returned.
+
+    Args:
+        answer: What it returned.
+        losses_U: What it was given, with gradient.
+
+    Returns:
+        The answer as a scalar.
+
+    Raises:
+        ComponentError: when it is no scalar, does not depend on the losses, or is not finite where they are.
+    """
+    if not isinstance(answer, torch.Tensor) or answer.numel() != 1:
+        found = list(answer.shape) if isinstance(answer, torch.Tensor) else type(answer).__name__
+        raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
+    if losses_U.requires_grad and not answer.requires_grad:
+        raise ComponentError("get_weighted_loss() returned a number that does not depend on the losses")
+    if not bool(torch.isfinite(answer)) and bool(torch.isfinite(losses_U).all()):
+        raise ComponentError(f"get_weighted_loss() returned {answer.item()} for losses {losses_U.tolist()}")
+    return answer.reshape(())
+
+
 def require_labels(labels_BT: Any) -> torch.Tensor:
     """The labels of a micro-batch.
 

@@ -99,7 +99,8 @@ class StepLoss:
         if weighing is not None and weighs:
             weighing.look_ahead(model)
         loss = functools.partial(self._weighted, model, dict(inputs), weighs)  # stock code pops the labels
-        with loss_function(self._trainer, loss):
+        sight = weighing.sight.forward(model) if weighing is not None and weighs else contextlib.nullcontext()
+        with loss_function(self._trainer, loss), sight:
             return stock(model, inputs, *args, **kwargs)
 
     def _look(self, stock: Callable[..., Any], model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -17,13 +17,15 @@ from dataflex.config.plan import Part
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.math.weighting import HISTOGRAM_EDGES, domain_normalisers
 from dataflex.math.window import StepWindow
+from dataflex.spec import Need
 from dataflex.trainers.hooks import loss_not_seen
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.own_step import OwnStep, check_warmup, kept_state, kept_window
 from dataflex.trainers.losses.shaper import Batches, PlainLoss, Rows
 from dataflex.trainers.losses.step_loss import StepLoss
+from dataflex.trainers.losses.units import TakenStep
 from dataflex.trainers.losses.weight_log import WeightLog
-from dataflex.trainers.losses.weight_seam import DomainOf, TakenStep, WeightSeam
+from dataflex.trainers.losses.weight_seam import DomainOf, WeightSeam, sees_whole_steps
 from dataflex.trainers.slots import Filled, Opening
 
 logger = logging.getLogger("dataflex")
@@ -52,7 +54,22 @@ def fill(opening: Opening, part: Part, domains: WeighedDomains | None = None) ->
     if not asking.defines("weights") and asking.defines("training_step"):
         return Filled(loss=OwnStep(host, asking, warmup=warmup))
     total, global_batch = opening.schedule.total, opening.context.global_batch
-    return Filled(loss=Weighing(host, asking, warmup=warmup, total=total, global_batch=global_batch, domains=domains))
+    sees_hidden = Need.HIDDEN_STATES in part.entry.spec.needs
+    if sees_hidden and sees_whole_steps(asking):
+        raise ComponentError(
+            f"{asking.title} asks for hidden states (Need.HIDDEN_STATES) and for all losses of a step before any "
+            "sample is weighed (statistics: batch). Only one of the two is to be had."
+        )
+    weighing = Weighing(
+        host,
+        asking,
+        warmup=warmup,
+        total=total,
+        global_batch=global_batch,
+        domains=domains,
+        sees_hidden=sees_hidden,
+    )
+    return Filled(loss=weighing)
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,7 @@ class Weighing(PlainLoss):
         total: Optimizer steps of the run.
         global_batch: Samples of one optimizer step over all ranks.
         domains: The domains, in a run with a mixer.
+        sees_hidden: Whether the weighter is shown hidden states.
 
     Attributes:
         log: What the weights were.
@@ -98,6 +116,7 @@ class Weighing(PlainLoss):
         total: int,
         global_batch: int,
         domains: WeighedDomains | None = None,
+        sees_hidden: bool = False,
     ) -> None:
         self._host, self._asking, self._warmup = host, asking, warmup
         self._total, self._global_batch = total, global_batch
@@ -109,7 +128,9 @@ class Weighing(PlainLoss):
         self._needed = min(LEAST_SAMPLES, _window(asking))
         self._untold: WeightedStep | None = None
         domain_of = None if domains is None else domains.of
-        self.seam = WeightSeam(host, asking, warmup=warmup, domain_of=domain_of, domains=len(self._windows))
+        self.seam = WeightSeam(
+            host, asking, warmup=warmup, domain_of=domain_of, domains=len(self._windows), sees_hidden=sees_hidden
+        )
         self._loss = StepLoss(host, weighing=self.seam)
         self._normalise()
         self.seam.announce = self._say_when
@@ -238,7 +259,8 @@ class Weighing(PlainLoss):
             state["windows"] = {name: kept_window(one) for name, one in zip(self._names, self._windows, strict=True)}
         stats = self._untold
         if stats is not None:
-            numbers = {name: getattr(stats, name).tolist() for name in ("losses", "tokens", "weights")}
+            named = ("losses", "tokens", "weights") if stats.noted is None else ("losses", "tokens", "weights", "noted")
+            numbers = {name: getattr(stats, name).tolist() for name in named}
             state["untold"] = {"step": stats.step, **numbers}
         return state
 
@@ -256,7 +278,7 @@ class Weighing(PlainLoss):
         untold = state.get("untold")
         self._untold = None
         if untold is not None:
-            numbers = {name: np.array(untold[name], np.float64) for name in ("losses", "tokens", "weights")}
+            numbers = {name: np.array(values, np.float64) for name, values in untold.items() if name != "step"}
             self._untold = WeightedStep(step=int(untold["step"]), **numbers)
         self._normalise()
 

@@ -19,7 +19,8 @@ class WeightLog:
 
     The entries are ``weight_ess`` (effective share of the step's samples, 1 if all weigh the same), ``weight_min``,
     ``weight_mean``, ``weight_max``, ``weighted_loss`` and ``unweighted_loss`` (per target token). The weights of all
-    steps since the last entry are also counted in a histogram.
+    steps since the last entry are also counted in a histogram. Of a weighter that notes a number of each sample, their
+    mean and standard deviation are ``score_mean`` and ``score_sd``.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class WeightLog:
         self._min, self._max = math.inf, -math.inf
         self._counts = np.zeros(len(HISTOGRAM_EDGES) - 1, np.int64)
         self._taken: list[int] = []
+        self._noted = [0.0, 0.0, 0.0]  # samples, sum, sum of squares
 
     def add(self, step: WeightedStep) -> None:
         """Add a step; where the weights are not known, only its unweighted loss counts."""
@@ -41,6 +43,9 @@ class WeightLog:
             numbers["weight_mean"] = float(weights.mean())
             self._counts += weight_histogram(weights)
             self._min, self._max = min(self._min, float(weights.min())), max(self._max, float(weights.max()))
+        if step.noted is not None:
+            powers = (float((step.noted**power).sum()) for power in range(3))
+            self._noted = [held + more for held, more in zip(self._noted, powers, strict=True)]
         self._steps += 1
         for name, value in numbers.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
@@ -51,7 +56,11 @@ class WeightLog:
         if "weight_mean" in entries:
             entries |= {"weight_min": self._min, "weight_max": self._max}
             self._taken = self._counts.tolist()
-        self._steps, self._sums = 0, {}
+        samples, total, squares = self._noted
+        if samples:
+            mean = total / samples
+            entries |= {"score_mean": mean, "score_sd": math.sqrt(max(squares / samples - mean**2, 0.0))}
+        self._steps, self._sums, self._noted = 0, {}, [0.0, 0.0, 0.0]
         self._min, self._max = math.inf, -math.inf
         self._counts[:] = 0
         return entries
@@ -64,10 +73,17 @@ class WeightLog:
     def state_dict(self) -> dict[str, Any]:
         """What has been collected, as JSON values."""
         limits = [self._min, self._max] if math.isfinite(self._min) else None
-        return {"steps": self._steps, "sums": dict(self._sums), "limits": limits, "counts": self._counts.tolist()}
+        return {
+            "steps": self._steps,
+            "sums": dict(self._sums),
+            "limits": limits,
+            "counts": self._counts.tolist(),
+            "noted": self._noted,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take it back."""
         self._steps, self._sums = int(state["steps"]), dict(state["sums"])
         self._min, self._max = state["limits"] or (math.inf, -math.inf)
         self._counts[:] = state.get("counts", 0)  # older checkpoints have none
+        self._noted = list(state.get("noted", (0.0, 0.0, 0.0)))

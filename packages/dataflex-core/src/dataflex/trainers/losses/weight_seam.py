@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,11 @@ from dataflex.math.losses import CHUNK_TOKENS, SampleLosses, output_logits
 from dataflex.math.segments import segment_ids, unit_losses, unit_rows
 from dataflex.math.weighting import weighted_loss
 from dataflex.trainers.host import Host
-from dataflex.trainers.losses.checked_weights import require_finite, require_labels, valid_weights
+from dataflex.trainers.losses.checked_weights import reduced_mean, require_finite, require_labels, valid_weights
 from dataflex.trainers.losses.shaper import Batches, Rows
 from dataflex.trainers.losses.step_samples import AheadOfStep, gathered_table, weigh_step
+from dataflex.trainers.losses.units import TakenStep, Units
+from dataflex.trainers.losses.weigher_sight import WeigherSight, noted_of_step
 
 logger = logging.getLogger("dataflex")
 
@@ -39,32 +40,6 @@ BATCH = "batch"
 """The value of a weighter's ``statistics`` under which it sees all samples of a step before it weighs them."""
 
 DomainOf = Callable[[Rows], npt.NDArray[np.int64]]
-
-
-@dataclass(frozen=True)
-class Units(SampleLosses):
-    """Losses of what has a weight of its own: rows, or the samples in packed rows; those with a target only.
-
-    Attributes:
-        places_U: Place within the micro-batch of the row that each is of.
-    """
-
-    places_U: torch.Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class TakenStep:
-    """A step that has ended.
-
-    Attributes:
-        stats: What the component is told of it.
-        asked: The weights the component gave, before they were normalised, fp64, shape ``[N]``.
-        domains: Domain of each sample, shape ``[N]``; zeros where there is one alone.
-    """
-
-    stats: WeightedStep
-    asked: npt.NDArray[np.float64]
-    domains: npt.NDArray[np.int64]
 
 
 class WeightSeam:
@@ -76,8 +51,10 @@ class WeightSeam:
         warmup: Optimizer steps before it acts.
         domain_of: Domain of each of some rows, where the weights are normalised by domain.
         domains: How many there are.
+        sees_hidden: Whether it is shown the hidden states of the training forward.
 
     Attributes:
+        sight: What it is shown beside the losses.
         normalisers: Mean weight of each domain that those of the current step are divided by; shape [D].
         acts: Whether the weights of the current step count in its loss; if not, they are computed and the loss is the
             plain one.
@@ -90,11 +67,19 @@ class WeightSeam:
     token_losses: Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
     def __init__(
-        self, trainer: Host, asking: Asking, *, warmup: int, domain_of: DomainOf | None = None, domains: int = 1
+        self,
+        trainer: Host,
+        asking: Asking,
+        *,
+        warmup: int,
+        domain_of: DomainOf | None = None,
+        domains: int = 1,
+        sees_hidden: bool = False,
     ) -> None:
         self._trainer, self._asking, self._warmup = trainer, asking, warmup
         self._domain_of = domain_of
         self._native = native = asking.defines("weights")
+        self.sight = WeigherSight(trainer, asking, sees_hidden=sees_hidden and native)
         self.normalisers, self.acts = np.ones(domains), True
         self.announce: Callable[[], None] | None = None
         whole = native and sees_whole_steps(asking)
@@ -103,7 +88,7 @@ class WeightSeam:
         self.probed = False
         self.watches_warmup = native and bool(asking.attribute("watches_warmup"))
         self._units_said: set[bool] = set()
-        self._parts_4U: list[torch.Tensor] = []
+        self._parts_5U: list[torch.Tensor] = []
 
     @property
     def weighs(self) -> bool:
@@ -133,6 +118,8 @@ class WeightSeam:
         if self._ahead is not None:
             self._ahead.begin(batches)
             self._rows_ahead = deque(rows)
+        if self.weighs:
+            self.sight.begin_step(batches, rows)
 
     def look_ahead(self, model: Any) -> None:
         """Weigh the whole step now, if its weights depend on all of it and its first backward comes before its end."""
@@ -146,9 +133,10 @@ class WeightSeam:
         self._say_unit(segments_BT is not None)
         every, places_U = unit_losses(losses_BT, mask_BT, segments_BT), unit_rows(mask_BT, segments_BT)
         used = every.counts_B > 0
+        samples_BT = self.sight.shown(inputs, inputs["labels"], segments_BT, used) if self.sight.sees_hidden else None
         if bool(used.all()):
-            return Units(every.sums_B, every.counts_B, places_U)
-        return Units(every.sums_B[used], every.counts_B[used], places_U[used])
+            return Units(every.sums_B, every.counts_B, places_U, samples_BT)
+        return Units(every.sums_B[used], every.counts_B[used], places_U[used], samples_BT)
 
     def require_finite(self, units: Units) -> None:
         """Check that the losses are numbers.
@@ -194,7 +182,7 @@ class WeightSeam:
             mean = self._reduce(units, model, inputs, rows_B, domains_B, places_B)
             return mean * units.counts_B.sum() / target_tokens
         weights_U = self._ask(units, model, inputs, rows_B) if self._ahead is None else self._ahead.take()
-        self._keep(units, weights_U, rows_B)
+        self._keep(units, weights_U, rows_B, self.sight.notes(weights_U))
         normaliser: float | torch.Tensor = 1.0
         if not self.acts:
             weights_U = torch.ones_like(weights_U)
@@ -218,11 +206,11 @@ class WeightSeam:
         step = int(self._trainer.state.global_step)
         if step <= self._warmup and not self.watches_warmup:
             return None
-        losses, tokens, asked, numbers = gathered_table(self._parts_4U, 4, self._trainer.accelerator)
-        self._parts_4U, domains = [], numbers.astype(np.int64)
+        losses, tokens, asked, numbers, noted = gathered_table(self._parts_5U, 5, self._trainer.accelerator)
+        self._parts_5U, domains = [], numbers.astype(np.int64)
         plain = step <= self._warmup or not self.acts
         weights = np.ones_like(asked) if plain else asked / self.normalisers[domains]
-        stats = WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights)
+        stats = WeightedStep(step=step, losses=losses, tokens=tokens, weights=weights, noted=noted_of_step(noted))
         return TakenStep(stats, asked, domains)
 
     def _losses_ahead(self, model: Any, outputs: Any, inputs: Mapping[str, Any]) -> Units:
@@ -230,10 +218,11 @@ class WeightSeam:
         losses_BT, mask_BT = self.token_losses(output_logits(outputs, labels_BT, model), labels_BT)
         return self.units(losses_BT, mask_BT, inputs)
 
-    def _keep(self, units: Units, weights_U: torch.Tensor, rows_B: Rows) -> None:
-        domains_U = self._domains(units, rows_B)
-        numbers_U = torch.zeros_like(units.means) if domains_U is None else domains_U.to(units.means)
-        self._parts_4U.append(torch.stack([units.means.detach(), units.counts_B, weights_U, numbers_U.detach()]))
+    def _keep(self, units: Units, weights_U: torch.Tensor, rows_B: Rows, noted_U: torch.Tensor | None = None) -> None:
+        domains_U, losses_U = self._domains(units, rows_B), units.means.detach()
+        numbers_U = torch.zeros_like(losses_U) if domains_U is None else domains_U.to(losses_U)
+        noted_U = torch.full_like(losses_U, torch.nan) if noted_U is None else noted_U
+        self._parts_5U.append(torch.stack([losses_U, units.counts_B, weights_U, numbers_U, noted_U]))
 
     def _domains(self, units: Units, rows_B: Rows) -> torch.Tensor | None:
         if self._domain_of is None:
@@ -250,18 +239,21 @@ class WeightSeam:
         """Weights of a micro-batch that has samples."""
         losses_U, step = units.means.detach(), int(self._trainer.state.global_step)
         places_U = units.places_U.cpu().numpy()
-        context = WeightContext(
-            step=step,
-            tokens_B=units.counts_B,
-            model=model,
-            inputs=inputs,
-            rows_B=rows_B[places_U],
-            domains_B=None if self._domain_of is None else self._domain_of(rows_B)[places_U],
-        )
         normalisers: float | torch.Tensor = 1.0
         if self.acts and self._ahead is None:
             normalisers = self._normalisers_of(units, rows_B)
-        with self._asking.alone(f"step {step}"):
+        with self._asking.alone(f"step {step}"), self.sight.noting(losses_U) as note:
+            context = WeightContext(
+                step=step,
+                tokens_B=units.counts_B,
+                model=model,
+                inputs=inputs,
+                rows_B=rows_B[places_U],
+                domains_B=None if self._domain_of is None else self._domain_of(rows_B)[places_U],
+                hidden_BTH=self.sight.hidden(units.samples_BT),
+                segments_BT=units.samples_BT,
+                note=note,
+            )
             answer = self._asking.call("weights", losses_B=losses_U, context=context)
             return valid_weights(answer, losses_U, normalisers)
 
@@ -304,18 +296,12 @@ class WeightSeam:
                     "get_weighted_loss() reduces the losses of a micro-batch to one number, which cannot be split by "
                     "the domains that the mixer weighs. Use a weighter with weights()"
                 )
-            mean = self._asking.call(
+            answer = self._asking.call(
                 "get_weighted_loss", losses=losses_U, ctx=self._trainer, model=model, inputs=dict(inputs)
             )
-            if not isinstance(mean, torch.Tensor) or mean.numel() != 1:
-                found = list(mean.shape) if isinstance(mean, torch.Tensor) else type(mean).__name__
-                raise ComponentError(f"get_weighted_loss() returned {found}; it must return a scalar tensor")
-            if losses_U.requires_grad and not mean.requires_grad:
-                raise ComponentError("get_weighted_loss() returned a number that does not depend on the losses")
-            if not bool(torch.isfinite(mean)) and bool(torch.isfinite(losses_U).all()):
-                raise ComponentError(f"get_weighted_loss() returned {mean.item()} for losses {losses_U.tolist()}")
+            mean = reduced_mean(answer, losses_U)
         self._keep(units, torch.full_like(losses_U, torch.nan).detach(), rows_B)
-        return mean.reshape(())
+        return mean
 
     def _say_unit(self, segmented: bool) -> None:
         if segmented in self._units_said or not self._trainer.is_world_process_zero():

@@ -114,6 +114,8 @@ class Arranging:
 
     def say_reach(self, passes_K: Floats) -> None:
         """Say how far into a pass of each domain the run comes at the present shares, as it is not thinned."""
+        if not self._opening.host.is_world_process_zero():
+            return
         reach = zip(self._sampler.names, passes_K.tolist(), strict=True)
         logger.info(
             "%s: the shares may move, so no pass is thinned; at the present ones the run reaches %s.",

@@ -25,7 +25,7 @@ from dataflex.components.asking import Asking
 from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.distributed import assert_same_on_all_ranks
-from dataflex.errors import ComponentError, ConfigError
+from dataflex.errors import ComponentError
 from dataflex.kinds import Kind
 from dataflex.mixing.ordered_queues import OrderedQueues
 from dataflex.mixing.packed import packed, unpacked
@@ -36,6 +36,7 @@ from dataflex.rng import key_seed
 from dataflex.trainers.planners.arranging import Arranging
 from dataflex.trainers.planners.mix import MixPlanner
 from dataflex.trainers.planners.planner import model_of, runtime_arguments, to_agree_on
+from dataflex.trainers.planners.rows_ahead import RowsAhead
 from dataflex.trainers.planners.selecting import EachDomain, Picked, Selecting
 from dataflex.trainers.recording.outcome import Made, Outcome
 from dataflex.trainers.recording.several import record_all, with_numbers
@@ -101,9 +102,16 @@ class ComposedPlanner:
         self._drawn_from, self._before = 0, self._sampler.state()
         self._position: Any = self._queues.position()  # of the queues where the plan begins
         self._recycled: Rows = np.zeros(len(self._sampler.names), np.int64)  # since the last record
-        self._stage, self._said_reach = 0, False
+        self._stage = 0
         self._asked: list[tuple[Asking, dict[str, Any] | None]] = []
         self._at: tuple[int, Mapping[str, Any]] = (0, {})  # optimizer steps done, and every part as it was before
+        self._ahead = RowsAhead(
+            opening.schedule,
+            self._sampler,
+            context.global_batch,
+            *(selector, mix),
+            lambda mix: self._agreed(mix.asking, *self._at),
+        )
         if mix is not None:
             mix.source = self._queues
 
@@ -124,7 +132,7 @@ class ComposedPlanner:
         if not begins:
             self._rewind(step)
         shares = self._shares
-        if self._mix is not None and begins and stage > 0 and self._is_due(self._mixer, stage):
+        if self._mix is not None and begins and stage > 0 and self._mix.is_due(stage):
             shares, each = self._ask_mixer(self._mix, stage, step, before)
             made.append(each)
         if self._selects(stage, step, begins=begins):
@@ -134,7 +142,7 @@ class ComposedPlanner:
             self._extend(self._arrange, shares, stage, step)
             made += self._order(self._arrange, stage, step, num_samples, shares, before, begins=begins)
         rows, weights, numbers = self._draw(shares, step, num_samples)
-        if self._mix is not None and begins and (stage == 0 or self._is_due(self._mixer, stage)):
+        if self._mix is not None and begins and (stage == 0 or self._mix.is_due(stage)):
             self._mix.forget_losses()
         places = np.arange(len(rows))
         if self._mix is not None or self._arrange is not None:
@@ -215,10 +223,6 @@ class ComposedPlanner:
     def _shares(self) -> Proportions:
         return np.ones(1) if self._mix is None else self._mix.view.proportions
 
-    @staticmethod
-    def _is_due(part: Part | None, stage: int) -> bool:
-        return part is not None and (stage - 1) % part.every == 0
-
     def _selects(self, stage: int, step: int, *, begins: bool) -> bool:
         """Whether rows are to be chosen: in the warm-up, when it is the selector's turn, when none were chosen so far
         ahead.
@@ -227,8 +231,8 @@ class ComposedPlanner:
             return False
         if stage == 0 or self._part.keep == "stage":
             missing = step >= self._until or not begins
-            return missing or (stage > 0 and self._is_due(self._part, stage))
-        return begins and self._is_due(self._part, stage)
+            return missing or (stage > 0 and self._part.is_due(stage))
+        return begins and self._part.is_due(stage)
 
     def _ask_mixer(self, mix: MixPlanner, stage: int, step: int, before: Mapping[str, Any]) -> tuple[Proportions, Made]:
         with self._agreed(mix.asking, step, before):
@@ -243,18 +247,18 @@ class ComposedPlanner:
     ) -> Made:
         assert self._part is not None and self._select is not None
         keeps = stage > 0 and self._part.keep != "stage"
-        end = self._chosen_until(stage)
+        end = self._ahead.chosen_until(stage)
         with self._agreed(self._select.askings[0], step, before, where="the warm-up" if stage == 0 else ""):
             for asking in self._select.askings:
                 self._asked.append((asking, asking.copy_state()))
-            counts_K = self._wanted(shares, (end - step) * self._context.global_batch, num_samples, keeps=keeps)
+            counts_K = self._ahead.wanted(shares, (end - step) * self._context.global_batch, num_samples, keeps=keeps)
             if stage == 0:
                 picked = self._select.warm_up(counts_K, step)
             else:
                 picked = self._select.choose(counts_K, step, model_of(self._host), distinct=keeps)
         overlap = self._overlap(picked, first=stage <= 1)
         if self._arrange is not None:
-            places = self._places(self._arrange, shares, stage, step, end, counts_K) if keeps else None
+            places = self._ahead.places(shares, stage, step, end, self._arrange.say_reach, counts_K) if keeps else None
             self._arrange.fill(picked.rows, step, picked.scores, places, picked.weights)
         elif isinstance(self._queues, Queues):
             for domain, rows in enumerate(picked.rows):
@@ -276,11 +280,11 @@ class ComposedPlanner:
         begins: bool,
     ) -> list[Made]:
         """Fill queues that are empty, and have what is left of their passes put in order."""
-        due = begins and stage > 0 and self._is_due(self._orderer, stage)
+        due = begins and stage > 0 and self._orderer is not None and self._orderer.is_due(stage)
         started = time.perf_counter()
         empty = np.flatnonzero(arrange.queues.sizes == 0).tolist()
         whole = self._part is None and bool(empty)
-        places = self._places(arrange, shares, stage, step, self._schedule.total) if whole else None
+        places = self._ahead.places(shares, stage, step, self._schedule.total, arrange.say_reach) if whole else None
         with self._agreed(arrange.asking, step, before):
             self._asked.append((arrange.asking, arrange.asking.copy_state()))
             counts_K = self._sampler.expected(shares, num_samples)
@@ -301,62 +305,10 @@ class ComposedPlanner:
         keeps = self._part is not None and stage > 0 and self._part.keep != "stage"
         if total == self._total or not (self._part is None or keeps):
             return
-        left = self._places(arrange, shares, stage, step, self._chosen_until(stage) if keeps else self._total)
+        end = self._ahead.chosen_until(stage) if keeps else self._total
+        left = self._ahead.places(shares, stage, step, end, arrange.say_reach)
         for domain, places in enumerate(left or ()):
             arrange.queues.extend(domain, int(arrange.queues.served[domain]) + places)
-
-    def _places(
-        self, arrange: Arranging, shares: Proportions, stage: int, step: int, end: int, sizes_K: Rows | None = None
-    ) -> list[int] | None:
-        """Rows that each domain will give up to a step; ``None`` where nobody can know, which is said once."""
-        try:
-            stages = self._stages_ahead(shares, stage, step, end)
-            if stages is not None:
-                places: list[int] = self._sampler.expected_over(stages).tolist()
-                return places
-            given_K = self._sampler.expected(shares, (end - step) * self._context.global_batch)
-        except ConfigError:  # a limit of passes would be reached, of which the draw itself will tell
-            return None
-        if not self._said_reach and self._host.is_world_process_zero():
-            arrange.say_reach(given_K / np.maximum(self._sampler.sizes if sizes_K is None else sizes_K, 1))
-        self._said_reach = True
-        return None
-
-    def _stages_ahead(
-        self, shares: Proportions, stage: int, step: int, end: int
-    ) -> list[tuple[Proportions, int]] | None:
-        """Shares and samples of each stage up to a step; ``None`` where the mixer cannot know them yet."""
-        stages: list[tuple[Proportions, int]] = []
-        with contextlib.nullcontext() if self._mix is None else self._agreed(self._mix.asking, *self._at):
-            while step < end:
-                until = min(self._schedule.bounds(stage)[1], end)
-                stages.append((shares, (until - step) * self._context.global_batch))
-                step, stage = until, stage + 1
-                if self._mix is not None and step < end and self._is_due(self._mixer, stage):
-                    planned = self._mix.planned(step)
-                    if planned is None:
-                        return None
-                    shares = planned
-        return stages
-
-    def _chosen_until(self, stage: int) -> int:
-        """Optimizer step at which the selector is asked next, or the run ends."""
-        schedule, every = self._schedule, 1 if self._part is None else self._part.every
-        if stage == 0:
-            return schedule.warmup
-        following = ((stage - 1) // every + 1) * every  # boundary after which it chooses again
-        return min(schedule.warmup + following * schedule.update, schedule.total)
-
-    def _wanted(self, shares: Proportions, ahead: int, now: int, *, keeps: bool) -> Rows:
-        """Rows to choose of each domain."""
-        sizes = self._sampler.sizes
-        if keeps and self._part is not None:
-            kept: Rows = np.maximum(np.floor(float(self._part.keep) * sizes + 0.5), 1).astype(np.int64)
-            return kept
-        try:
-            return self._sampler.expected(shares, ahead)
-        except ConfigError:  # the shares may have moved before a limit is reached
-            return self._sampler.expected(shares, now)
 
     def _draw(self, shares: Proportions, step: int, num_samples: int) -> tuple[Rows, Floats | None, dict[str, Any]]:
         """Draw from the queues: rows, their weights if a selector gave any, and numbers to record."""

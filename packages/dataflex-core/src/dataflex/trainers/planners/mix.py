@@ -11,7 +11,7 @@ import numpy as np
 
 from dataflex.components.asking import Asking
 from dataflex.components.context import RunContext
-from dataflex.components.mix_context import DomainLosses, MixContext, MixtureView
+from dataflex.components.mix_context import DomainLosses, EvaluatedRows, MixContext, MixtureView
 from dataflex.config.mixture import Unit
 from dataflex.config.plan import Part
 from dataflex.data.scoring_loader import ScoringLoader
@@ -106,7 +106,7 @@ class MixPlanner(ComponentPlanner):
         sample it has come to.
         """
         begins = step == self.schedule.bounds(stage)[0]
-        asks = begins and stage > 0 and (stage - 1) % self.every == 0
+        asks = begins and stage > 0 and self.is_due(stage)
         proportions = self.propose(stage, step) if asks else self.view.proportions
         if not begins:
             self.rewind(step)
@@ -209,6 +209,10 @@ class MixPlanner(ComponentPlanner):
         losses = DomainLosses(np.array(sums, np.float64), np.array(tokens, np.int64), np.array(samples, np.int64))
         self.view.update(proportions=state["proportions"], losses=losses)
 
+    def is_due(self, stage: int) -> bool:
+        """As :meth:`dataflex.config.plan.Part.is_due`."""
+        return (stage - 1) % self.every == 0
+
     def propose(self, stage: int, step: int) -> Proportions:
         """Ask the mixer for the proportions of a stage, and check them."""
         self.view.update(step=step)
@@ -239,12 +243,13 @@ class MixPlanner(ComponentPlanner):
             named = ", ".join(name for name, bad in zip(self.view.names, broken, strict=True) if bad)
             raise ComponentError(f"the training loss of {named} since the last boundary is not a number. {ADVICE}")
 
-    def _evaluate(self, domain: str, max_samples: int | None) -> float:
+    def _evaluate(self, domain: str, max_samples: int | None, which: EvaluatedRows) -> float:
         """Mean loss per token of a domain under the current model; NaN if its rows have no targets."""
         context, place = self.context, self.view.names.index(domain)
         rows = self.sampler.offsets[place] + np.arange(self.sampler.sizes[place])
         if max_samples is not None and max_samples < len(rows):
-            draw = np.random.default_rng(key_seed(self.seed, "evaluate", self.view.step, domain))
+            when = () if which is EvaluatedRows.FIXED else (self.view.step,)
+            draw = np.random.default_rng(key_seed(self.seed, "evaluate", *when, domain))
             rows = np.sort(draw.choice(rows, size=max_samples, replace=False))
         loader = ScoringLoader(
             context.dataset,
@@ -269,6 +274,7 @@ class MixPlanner(ComponentPlanner):
         samples = self.sampler.counts - np.array(before.counts, np.int64)
         tokens = np.array(self.sampler.state().tokens, np.int64) - np.array(before.tokens, np.int64)
         losses = self.view.losses
+        pool = {} if self.view.tokens is None else {"pool_tokens": self.view.tokens.tolist()}
         seen = {"domain_losses": _known(losses.mean()), "domain_tokens": _whole(losses)} if self.losses_are_seen else {}
         return {
             "domains": list(self.view.names),
@@ -278,6 +284,7 @@ class MixPlanner(ComponentPlanner):
             "realised_tokens": (tokens / max(int(tokens.sum()), 1)).tolist(),
             "realised_so_far": self.sampler.realised(Unit(self.sampler.unit)).tolist(),
             "epochs": (self.sampler.counts / self.sampler.sizes).tolist(),
+            **pool,
             **seen,
             **self._reported(),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -50,7 +49,7 @@ def require_loadable(plan: RunFacts, checkpoint: Path) -> None:
     Raises:
         ConfigError: says why the Trainer would go on with something else.
     """
-    reason = resumable.why_not_loaded(plan.arguments, os.environ, plan.source)
+    reason = resumable.why_not_loaded(plan.arguments)
     if reason:
         raise ConfigError(
             f"cannot resume from {checkpoint}: {reason}. Start anew: another output_dir, or overwrite_output_dir: true."
@@ -59,7 +58,7 @@ def require_loadable(plan: RunFacts, checkpoint: Path) -> None:
 
 def why_not_from_its_own(plan: RunFacts) -> str:
     """Why none of the checkpoints that a run writes can be resumed from; ``""`` if they can."""
-    return resumable.why_no_resume(plan.arguments, os.environ, plan.source)
+    return resumable.why_no_resume(plan.arguments, plan.source)
 
 
 def advice(plan: RunFacts, checkpoint: Path, *, when: str) -> str:
@@ -84,7 +83,7 @@ def interrupted(output_dir: Path, arguments: Mapping[str, Any], source: str) -> 
         arguments: LlamaFactory's keys.
         source: The run file's name.
     """
-    if reason := resumable.why_no_resume(arguments, os.environ, source):
+    if reason := resumable.why_no_resume(arguments, source):
         return f"interrupted. The run cannot be resumed: {reason}."
     last = checkpoints.last_resumable(output_dir)
     if last is None:

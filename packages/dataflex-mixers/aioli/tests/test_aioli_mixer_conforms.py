@@ -1,0 +1,13 @@
+"""The mixer aioli keeps every promise of the conformance kit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dataflex.spec import Kind
+from dataflex.testing.parametrize import ReadyCheck, parametrize_with_checks
+
+
+@parametrize_with_checks("dataflex-mixers-aioli/aioli", kind=Kind.MIXER, params={"round_steps": 1000})
+def test_the_aioli_mixer_conforms(check: ReadyCheck, tmp_path: Path) -> None:
+    check(tmp_path)

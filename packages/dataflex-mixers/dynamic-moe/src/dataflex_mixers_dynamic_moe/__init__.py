@@ -1,0 +1,1 @@
+"""The mixer ``dynamic_moe`` of DataFlex: more of the domains whose tokens go to other experts."""

@@ -1,0 +1,1 @@
+"""The mixer ``odm`` of DataFlex: online data mixing, by smoothed losses and an exploration that fades."""

@@ -1,0 +1,1 @@
+"""The selector ``cluster_less``: LESS on representatives of clusters of embeddings."""

@@ -1,0 +1,1 @@
+"""The selector ``coincide``: some rows of every cluster, more of clusters that are like others and diverse."""

@@ -1,0 +1,1 @@
+"""The selector ``nice`` of DataFlex: LESS that aims at a reward."""
