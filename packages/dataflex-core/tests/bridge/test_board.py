@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 gradio = pytest.importorskip("gradio")
-board_module = pytest.importorskip("dataflex.bridge.board")
 
-from dataflex.bridge.board import Board, board_with, require, seams  # noqa: E402
-from dataflex.errors import IncompatibleError  # noqa: E402
+from dataflex.bridge import board_seams  # noqa: E402
+from dataflex.bridge.board import board_with  # noqa: E402
+from dataflex.bridge.board_seams import Board, require, seams  # noqa: E402
+from dataflex.errors import ConfigError, IncompatibleError  # noqa: E402
 
 
 class Spelt:
@@ -19,6 +20,8 @@ class Spelt:
 
     def __init__(self) -> None:
         self.kept: dict[str, str] = {}
+        self.wrong = ""
+        self.run_of: Any = None
 
     def build(self, engine):
         return gradio.Textbox(visible=False, value=""), {"dataflex_on": gradio.Checkbox()}
@@ -26,11 +29,26 @@ class Spelt:
     def words(self):
         return {"dataflex_on": {"en": {"label": "Train with DataFlex"}, "zh": {"label": "使用 DataFlex 训练"}}}
 
-    def run(self, arguments, text):
-        return {"component_name": text, **arguments} if text else None
+    def connect(self, inputs, run_of):
+        self.inputs, self.run_of = inputs, run_of
 
-    def preview(self, run):
-        return f"preview of {run['component_name']}"
+    def watch(self, engine):
+        with gradio.Tab("DataFlex"):
+            return {"dataflex_follow": gradio.Checkbox()}
+
+    def is_on(self, text):
+        return bool(text)
+
+    def run(self, arguments, text):
+        if text == "gone":
+            raise ConfigError("no selector 'gone' is installed")
+        return {"component_name": text, **arguments}
+
+    def refusal(self, run, language):
+        return f"{self.wrong} ({language})" if self.wrong else ""
+
+    def preview(self, run, language):
+        return f"preview of {run['component_name']} ({language})"
 
     def command(self, run):
         return ["dataflex-cli", "train", run["component_name"]]
@@ -107,7 +125,7 @@ def _quiet(board, monkeypatch):
 
 
 def test_every_seam_is_there():
-    assert len(seams()) == 9
+    assert len(seams()) == 11
     for check in seams().values():
         check()
 
@@ -145,8 +163,55 @@ def test_with_the_section_on_preview_and_start_are_ours(built):
     found, _, manager = built
     found.give("train.dataflex", "loss")
     box = manager.get_elem_by_id("train.output_box")
-    assert next(iter(found.runner._preview(found.data, do_train=True)))[box] == "preview of loss"
+    assert next(iter(found.runner._preview(found.data, do_train=True)))[box] == "preview of loss (en)"
     assert launch(found) == ["dataflex-cli", "train", "loss"]
+
+
+def test_a_run_that_is_refused_does_not_start_and_what_is_wrong_is_shown(built):
+    found, section, manager = built
+    box = manager.get_elem_by_id("train.output_box")
+    for text, wrong, said in [
+        ("loss", "no such data set", "no such data set (en)"),
+        ("gone", "", "no selector 'gone'"),
+    ]:
+        section.wrong = wrong
+        found.give("train.dataflex", text)
+        shown = list(found.runner._launch(found.data, do_train=True))
+        assert len(shown) == 1 and shown[0][box].startswith(said) and found.started == []
+    section.wrong = "no such data set"
+    found.give("train.dataflex", "")  # with the section off, nothing of ours is asked
+    assert launch(found)[:2] == ["llamafactory-cli", "train"]
+
+
+def test_the_run_file_is_of_what_the_inputs_of_the_whole_tab_say(built):
+    found, section, manager = built
+    assert {manager.get_elem_by_id(f"train.{name}") for name in ("dataflex", "dataset", "output_dir")} < section.inputs
+    found.give("train.dataflex", "loss")
+    assert section.run_of(found.data)["dataset"] == "a"
+    for name, value, said in [("train.dataflex", "", "section is off"), ("train.dataset", [], "dataset")]:
+        found.give(name, value)
+        with pytest.raises(ConfigError, match=said):
+            section.run_of(found.data)
+
+
+def test_a_run_is_watched_in_the_last_tab(built):
+    found, _, manager = built
+    tabs = [block.label for block in found.page.blocks.values() if isinstance(block, gradio.Tab)]
+    assert tabs[-1] == "DataFlex" and len(tabs) == 5
+    parents = {block.parent for block in found.page.blocks.values() if isinstance(block, gradio.Tab)}
+    assert len(parents) == 1 and manager.get_elem_by_id("dataflex.dataflex_follow") in manager.get_elem_list()
+
+
+@pytest.mark.parametrize(("version", "said"), [(None, "gradio is not installed"), ("6.0.1", "gradio 6.0.1 is")])
+def test_without_the_gradio_it_is_made_for_a_sentence_says_what_works(monkeypatch, version, said):
+    def found(name):
+        if version is None:
+            raise board_seams.importlib_metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(board_seams.importlib_metadata, "version", found)
+    with pytest.raises(ConfigError, match=said + r".*gradio==5\.\*.*dataflex train"):
+        Board.load()
 
 
 def test_a_preview_leaves_nothing_behind_for_a_run_without_the_section(built):

@@ -133,13 +133,9 @@ def _with(choice: Choice, **keys: object) -> Choice:
     return Choice(on=True, train_type=choice.train_type, components=choice.components, keys={**choice.keys, **keys})
 
 
-def test_our_field_is_saved_beside_llamaboards_file_and_never_in_it(tmp_path):
-    fields = {"top.model_name": "tiny", saved.FIELD: ONE.to_json()}
-    theirs, ours = saved.split(fields)
-    assert theirs == {"top.model_name": "tiny"} and ours == ONE.to_json()
-    assert saved.split(theirs) == (theirs, "")
+def test_our_field_is_saved_beside_llamaboards_file(tmp_path):
     path = tmp_path / "2026-11-30.yaml"
-    saved.save(path, ours)
+    saved.save(path, ONE.to_json())
     assert [each.name for each in tmp_path.iterdir()] == ["2026-11-30.dataflex.json"]
     assert Choice.from_json(saved.load(path)) == ONE
 

@@ -14,7 +14,7 @@ from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import Plugin, PluginStatus
 from dataflex.spec import ComponentSpec, param
 from dataflex.webui.choice import Choice, Chosen
-from dataflex.webui.edits import kinds_of, with_component, with_keys, with_param, with_train_type
+from dataflex.webui.edits import kinds_of, with_component, with_every, with_keys, with_param, with_train_type
 from dataflex.webui.offer import Offered, broken, offered
 from dataflex.webui.started import Started
 
@@ -39,16 +39,23 @@ def test_another_train_type_drops_what_it_does_not_take():
     assert [each.kind for each in with_train_type(both, TrainType.WEIGHT).components] == [Kind.WEIGHTER]
     assert len(with_train_type(both, TrainType.COMPOSED).components) == 2
     assert with_train_type(both, TrainType.STATIC).components == [] and kinds_of(TrainType.COMPOSED) == list(Kind)
+    assert kinds_of(TrainType.STATIC_MIX) == []  # a plan of the keys alone
 
 
 def test_another_component_begins_with_its_own_defaults_and_the_same_one_keeps_its_values():
     first = with_param(with_component(Choice(), Kind.SELECTOR, "loss"), Kind.SELECTOR, "focus", "low")
     assert first.components == [Chosen(kind=Kind.SELECTOR, name="loss", params={"focus": "low"})]
     assert with_component(first, Kind.SELECTOR, "loss") == first
+    assert with_param(first, Kind.SELECTOR, "focus", "").components[0].params == {}
     assert with_component(first, Kind.SELECTOR, "near").components == [Chosen(kind=Kind.SELECTOR, name="near")]
     assert with_component(first, Kind.SELECTOR, "").components == []
     two = with_component(first, Kind.WEIGHTER, "loss")
     assert [each.name for each in two.components] == ["loss", "loss"] and two.components[0].params == {"focus": "low"}
+
+
+def test_a_component_is_asked_at_every_boundary_unless_a_whole_number_says_otherwise():
+    choice = with_component(Choice(train_type=TrainType.COMPOSED), Kind.SELECTOR, "loss")
+    assert [with_every(choice, Kind.SELECTOR, every).components[0].every for every in (3, 0, None, "x")] == [3, 1, 1, 1]
 
 
 def test_an_empty_key_is_taken_off():
@@ -79,15 +86,19 @@ def test_a_component_of_a_users_file_stands_for_its_namesake():
     assert [each.name for each in offered(catalog, Kind.SELECTOR)] == ["near"]
 
 
+def started(catalog, wrong=(), plugins=()) -> Started:
+    return Started(catalog, lambda run: wrong, plugins)
+
+
 def test_a_choice_becomes_the_run_file_that_is_started(catalog, tmp_path):
-    section = Started(catalog, ["no:other"])
+    section = started(catalog, plugins=["no:other"])
     choice = Choice(on=True, components=[Chosen(kind=Kind.SELECTOR, name="loss", params={"share": 0.25})])
     choice = with_keys(choice, {"warmup_step": 2.0})
     run = section.run({"output_dir": str(tmp_path / "out"), "stage": "sft"}, choice.to_json())
-    assert run is not None and "component_params" in section.preview(run)
-    assert list(tmp_path.iterdir()) == []  # a preview writes nothing
+    assert "component_params" in section.preview(run, "en")
+    assert list(tmp_path.iterdir()) == [] and section.folder is None  # a preview writes nothing
     program, train, path = section.command(run)
-    assert (program, train) == ("dataflex-cli", "train")
+    assert (Path(program).name, train, section.folder) == ("dataflex-cli", "train", tmp_path / "out")
     assert yaml.safe_load(Path(path).read_text()) == {
         "output_dir": str(tmp_path / "out"),
         "stage": "sft",
@@ -99,12 +110,36 @@ def test_a_choice_becomes_the_run_file_that_is_started(catalog, tmp_path):
     }
 
 
+def test_what_is_wrong_with_a_run_stands_above_its_preview_and_refuses_its_start(catalog):
+    section = started(catalog, ["dataset: `a` is *not* there.", "lr: <b> is no number."])
+    refused = section.refusal({"output_dir": "out"}, "en")
+    assert refused.splitlines() == [
+        "This run cannot start:",
+        "",
+        r"- dataset: \`a\` is \*not\* there.",
+        r"- lr: \<b> is no number.",
+    ]
+    assert section.preview({"output_dir": "out"}, "en").startswith(refused)
+    assert section.refusal({"output_dir": "out"}, "zh").startswith("无法启动训练")
+    assert started(catalog).refusal({"output_dir": "out"}, "en") == ""
+
+
 def test_the_section_off_is_no_run_of_ours(catalog):
-    assert Started(catalog).run({"output_dir": "out"}, Choice().to_json()) is None
-    assert Started(catalog).run({"output_dir": "out"}, "") is None
+    assert not started(catalog).is_on(Choice().to_json()) and not started(catalog).is_on("")
+    assert started(catalog).is_on(Choice(on=True).to_json())
 
 
 def test_a_component_that_vanished_since_is_named(catalog):
     gone = Choice(on=True, components=[Chosen(kind=Kind.SELECTOR, name="gone")])
     with pytest.raises(ConfigError, match="no selector 'gone' is installed"):
-        Started(catalog).run({"output_dir": "out"}, gone.to_json())
+        started(catalog).run({"output_dir": "out"}, gone.to_json())
+
+
+def test_a_preset_is_chosen_by_the_name_that_its_file_gives_it(catalog):
+    mine = Choice(
+        on=True,
+        components=[Chosen(kind=Kind.SELECTOR, name="mine")],
+        keys={"components_cfg_file": "presets.yaml"},
+    )
+    run = started(catalog).run({"output_dir": "out"}, mine.to_json())
+    assert (run["component_name"], run["components_cfg_file"]) == ("mine", "presets.yaml")

@@ -1,7 +1,7 @@
-"""The seams to LlamaBoard: a section in its Train tab, one hidden field among its inputs, another command at its start.
+"""DataFlex's place in LlamaBoard: a section in its Train tab, a tab to watch, another command at its start.
 
-LlamaBoard's lists of inputs are fixed when its page is built, so all of ours is one field. What the field means is
-handed in: this module knows neither components nor forms. With the field saying nothing, LlamaBoard starts what it
+LlamaBoard's lists of inputs are fixed when its page is built, so all of ours is one hidden field. What the field means
+is handed in: this module knows neither components nor forms. With the field saying nothing, LlamaBoard starts what it
 starts without us.
 """
 
@@ -9,37 +9,50 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
+from dataflex.bridge.board_seams import LANGUAGES, Board, seams
 from dataflex.bridge.rebound import rebound
-from dataflex.bridge.versions import incompatible
+from dataflex.errors import ConfigError, DataFlexError
+from dataflex.failures.foreign import foreign
 
 FIELD = "dataflex"
 """Our field among those of the tab."""
 
-LANGUAGES = ("en", "ru", "zh", "ko", "ja")
-_WEBUI = "llamafactory.webui"
+_ID = f"train.{FIELD}"
+
+RunOf = Callable[[Mapping[Any, Any]], Any]
+"""From the values of LlamaBoard's inputs to the run they mean."""
 
 
 class Section(Protocol):
     """What is put into LlamaBoard."""
 
     def build(self, engine: Any) -> tuple[Any, Mapping[str, Any]]:
-        """Build the visible form within the tab; gives the hidden field, and the elements that have words by name."""
+        """Build the visible form within the Train tab; gives the hidden field, and elements with words by name."""
+
+    def connect(self, inputs: set[Any], run_of: RunOf) -> None:
+        """Connect what needs all inputs of the Train tab, once it is built."""
+
+    def watch(self, engine: Any) -> Mapping[str, Any]:
+        """Build the tab that shows a run; gives elements with words by name."""
 
     def words(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
         """Properties of those elements by name and language, as LlamaBoard's ``LOCALES`` has them."""
 
-    def run(self, arguments: Mapping[str, Any], text: str) -> Any | None:
-        """The run that LlamaBoard's arguments and the field's text mean; ``None`` with the section off."""
+    def is_on(self, text: str) -> bool:
+        """Whether the field's text asks for a run of ours."""
 
-    def preview(self, run: Any) -> str:
+    def run(self, arguments: Mapping[str, Any], text: str) -> Any:
+        """The run that LlamaBoard's arguments and the field's text mean."""
+
+    def refusal(self, run: Any, language: str) -> str:
+        """Why it cannot start, as Markdown; ``""`` if nothing speaks against it."""
+
+    def preview(self, run: Any, language: str) -> str:
         """It as Markdown."""
 
     def command(self, run: Any) -> list[str]:
@@ -52,66 +65,23 @@ class Section(Protocol):
         """The text that was kept there."""
 
 
-@dataclass(frozen=True)
-class Board:
-    """LlamaBoard's modules."""
-
-    interface: ModuleType
-    runner: ModuleType
-    common: ModuleType
-    manager: type
-    locales: dict[str, dict[str, Any]]
-
-    @classmethod
-    def load(cls) -> Board:
-        """Import them: takes seconds, and gradio."""
-        names = ("interface", "runner", "common", "manager", "locales")
-        interface, runner, common, manager, locales = (importlib.import_module(f"{_WEBUI}.{name}") for name in names)
-        return cls(interface, runner, common, manager.Manager, locales.LOCALES)
-
-
-def seams() -> dict[str, Callable[[], None]]:
-    """A check for each symbol of LlamaBoard that we hold on to, by name."""
-    names = ("create_train_tab", "Manager.get_base_elems", "LOCALES", "Runner._parse_train_args", "gen_cmd", "Popen")
-    names += ("save_args", "load_args", "_clean_cmd")
-    return {f"webui: {name}": functools.partial(require, name) for name in names}
-
-
-def require(name: str) -> None:
-    """Refuse a LlamaBoard that has moved a symbol.
-
-    Raises:
-        IncompatibleError: names it.
-    """
-    board = Board.load()
-    users: dict[str, tuple[Any, Any]] = {
-        "create_train_tab": (board.interface, getattr(board.interface, "create_ui", None)),
-        "Manager.get_base_elems": (board.manager, getattr(board.interface, "create_train_tab", None)),
-        "Runner._parse_train_args": (getattr(board.runner, "Runner", None), _method(board, "_launch")),
-        "gen_cmd": (board.runner, _method(board, "_preview")),
-        "Popen": (board.runner, _method(board, "_launch")),
-        "save_args": (board.runner, _method(board, "_launch")),
-        "load_args": (board.runner, _method(board, "load_args")),
-        "_clean_cmd": (board.common, getattr(board.common, "save_cmd", None)),
-    }
-    if name == "LOCALES":
-        if not all(set(LANGUAGES) <= set(words) for words in board.locales.values()):
-            raise incompatible(f"LOCALES in {_WEBUI}.locales has not the languages {', '.join(LANGUAGES)} any more")
-        return
-    home, user = users[name]
-    last = name.rpartition(".")[2]
-    if not hasattr(home, last) or user is None or last not in user.__code__.co_names:
-        raise incompatible(f"{name} is not used any more where LlamaBoard builds its page or starts a run")
-
-
-def _method(board: Board, name: str) -> Any:
-    return getattr(getattr(board.runner, "Runner", None), name, None)
-
-
 class _Arguments(dict[str, Any]):
     """LlamaBoard's arguments of a run that is ours; files of LlamaBoard's are written from a copy."""
 
     run: Any = None
+    language = "en"
+
+
+def run_board(section: Section) -> None:
+    """Open LlamaBoard with a section, and serve it until Ctrl-C.
+
+    Raises:
+        ConfigError: without gradio, or with another version of it.
+        IncompatibleError: naming the symbol, if the installed LlamaFactory has other seams.
+    """
+    board = Board.load()
+    with board_with(section), foreign("LlamaBoard failed"):
+        board.interface.run_web_ui()
 
 
 @contextlib.contextmanager
@@ -125,10 +95,13 @@ def board_with(section: Section) -> Iterator[None]:
         check()
     board = Board.load()
     runner, waiting = board.runner, dict[str, Any]()
+    engines: list[Any] = []
     with contextlib.ExitStack() as stack:
         stack.enter_context(_words(board.locales, section.words()))
         put = functools.partial(_put, stack)
-        put(board.interface, "create_train_tab", _tab(board, section))
+        put(board.interface, "create_train_tab", _tab(board, section, engines))
+        put(board.interface, "create_footer", _footer(board.interface.create_footer, section, engines))
+        put(runner.Runner, "_initialize", _initializing(runner.Runner._initialize, section))
         put(runner.Runner, "_parse_train_args", _parsing(runner.Runner._parse_train_args, board, section, waiting))
         put(runner, "gen_cmd", _previewing(runner.gen_cmd, section))
         put(runner, "Popen", _starting(runner.Popen, section, waiting))
@@ -153,19 +126,70 @@ def _words(locales: dict[str, dict[str, Any]], ours: Mapping[str, Mapping[str, M
             locales.pop(name, None)
 
 
-def _tab(board: Board, section: Section) -> Callable[[Any], dict[str, Any]]:
+def _tab(board: Board, section: Section, engines: list[Any]) -> Callable[[Any], dict[str, Any]]:
     stock, base = board.interface.create_train_tab, board.manager.get_base_elems  # type: ignore[attr-defined]
 
     def create_train_tab(engine: Any) -> dict[str, Any]:
+        engines[:] = [engine]
         field, elements = section.build(engine)
+        inputs: set[Any] = set()
 
         def with_ours(manager: Any) -> set[Any]:
-            return {*base(manager), field}
+            inputs.update({*base(manager), field})
+            return inputs  # LlamaBoard adds the tab's own
 
         with rebound(board.manager, "get_base_elems", with_ours):  # no longer: other tabs begin with it too
-            return {FIELD: field, **elements, **stock(engine)}
+            stocks = stock(engine)
+        section.connect(inputs, functools.partial(_run_of, engine.runner))
+        return {FIELD: field, **elements, **stocks}
 
     return create_train_tab
+
+
+def _footer(stock: Callable[[], dict[str, Any]], section: Section, engines: list[Any]) -> Callable[[], dict[str, Any]]:
+    """The last tab is ours: a footer follows the tabs, whichever there are."""
+
+    @functools.wraps(stock)
+    def create_footer() -> dict[str, Any]:
+        for engine in engines:
+            engine.manager.add_elems(FIELD, dict(section.watch(engine)))
+        return stock()
+
+    return create_footer
+
+
+def _run_of(runner: Any, data: Mapping[Any, Any]) -> Any:
+    """The run that the page means now.
+
+    Raises:
+        ConfigError: with what LlamaBoard has against it, or for a page whose section is off.
+    """
+    refused = runner._initialize(data, do_train=True, from_preview=True)
+    run = None if refused else getattr(runner._parse_train_args(data), "run", None)
+    if run is None:
+        raise ConfigError(refused or "DataFlex's section is off.")
+    return run
+
+
+def _text(runner: Any, data: Mapping[Any, Any]) -> str:
+    return data[runner.manager.get_elem_by_id(_ID)] or ""
+
+
+def _initializing(stock: Callable[..., str], section: Section) -> Callable[..., str]:
+    """What LlamaBoard checks before it starts a run: for a run of ours, all that can be checked before it loads."""
+
+    @functools.wraps(stock)
+    def initialize(self: Any, data: Mapping[Any, Any], do_train: bool, from_preview: bool) -> str:
+        error = stock(self, data, do_train, from_preview)
+        if error or not do_train or not section.is_on(_text(self, data)):
+            return error
+        try:
+            ours = self._parse_train_args(data)
+        except DataFlexError as gone:  # a component that was there when the page was built
+            return str(gone)
+        return "" if from_preview else section.refusal(ours.run, ours.language)
+
+    return initialize
 
 
 def _parsing(
@@ -176,12 +200,12 @@ def _parsing(
         arguments = stock(self, data)
         place = os.path.abspath(arguments["output_dir"])
         waiting.pop(place, None)  # of a preview, or a start that came to nothing
-        text = data[self.manager.get_elem_by_id(f"train.{FIELD}")] or ""
-        run = section.run(board.common._clean_cmd(arguments), text)
-        if run is None:
+        text = _text(self, data)
+        if not section.is_on(text):
             return arguments
         ours = _Arguments(arguments)
-        ours.run = waiting[place] = run
+        ours.run = waiting[place] = section.run(board.common._clean_cmd(arguments), text)
+        ours.language = data[self.manager.get_elem_by_id("top.lang")] or "en"
         return ours
 
     return parse
@@ -190,7 +214,8 @@ def _parsing(
 def _previewing(stock: Callable[[Any], str], section: Section) -> Callable[[Any], str]:
     @functools.wraps(stock)
     def gen_cmd(arguments: Any) -> str:
-        return section.preview(arguments.run) if isinstance(arguments, _Arguments) else stock(arguments)
+        ours = isinstance(arguments, _Arguments)
+        return section.preview(arguments.run, arguments.language) if ours else stock(arguments)
 
     return gen_cmd
 
@@ -209,12 +234,10 @@ def _starting(stock: Any, section: Section, waiting: dict[str, Any]) -> Callable
 
 
 def _saving(stock: Callable[[str, dict[str, Any]], None], section: Section) -> Callable[[str, dict[str, Any]], None]:
-    name = f"train.{FIELD}"
-
     @functools.wraps(stock)
     def save_args(path: str, fields: dict[str, Any]) -> None:
-        stock(path, {key: value for key, value in fields.items() if not key.startswith(name)})
-        section.save(Path(path), str(fields.get(name) or ""))
+        stock(path, {name: value for name, value in fields.items() if name != _ID})
+        section.save(Path(path), str(fields.get(_ID) or ""))
 
     return save_args
 
@@ -223,6 +246,6 @@ def _loading(stock: Callable[[str], Any], section: Section) -> Callable[[str], A
     @functools.wraps(stock)
     def load_args(path: str) -> Any:
         fields = stock(path)
-        return fields if fields is None else {**fields, f"train.{FIELD}": section.load(Path(path))}
+        return fields if fields is None else {**fields, _ID: section.load(Path(path))}
 
     return load_args

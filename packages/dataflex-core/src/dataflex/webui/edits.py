@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from dataflex.kinds import Kind, TrainType
+from dataflex.kinds import Kind, StepKeys, TrainType, step_keys
 from dataflex.webui.choice import Choice, Chosen
 
 
@@ -21,7 +21,9 @@ def kinds_of(train_type: TrainType) -> list[Kind]:
     """The kinds of the components that a train type takes, at most one of each."""
     if train_type is TrainType.COMPOSED:
         return list(Kind)
-    return [] if train_type.kind is None else [train_type.kind]
+    if train_type.kind is None or step_keys(train_type) is StepKeys.ONE_STAGE:  # a plan of the keys alone
+        return []
+    return [train_type.kind]
 
 
 def with_component(choice: Choice, kind: Kind, name: str) -> Choice:
@@ -33,10 +35,19 @@ def with_component(choice: Choice, kind: Kind, name: str) -> Choice:
 
 
 def with_param(choice: Choice, kind: Kind, name: str, value: Any) -> Choice:
-    """Another value of a parameter of the component of a kind."""
-    changed = [
-        replace(each, params={**each.params, name: value}) if each.kind is kind else each for each in choice.components
-    ]
+    """Another value of a parameter of the component of a kind; an empty one is taken off."""
+
+    def params(of: Chosen) -> dict[str, Any]:
+        return {key: given for key, given in {**of.params, name: value}.items() if given not in (None, "")}
+
+    changed = [replace(each, params=params(each)) if each.kind is kind else each for each in choice.components]
+    return replace(choice, components=changed)
+
+
+def with_every(choice: Choice, kind: Kind, every: Any) -> Choice:
+    """Ask the component of a kind at every so many boundaries; at each of them for nothing."""
+    asked = int(every) if isinstance(every, (int, float)) and every >= 1 else 1
+    changed = [replace(each, every=asked) if each.kind is kind else each for each in choice.components]
     return replace(choice, components=changed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from dataflex.webui.choice import Choice, Chosen
 
 NAME = "dataflex_run.yaml"
 """The run file in the output directory."""
+
+PRESETS = "components_cfg_file"
+"""The key that names a file of presets, which are chosen as components are."""
 
 _COUNTED = (StepKeys.BOUNDARIES, StepKeys.EVERY_STEP, StepKeys.ONE_STAGE)
 
@@ -76,8 +80,15 @@ def as_yaml(run: Mapping[str, Any]) -> str:
 
 
 def command(path: Path) -> list[str]:
-    """What trains a run file."""
+    """What trains a run file, as one would type it."""
     return ["dataflex-cli", "train", str(path)]
+
+
+def starting(path: Path) -> list[str]:
+    """The same with the program of this environment, which a shell might not find."""
+    program, *others = command(path)
+    beside = Path(sys.executable).with_name(program)
+    return [str(beside) if beside.is_file() else program, *others]
 
 
 def preview(run: Mapping[str, Any], path: Path) -> str:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from dataflex.errors import ConfigError
 from dataflex.record import files
 from dataflex.webui.choice import Choice
-
-FIELD = "train.dataflex"
-"""Our field among LlamaBoard's."""
 
 END = ".dataflex.json"
 
@@ -19,11 +14,6 @@ END = ".dataflex.json"
 def beside(path: Path) -> Path:
     """Our file beside one of LlamaBoard's; its end is none that LlamaBoard lists."""
     return path.with_name(path.name.removesuffix(".yaml") + END)
-
-
-def split(fields: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """LlamaBoard's own fields, and ours (``""`` if it is not among them)."""
-    return {name: value for name, value in fields.items() if name != FIELD}, str(fields.get(FIELD) or "")
 
 
 def save(path: Path, text: str) -> None:

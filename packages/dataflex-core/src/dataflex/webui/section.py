@@ -1,44 +1,69 @@
-"""The visible form, in gradio: controls that read and write the one hidden field."""
+"""The visible form, in gradio: controls that read and write the one hidden field, and the tab of a run to watch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from dataflex.config.bind import schema
-from dataflex.errors import DataFlexError
-from dataflex.kinds import Kind, TrainType
+from dataflex.errors import ConfigError, DataFlexError
+from dataflex.kinds import TrainType
 from dataflex.plugins.catalog import Catalog
-from dataflex.webui import edits
+from dataflex.plugins.manager import PluginManager
+from dataflex.webui import edits, run_file
 from dataflex.webui.choice import Choice
-from dataflex.webui.form import Field, Widget, fields, problems
-from dataflex.webui.offer import offered
-from dataflex.webui.run_file import total_steps
-from dataflex.webui.started import Started
+from dataflex.webui.drawn import Drawn, structure
+from dataflex.webui.offer import broken
+from dataflex.webui.started import Check, Started, as_text
+from dataflex.webui.watching import REPORT, Watching, framed, report_of
 from dataflex.webui.words import WORDS, word
 
-STEP_KEYS = ("warmup_step", "update_step", "update_times", "train_step")
-_PREFIX = "dataflex_"
+EVERY = 2.0
+"""Seconds between two looks at a run."""
+
+_WORDS = {
+    "dataflex_tab": ("title", "label"),
+    "dataflex_on": ("on", "label"),
+    "dataflex_train_type": ("train_type", "label"),
+    "dataflex_file": ("download", "value"),
+    "dataflex_follow": ("follow", "label"),
+    "dataflex_report": ("report", "value"),
+}
+"""Elements that are always there: a word of ours, and the property of the element that takes it."""
+
+_UNSEEN = "dataflex-unseen"
+_HIDING = f"<style>.{_UNSEEN} {{ display: none !important; }}</style>"
+_SAVING = """(text) => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/plain" }));
+  link.download = "NAME";
+  link.click();
+  URL.revokeObjectURL(link.href);
+}"""
 
 
 class Section(Started):
-    """DataFlex in LlamaBoard's Train tab, as :class:`dataflex.bridge.board.Section` asks for it.
+    """DataFlex in LlamaBoard, as :class:`dataflex.bridge.board.Section` asks for it.
 
     Args:
-        catalog: The components.
-        plugins: The values of ``-p``.
+        plugins: The plugins, loaded.
+        check: Finds what is wrong with a run.
+        values: The values of ``-p``.
     """
 
-    def __init__(self, catalog: Catalog, plugins: Any = ()) -> None:
-        super().__init__(catalog, plugins)
-        self._components = catalog
+    def __init__(self, plugins: PluginManager, check: Check, values: Sequence[str] = ()) -> None:
+        super().__init__(Catalog(plugins.plugins), check, values)
+        self._broken = broken(plugins.plugins, self._catalog)
+        self._watching = Watching()
+        self._file: Any = None  # the button for the run file
 
     def words(self) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
-        """Labels of the controls that are always there."""
-        names = {"tab": "title", "on": "on", "train_type": "train_type"}
+        """Labels of the elements that are always there."""
         return {
-            f"{_PREFIX}{control}": {language: {"label": text} for language, text in WORDS[name].items()}
-            for control, name in names.items()
+            element: {language: {of: text} for language, text in WORDS[name].items()}
+            for element, (name, of) in _WORDS.items()
         }
 
     def build(self, engine: Any) -> tuple[Any, Mapping[str, Any]]:
@@ -46,116 +71,114 @@ class Section(Started):
         import gradio
 
         language = engine.manager.get_elem_by_id("top.lang")
-        field = gradio.Textbox(value=Choice().to_json(), visible=False)
+        gradio.HTML(_HIDING, elem_classes=_UNSEEN)
+        field = gradio.Textbox(value=Choice().to_json(), elem_classes=_UNSEEN)
+        own = gradio.State("")  # what the form itself has written there last
+        shape = gradio.State("")  # what it was drawn anew for: not for a value that was just entered in it
         with gradio.Accordion(open=False) as tab:
             with gradio.Row():
                 on = gradio.Checkbox(value=False)
                 types = [each.value for each in TrainType if each is not TrainType.STATIC]
                 train_type = gradio.Dropdown(types, value=TrainType.SELECT.value)
-            shape = gradio.State("")  # what the form is drawn anew for: not for a value that was just entered
-            gradio.render(inputs=[field, language], triggers=[shape.change, language.change])(self._form(field))
-        on.input(lambda text, now: _edited(text, lambda choice: _replace(choice, on=bool(now))), [field, on], field)
-        train_type.input(_with_train_type, [field, train_type], field)
-        field.change(_seen, field, [on, train_type, shape])
-        return field, {f"{_PREFIX}tab": tab, f"{_PREFIX}on": on, f"{_PREFIX}train_type": train_type}
+            gradio.render(inputs=[field, own, language], triggers=[shape.change, language.change])(
+                self._drawing(field, own)
+            )
+            self._file = gradio.Button(size="sm")
+        quiet = {"show_progress": "hidden"}
+        both = [field, on, train_type]
+        on.input(_switched, both, field, **quiet)
+        train_type.input(_switched, both, field, **quiet)
+        field.change(_seen, [field, own, shape], [on, train_type, shape], **quiet)
+        return field, {
+            "dataflex_tab": tab,
+            "dataflex_on": on,
+            "dataflex_train_type": train_type,
+            "dataflex_file": self._file,
+        }
 
-    def _form(self, field: Any) -> Callable[[str, str], None]:
-        def form(text: str, language: str) -> None:
+    def _drawing(self, field: Any, own: Any) -> Callable[[str, str, str], None]:
+        def form(text: str, written: str, language: str) -> None:
+            import gradio
+
             choice = Choice.from_json(text)
             if choice.on:
-                self._steps(choice, field, language)
-                for kind in edits.kinds_of(choice.train_type):
-                    self._component(choice, kind, field, language)
+                Drawn(self._catalog, choice, language).draw(field, own)
+                for name, reason in self._broken:
+                    gradio.Markdown(as_text(word("broken", language, name=name, reason=reason)))
 
         return form
 
-    def _steps(self, choice: Choice, field: Any, language: str) -> None:
+    def connect(self, inputs: set[Any], run_of: Callable[[Mapping[Any, Any]], Any]) -> None:
+        """Let the button hand out the run file of what all the tab's inputs say."""
+
+        def text(data: Mapping[Any, Any]) -> str:
+            return run_file.as_yaml(run_of(data))
+
+        _handing_out(self._file, text, inputs, run_file.NAME)
+
+    def watch(self, engine: Any) -> Mapping[str, Any]:
+        """Build the tab that shows the run that was started last."""
         import gradio
 
-        with gradio.Row():
-            for name in STEP_KEYS:
-                number = gradio.Number(value=choice.keys.get(name), label=name, precision=0)
-                number.input(_setting_key(name), [field, number], field)
-        total = gradio.Markdown(_said_total(choice, language))
-        field.change(lambda text: _said_total(Choice.from_json(text), language), field, total)
+        language = engine.manager.get_elem_by_id("top.lang")
+        with gradio.Tab("DataFlex"):
+            with gradio.Row():
+                follow = gradio.Checkbox(value=True)
+                report = gradio.Button(size="sm")
+            shown = gradio.HTML()
+        seen, timer = gradio.State(""), gradio.Timer(EVERY)
+        timer.tick(self._look, [seen, language], [seen, shown], show_progress="hidden")
+        follow.input(lambda on: gradio.Timer(active=bool(on)), follow, timer, show_progress="hidden")
+        _handing_out(report, lambda lang: report_of(self._started(lang)), language, REPORT)
+        return {"dataflex_follow": follow, "dataflex_report": report}
 
-    def _component(self, choice: Choice, kind: Kind, field: Any, language: str) -> None:
+    def _look(self, seen: str, language: str) -> tuple[Any, Any]:
         import gradio
 
-        chosen = next((each for each in choice.components if each.kind is kind), None)
-        offers = {each.name: each for each in offered(self._components, kind)}
-        name = chosen.name if chosen is not None else ""
-        label = f"{word('component', language)}: {kind}"
-        names = gradio.Dropdown(["", *offers], value=name, label=label)
-        names.input(_setting_component(kind), [field, names], field)
-        if chosen is None or name not in offers:
-            return
-        about = offers[name]
-        gradio.Markdown(f"{about.summary} {about.paper}".strip())
-        infos = schema(self._components.find(kind, name))
-        for each in fields(infos):
-            control = _control(each, chosen.params.get(each.name, each.shown))
-            control.change(_setting_param(kind, each.name), [field, control], field)
-        wrong = gradio.Markdown(self._said_wrong(kind, name, chosen.params))
+        now, shown = ("", None) if self.folder is None else self._watching.look(self.folder)
+        if shown is None:
+            now = word("no_run" if self.folder is None else "waiting", language, folder=self.folder)
+        if now == seen:
+            return gradio.skip(), gradio.skip()
+        return now, f"<p>{html.escape(now)}</p>" if shown is None else framed(shown.whole, shown.title)
 
-        def check(text: str) -> str:
-            now = next((each for each in Choice.from_json(text).components if each.kind is kind), None)
-            return "" if now is None or now.name != name else self._said_wrong(kind, name, now.params)
+    def _started(self, language: str) -> Path:
+        if self.folder is None:
+            raise ConfigError(word("no_run", language))
+        return self.folder
 
-        field.change(check, field, wrong)
+    def load(self, path: Path) -> str:
+        """The text that was kept beside a file of LlamaBoard's; nothing chosen, with a warning, where it is damaged."""
+        import gradio
 
-    def _said_wrong(self, kind: Kind, name: str, params: Mapping[str, Any]) -> str:
-        entry = self._components.find(kind, name)
-        return "\n\n".join(problems(entry, schema(entry), params).values())
+        try:
+            return super().load(path)
+        except ConfigError as error:
+            gradio.Warning(str(error))
+            return Choice().to_json()
 
 
-def _control(field: Field, value: Any) -> Any:
+def _handing_out(button: Any, text: Callable[[Any], str], inputs: Any, name: str) -> None:
+    """Let a button hand out a text as a file, which the browser makes: nothing is written on the server's side."""
     import gradio
 
-    common = {"label": field.name, "info": field.help}
-    if field.widget is Widget.SWITCH:
-        return gradio.Checkbox(value=bool(value), **common)
-    if field.widget is Widget.CHOICE:
-        return gradio.Dropdown(list(field.options), value=value, **common)
-    if field.widget is Widget.NUMBER:
-        return gradio.Number(value=None if value == "" else value, **common)
-    return gradio.Textbox(value=str(value), **common)
+    def told(given: Any) -> str:
+        try:
+            return text(given)
+        except DataFlexError as error:
+            raise gradio.Error(str(error)) from error
+
+    unseen = gradio.Textbox(elem_classes=_UNSEEN)
+    made = button.click(told, inputs, unseen)
+    made.success(None, unseen, None, js=_SAVING.replace("NAME", name))
 
 
-def _edited(text: str, edit: Callable[[Choice], Choice]) -> str:
-    return edit(Choice.from_json(text)).to_json()
+def _switched(text: str, on: bool, train_type: str) -> str:
+    choice = edits.with_train_type(Choice.from_json(text), TrainType(train_type))
+    return replace(choice, on=bool(on)).to_json()
 
 
-def _replace(choice: Choice, **changes: Any) -> Choice:
-    return Choice(**{**vars(choice), **changes})
-
-
-def _with_train_type(text: str, train_type: str) -> str:
-    return _edited(text, lambda choice: edits.with_train_type(choice, TrainType(train_type)))
-
-
-def _setting_key(name: str) -> Callable[[str, Any], str]:
-    return lambda text, value: _edited(text, lambda choice: edits.with_keys(choice, {name: value}))
-
-
-def _setting_component(kind: Kind) -> Callable[[str, str], str]:
-    return lambda text, name: _edited(text, lambda choice: edits.with_component(choice, kind, name or ""))
-
-
-def _setting_param(kind: Kind, name: str) -> Callable[[str, Any], str]:
-    return lambda text, value: _edited(text, lambda choice: edits.with_param(choice, kind, name, value))
-
-
-def _seen(text: str) -> tuple[bool, str, str]:
-    """What the controls above the form show of a field, and what the form is drawn anew for."""
+def _seen(text: str, own: str, shape: str) -> tuple[bool, str, str]:
+    """What the controls above the form show of the field, and what the form is drawn anew for."""
     choice = Choice.from_json(text)
-    shape = [choice.on, choice.train_type.value, *((each.kind.value, each.name) for each in choice.components)]
-    return choice.on, choice.train_type.value, str(shape)
-
-
-def _said_total(choice: Choice, language: str) -> str:
-    try:
-        total = total_steps(choice)
-    except DataFlexError as error:
-        return str(error)
-    return word("total_later", language) if total is None else word("total", language, total=f"{total:,}")
+    return choice.on, choice.train_type.value, shape if text == own else f"{structure(choice)} {text}"
