@@ -29,14 +29,14 @@ from dataflex.errors import ConfigError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
 SIZES = {"light": 1280, "dark": 400}
-STEPS = {"warmup_step": 2, "update_step": 12, "update_times": 2}
-TOTAL = "26 optimizer steps in all"  # by hand: 2 + 12 * 2
+STEPS = {"warmup_step": 2, "update_step": 50, "update_times": 2}
+TOTAL = "102 optimizer steps in all"  # by hand: 2 + 50 * 2
+SECTION = "DataFlex: choose, mix or weigh the data while training ▼"
 EXTRA = {
     "optim": "adamw_torch",
     "use_cpu": True,
     "logging_steps": 1,
     "preprocessing_num_workers": 1,
-    "lora_rank": 4,
     "save_strategy": "no",
     "seed": 3,
 }
@@ -88,13 +88,17 @@ class Page:
         page.set_default_timeout(60_000)
 
     def enter(self, label: str, value: str) -> None:
-        field = self.page.get_by_label(label, exact=True).locator("visible=true").first
+        field = self._labelled(label).locator("input, textarea").first
         field.fill(value)
         field.blur()
 
+    def _labelled(self, label: str) -> Any:
+        title = self.page.get_by_test_id("block-info").get_by_text(label, exact=True)
+        return self.page.locator(".block").filter(has=title).locator("visible=true").last
+
     def choose(self, label: str, value: str) -> None:
         """A value of a dropdown, typed as a name that may not be among its choices."""
-        field = self.page.get_by_label(label, exact=True).locator("visible=true").first
+        field = self._labelled(label).locator("input").first
         field.fill(value)
         field.press("Enter")
         field.press("Tab")
@@ -144,17 +148,17 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
 
     # LlamaBoard's own fields
     page.choose("Model name", "Custom")
-    page.enter("Model path", str(workshop.folder / "model"))
-    page.choose("Chat template", "qwen3_nothink")
     page.enter("Data dir", str(workshop.folder / "data"))
     page.choose("Dataset", "tiny")
     page.choose("Compute type", "fp32")
     page.press("Extra configurations ▼")
     page.enter("Extra arguments", json.dumps(EXTRA))
     page.choose("Output dir", "run")
+    page.enter("Model path", str(workshop.folder / "model"))
+    page.choose("Chat template", "qwen3_nothink")
 
     # the section
-    page.press("DataFlex: choose, mix or weigh the data while training ▼")
+    page.press(SECTION)
     tab.get_by_label("Train with DataFlex", exact=True).check()
     page.says("warmup_step is missing from the page")
     for name, value in STEPS.items():
@@ -162,8 +166,9 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     page.says(TOTAL)
     page.choose("Component: selector", "loss")
     page.says("Loshchilov & Hutter 2016")
+    tab.get_by_label("replacement", exact=True).check()  # the pool is smaller than a stage
     page.enter("temperature", "-1")
-    wrong = "component_params.temperature: -1"
+    wrong = "⚠ component_params.temperature: -1"
     page.says(wrong)
     page.press("Start")
     page.says("This run cannot start:")
@@ -181,7 +186,7 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
         page.press("Download the run file")
     text = Path(waiting.value.path()).read_text()
     shown = yaml.safe_load(text)
-    assert shown["component_params"] == {"temperature": 0.5} and shown["component_name"] == "loss"
+    assert shown["component_params"] == {"temperature": 0.5, "replacement": True} and shown["component_name"] == "loss"
     assert all(line in tab.inner_text("body") for line in text.splitlines())
 
     # start, and watch two boundaries arrive; the page is reloaded in the middle
@@ -191,12 +196,13 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     frame.get_by_text("at step 2,").first.wait_for(timeout=240_000)
     tab.reload()
     page.tab("DataFlex")
-    frame.get_by_text("at step 14,").first.wait_for(timeout=240_000)
+    frame.get_by_text("at step 52,").first.wait_for(timeout=240_000)
     page.tab("Train")
-    page.says(TOTAL)  # the section is again as it was
+    page.press(SECTION)
+    page.says(TOTAL)  # it is again as it was
     page.says("Finished.", timeout=240_000)
     page.tab("DataFlex")
-    frame.get_by_text("26 of 26").first.wait_for()
+    frame.get_by_text("102 of 102").first.wait_for()
     frame.locator("svg").first.wait_for()
     page.seen("watch")
     with tab.expect_download() as waiting:

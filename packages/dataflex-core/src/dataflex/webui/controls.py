@@ -10,6 +10,7 @@ from dataflex.kinds import TrainType
 from dataflex.webui.form import Field, Widget
 
 STEP_KEYS = ("warmup_step", "update_step", "update_times", "train_step")
+_NONE = "-"
 _ELSEWHERE = ("train_type", "component_name", "components", "component_params", "plugins")
 
 
@@ -19,14 +20,30 @@ def keys_of(train_type: TrainType, *, steps: bool) -> list[Key]:
     return [key for key in mine if (key.name in STEP_KEYS) == steps]
 
 
+def number(value: Any, otherwise: Any, **common: Any) -> Any:
+    """A number, or none: an empty one says what holds then, since gradio takes 0 for it where nothing is said."""
+    import gradio
+
+    shown = None if value in (None, "") else value
+    return gradio.Number(value=shown, placeholder=str(otherwise) or _NONE, **common)
+
+
+def told_by(control: Any) -> list[Any]:
+    """The events that tell of every change of a control; an emptied number tells only when it is left."""
+    import gradio
+
+    return [control.input, control.blur] if isinstance(control, gradio.Number) else [control.input]
+
+
 def of_key(key: Key, keys: Mapping[str, Any]) -> Any:
     """The control of a key of a run file."""
     import gradio
 
-    value, common = keys.get(key.name), {"label": key.name, "info": key.help, "min_width": 200}
+    value = keys.get(key.name)
+    common: dict[str, Any] = {"label": key.name, "info": key.help, "min_width": 200}
     words = key.type.split(" | ")
     if key.name in STEP_KEYS:
-        return gradio.Number(value=value, **common)
+        return number(value, _NONE, **common)
     if len(words) > 1 and all(word.isalpha() for word in words):
         return gradio.Dropdown(["", *words], value=value or "", **common)
     return gradio.Textbox(value="" if value is None else str(value), placeholder=key.type, **common)
@@ -42,5 +59,5 @@ def of_field(field: Field, value: Any) -> Any:
     if field.widget is Widget.CHOICE:
         return gradio.Dropdown(list(field.options), value=value, **common)
     if field.widget is Widget.NUMBER:
-        return gradio.Number(value=None if value in (None, "") else value, **common)
+        return number(value, field.shown, **common)
     return gradio.Textbox(value="" if value is None else str(value), **common)

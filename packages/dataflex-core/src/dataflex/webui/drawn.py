@@ -50,7 +50,7 @@ class Drawn:
             self._component(kind)
         inputs = [control for control, _ in self._controls]
         gradio.on(
-            [control.input for control in inputs],
+            [event for control in inputs for event in controls.told_by(control)],
             self._write,
             [field, *inputs],
             [field, own],
@@ -103,7 +103,7 @@ class Drawn:
             names = gradio.Dropdown(["", *offers], value=name, label=label, allow_custom_value=True)
             self._controls.append((names, lambda choice, value: edits.with_component(choice, kind, value or "")))
             if self._choice.is_composed and chosen is not None:
-                every = gradio.Number(value=chosen.every, label=word("every", self._language), minimum=1, precision=0)
+                every = controls.number(chosen.every, 1, label=word("every", self._language))
                 self._controls.append((every, lambda choice, value: edits.with_every(choice, kind, value)))
         if chosen is None or name not in offers:
             return

@@ -71,8 +71,9 @@ class Section(Started):
         import gradio
 
         language = engine.manager.get_elem_by_id("top.lang")
-        gradio.HTML(_HIDING, elem_classes=_UNSEEN)
-        field = gradio.Textbox(value=Choice().to_json(), elem_classes=_UNSEEN)
+        with gradio.Column(elem_classes=_UNSEEN):  # not invisible: gradio leaves out what is
+            gradio.HTML(_HIDING)
+            field = gradio.Textbox(value=Choice().to_json())
         own = gradio.State("")  # what the form itself has written there last
         shape = gradio.State("")  # what it was drawn anew for: not for a value that was just entered in it
         with gradio.Accordion(open=False) as tab:
@@ -84,7 +85,7 @@ class Section(Started):
                 self._drawing(field, own)
             )
             self._file = gradio.Button(size="sm")
-        quiet = {"show_progress": "hidden"}
+        quiet: dict[str, Any] = {"show_progress": "hidden"}
         both = [field, on, train_type]
         on.input(_switched, both, field, **quiet)
         train_type.input(_switched, both, field, **quiet)
@@ -168,7 +169,8 @@ def _handing_out(button: Any, text: Callable[[Any], str], inputs: Any, name: str
         except DataFlexError as error:
             raise gradio.Error(str(error)) from error
 
-    unseen = gradio.Textbox(elem_classes=_UNSEEN)
+    with gradio.Column(elem_classes=_UNSEEN):
+        unseen = gradio.Textbox()
     made = button.click(told, inputs, unseen)
     made.success(None, unseen, None, js=_SAVING.replace("NAME", name))
 
