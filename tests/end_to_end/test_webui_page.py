@@ -168,7 +168,7 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     page.says("Loshchilov & Hutter 2016")
     tab.get_by_label("replacement", exact=True).check()  # the pool is smaller than a stage
     page.enter("temperature", "-1")
-    wrong = "⚠ component_params.temperature: -1"
+    wrong = "component_params.temperature: -1 (from the page) must"
     page.says(wrong)
     page.press("Start")
     page.says("This run cannot start:")
@@ -192,7 +192,7 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     # start, and watch two boundaries arrive; the page is reloaded in the middle
     page.press("Start")
     page.tab("DataFlex")
-    frame = tab.frame_locator("iframe")
+    frame = tab.frame_locator("iframe[sandbox]")
     frame.get_by_text("at step 2,").first.wait_for(timeout=240_000)
     tab.reload()
     page.tab("DataFlex")

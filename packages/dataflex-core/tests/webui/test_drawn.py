@@ -44,13 +44,9 @@ class Form:
     def enter(self, **values) -> tuple[Choice, bool]:
         """The choice then, and whether the form is to be drawn anew."""
         self.shown |= {name.replace("component_", "Component: "): value for name, value in values.items()}
-        text, own = self._drawn._write(self.choice.to_json(), *self.shown.values())
+        text, own, *self.said = self._drawn._write(self.choice.to_json(), *self.shown.values())
         self.choice = Choice.from_json(text)
         return self.choice, own != text
-
-    def said(self) -> list[str]:
-        found = self._drawn._say(self.choice.to_json())
-        return [found] if isinstance(found, str) else found
 
 
 LOSS = Choice(on=True, components=[Chosen(kind=Kind.SELECTOR, name="loss", params={"share": 0.25})])
@@ -67,11 +63,12 @@ def test_what_was_chosen_is_shown_and_only_what_was_entered_is_kept(catalog):
 
 def test_total_and_what_is_wrong_are_said_at_once(catalog):
     form = Form(catalog, LOSS)
-    assert "update_step is missing from the page" in form.said()[0]
+    form.enter()
+    assert "update_step is missing from the page" in form.said[0]
     form.enter(warmup_step=2, update_step=3, update_times=4)
-    assert form.said() == ["14 optimizer steps in all", ""]
+    assert form.said == ["14 optimizer steps in all", ""]
     form.enter(share=1.5)
-    assert form.said()[1].startswith("⚠ component_params.share: 1.5 (from the page) must be above 0")
+    assert form.said[1].startswith("⚠ selector 'loss': component_params.share: 1.5 (from the page) must be above 0")
 
 
 def test_another_component_is_drawn_anew_without_the_parameters_of_the_one_before(catalog):

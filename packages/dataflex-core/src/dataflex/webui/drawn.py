@@ -53,24 +53,18 @@ class Drawn:
             [event for control in inputs for event in controls.told_by(control)],
             self._write,
             [field, *inputs],
-            [field, own],
+            [field, own, *(place for place, _ in self._said)],
             trigger_mode="always_last",
             show_progress="hidden",
         )
-        outputs = [place for place, _ in self._said]
-        field.change(self._say, field, outputs, show_progress="hidden")
 
-    def _write(self, text: str, *values: Any) -> tuple[str, str]:
+    def _write(self, text: str, *values: Any) -> tuple[str, ...]:
         choice = before = Choice.from_json(text)
         for (_, setter), value in zip(self._controls, values, strict=True):
             choice = setter(choice, value)
         written = choice.to_json()
-        return written, written if structure(choice) == structure(before) else ""
-
-    def _say(self, text: str) -> Any:
-        choice = Choice.from_json(text)
-        said = [say(choice) for _, say in self._said]
-        return said if len(said) > 1 else said[0]
+        own = written if structure(choice) == structure(before) else ""
+        return written, own, *(say(choice) for _, say in self._said)
 
     def _saying(self, say: Callable[[Choice], str]) -> None:
         import gradio
