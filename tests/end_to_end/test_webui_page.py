@@ -27,7 +27,7 @@ from dataflex.cli.check_run import check_runs
 from dataflex.cli.webui import problems_of
 from dataflex.errors import ConfigError
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.timeout(3600)]
 LONG = 900_000  # milliseconds: a busy machine takes minutes to import what a run needs
 SIZES = {"light": 1280, "dark": 400}
 STEPS = {"warmup_step": 2, "update_step": 10, "update_times": 2}

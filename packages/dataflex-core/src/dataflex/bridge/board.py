@@ -172,7 +172,7 @@ def _run_of(runner: Any, data: Mapping[Any, Any]) -> Any:
 
 
 def _text(runner: Any, data: Mapping[Any, Any]) -> str:
-    return data[runner.manager.get_elem_by_id(_ID)] or ""
+    return str(data[runner.manager.get_elem_by_id(_ID)] or "")
 
 
 def _initializing(stock: Callable[..., str], section: Section) -> Callable[..., str]:
