@@ -5,14 +5,19 @@ LlamaFactory takes seconds to import: runs share this process unless a process i
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_runs import OTHER, POOL, Workshop
 
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 from dataflex.testing.tiny_models import add_pictures, write_moe, write_vision
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")
@@ -49,3 +54,17 @@ def train() -> Callable[..., None]:
         run_train(run_file, list(overrides), list(plugins))
 
     return train
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A real Chromium; tests that open it belong to the xdist group ``browser``."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    found = os.environ.get("CHROMIUM") or next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    with sync_api.sync_playwright() as playwright:
+        try:
+            started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        except sync_api.Error as error:
+            pytest.skip(f"no Chromium (apt install chromium, or playwright install chromium): {error.message[:200]}")
+        yield started
+        started.close()

@@ -7,10 +7,7 @@ keeps what was seen: ``study-light.png`` and ``study-dark.png``.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from synthetic_studies import write_study
@@ -18,20 +15,6 @@ from synthetic_studies import write_study
 from dataflex.study.page import write_page
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
-    found = os.environ.get("CHROMIUM") or next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    with sync_api.sync_playwright() as playwright:
-        try:
-            started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        except sync_api.Error as error:
-            pytest.skip(f"no Chromium (apt install chromium, or playwright install chromium): {error.message[:200]}")
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")

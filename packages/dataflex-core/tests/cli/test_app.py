@@ -21,6 +21,7 @@ OWN = [
         "study",
         "score",
         "watch",
+        "webui",
         "report",
         "demo",
         "list-components",
@@ -32,7 +33,7 @@ OWN = [
         "version",
     ),
 ]
-THEIRS = ["export", "chat", "api", "webui", "webchat", "env"]
+THEIRS = ["export", "chat", "api", "webchat", "env"]
 WITH_PLUGINS = [
     "train run.yaml",
     "study study.yaml",
@@ -42,6 +43,7 @@ WITH_PLUGINS = [
     "check-component x",
     "check-run run.yaml",
     "doctor",
+    "webui",
 ]
 
 
@@ -58,6 +60,7 @@ def started(monkeypatch):
     monkeypatch.setitem(sys.modules, "dataflex.cli.score", score)
     checked = SimpleNamespace(check_runs=record("check-run"))
     monkeypatch.setitem(sys.modules, "dataflex.cli.check_run", checked)
+    monkeypatch.setitem(sys.modules, "dataflex.cli.webui", SimpleNamespace(run_webui=record("webui")))
     monkeypatch.setitem(sys.modules, "dataflex.cli.demo", SimpleNamespace(run_demo=record("demo")))
     monkeypatch.setitem(
         sys.modules, "dataflex.bridge.llamafactory", SimpleNamespace(run_command=record("llamafactory"))
@@ -142,7 +145,7 @@ def test_a_command_without_plugins_does_not_swallow_p(run, started, command):
     assert started == []
 
 
-DEAF = ["webui", "env"]  # LlamaFactory starts them whatever they are asked for
+DEAF = ["env"]  # LlamaFactory starts it whatever it is asked for
 ARGUMENTS = ["conf.yaml", "--export_dir", "a b", "-p", "x", "key=1", "--", "--json", "--flag=1", ""]
 
 

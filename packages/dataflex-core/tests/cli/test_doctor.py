@@ -20,13 +20,14 @@ class Machine:
 
     seams: list[SeamCheck]
     seam_report: Callable[[], list[SeamCheck]]
+    checked: Callable[[object], list[SeamCheck]]
 
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     """LlamaFactory's seams and torch's devices, as a test wants them."""
-    seams = [SeamCheck("sft: trainer", True)]
-    made = Machine(seams, lambda: seams)
+    seams, board = [SeamCheck("sft: trainer", True)], [SeamCheck("webui: Popen", True)]
+    made = Machine(seams, lambda: seams, lambda seams: board)
     cuda = SimpleNamespace(is_available=lambda: True, device_count=lambda: 2, get_device_name=lambda i: f"GPU {i}")
     torch = SimpleNamespace(
         get_num_threads=lambda: 3,
@@ -49,7 +50,7 @@ def test_all_is_well(run, machine):
     assert (outcome.code, ok) == (0, True)
     assert found["version", "dataflex-core"]["detail"] == "0.2.0"
     assert found["version", "llamafactory"]["detail"] == importlib_metadata.version("llamafactory")
-    assert found["llamafactory", "sft: trainer"]["state"] == "ok"
+    assert found["llamafactory", "sft: trainer"]["state"] == found["llamafactory", "webui: Popen"]["state"] == "ok"
     assert found["device", "cuda:1"]["detail"] == "GPU 1"
     for library in ("python", "transformers", "torch", "accelerate", "peft"):
         assert found["version", library]["state"] == "ok"
@@ -78,6 +79,16 @@ def test_a_seam_that_moved_fails_the_check(run, machine):
     outcome = run("doctor")
     assert outcome.code == 1
     assert "run_dpo no longer uses it" in outcome.out
+
+
+def test_without_gradio_the_page_alone_is_missing(run, machine, monkeypatch):
+    monkeypatch.setattr("dataflex.bridge.board_seams.gradio_misfit", lambda: "gradio is not installed")
+    outcome = run("doctor", "-p", "no:nothing", "--json")
+    ok, found = checks(outcome)
+    check = found["llamafactory", "webui"]
+    assert ok and (check["state"], check["detail"]) == (
+        "off", "gradio is not installed: `dataflex webui` will not start"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("error", [ImportError("transformers is too new"), SystemExit("transformers is too new")])

@@ -71,8 +71,13 @@ def seam_report() -> list[SeamCheck]:
         for stage in STAGES
         for symbol, check in (("trainer", _trainer_seam), ("get_dataset", _dataset_seam))
     }
+    return checked({**seams, ORIGINS: origins_seam})
+
+
+def checked(seams: Mapping[str, Callable[[], object]]) -> list[SeamCheck]:
+    """Make checks that raise where something is not as it should be, by their names."""
     checks = []
-    for name, check in {**seams, ORIGINS: origins_seam}.items():
+    for name, check in seams.items():
         try:
             check()
         except Exception as error:  # whatever another version of LlamaFactory does when it is asked

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dataflex import __version__
-from dataflex.cli import component_commands, passthrough, study_command, watch_command
+from dataflex.cli import component_commands, passthrough, study_command, watch_command, webui_command
 from dataflex.cli.cache import CacheAction
 from dataflex.cli.contributed import CommandsOfPackages
 from dataflex.cli.parameters import JsonOption, PluginValues, path_argument, path_option, plugin_values
@@ -36,7 +36,7 @@ EXIT_ERROR = 2
 """Exit code for an error the user can do something about."""
 
 _TAKE_PLUGINS = frozenset(
-    {"train", "study", "score", "list-components", "show-component", "check-component", "check-run", "doctor"}
+    {"train", "study", "score", "list-components", "show-component", "check-component", "check-run", "doctor", "webui"}
 )
 
 app = typer.Typer(
@@ -217,6 +217,7 @@ def report(
 
 
 watch_command.register(app)
+webui_command.register(app)
 
 
 @app.command()

@@ -146,6 +146,20 @@ def _seams() -> Iterator[Check]:
         return
     for seam in report:
         yield Check("llamafactory", seam.symbol, State.OK if seam.ok else State.FAILED, seam.detail)
+    yield from _board()
+
+
+def _board() -> Iterator[Check]:
+    """LlamaBoard's seams; without gradio nothing else is missing."""
+    from dataflex.bridge import board_seams
+    from dataflex.bridge.llamafactory import checked
+
+    wrong = board_seams.gradio_misfit()
+    if wrong:
+        yield Check("llamafactory", "webui", State.OFF, f"{wrong}: `dataflex webui` will not start")
+        return
+    for seam in checked(board_seams.seams()):
+        yield Check("llamafactory", seam.symbol, State.OK if seam.ok else State.FAILED, seam.detail)
 
 
 def _devices() -> Iterator[Check]:

@@ -12,7 +12,6 @@ COMMANDS: Mapping[str, str] = {
     "export": "Merge adapters and export a model (LlamaFactory).",
     "chat": "Chat with a model in the terminal (LlamaFactory).",
     "api": "Serve a model over an OpenAI-style API (LlamaFactory).",
-    "webui": "Open LlamaBoard (LlamaFactory).",
     "webchat": "Chat with a model in the browser (LlamaFactory).",
     "env": "Show the environment (LlamaFactory).",
 }
@@ -24,12 +23,12 @@ def register(app: typer.Typer) -> None:
         app.command(name, help=summary, cls=Verbatim, add_help_option=False, rich_help_panel="LlamaFactory")(_hand_on)
 
 
-_DEAF = ("webui", "env")
-"""Commands of LlamaFactory that start at once, whatever they are asked for."""
+_DEAF = "env"
+"""The command of LlamaFactory that starts at once, whatever it is asked for."""
 
 
 def _hand_on(ctx: typer.Context) -> None:
-    if ctx.info_name in _DEAF and ctx.args in (["-h"], ["--help"]):
+    if ctx.info_name == _DEAF and ctx.args in (["-h"], ["--help"]):
         typer.echo(ctx.get_help())
         return
     from dataflex.bridge.llamafactory import run_command

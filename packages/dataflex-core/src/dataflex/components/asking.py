@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from dataflex.components.abort import ended_by_abort
 from dataflex.components.build import by_name_or_place
 from dataflex.components.stateful import Stateful
 from dataflex.components.time_limit import time_limit
@@ -150,7 +151,8 @@ class Asking:
         failure, self._method = "", ""
         cause: Exception | None = None
         try:
-            yield
+            with ended_by_abort():
+                yield
         except AnotherRankFailed as error:
             cause = error
         except Exception as error:

@@ -62,13 +62,14 @@ class Showing:
 
     Args:
         viewer: Looks at the run or the study.
+        script: Whether the page renews itself; without it, whoever shows it does.
 
     Attributes:
         nonce: Allows the script of the page; nobody who writes the run's texts knows it.
     """
 
-    def __init__(self, viewer: page.AnyViewer) -> None:
-        self.nonce = secrets.token_urlsafe(16)
+    def __init__(self, viewer: page.AnyViewer, *, script: bool = True) -> None:
+        self.nonce = secrets.token_urlsafe(16) if script else ""
         self._viewer, self._over = viewer, threading.Event()
         self._asked = self._rest = time.monotonic()
         self._shown = Shown()
