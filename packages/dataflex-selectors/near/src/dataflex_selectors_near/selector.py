@@ -157,7 +157,7 @@ class NearSelector(Selector):
                     f"none of the {len(subtask.rows)} rows of the eval set {subtask.name!r} has an embedding: they "
                     f"have {_WHY[params.span]}. Set component_params.span: all, or look at the data."
                 )
-        there, whose = np.isfinite(pool).all(axis=1), " of a domain" if len(groups) > 1 else ""
+        there, whose = np.asarray(np.isfinite(pool).all(axis=1)), " of a domain" if len(groups) > 1 else ""
         for places, count in groups:
             self._check_usable(int(there[places].sum()), len(places), count, step, whose)
         queries, turns = np.concatenate(known), Turns([len(each) for each in known])

@@ -153,7 +153,7 @@ class TsdsSelector(Selector):
         assert embedded.pool is not None
         assert embedded.targets is not None
         known = self._known(embedded.targets, subtasks)
-        there = np.isfinite(embedded.pool).all(axis=1)
+        there = np.asarray(np.isfinite(embedded.pool).all(axis=1))
         scores, queries = np.full(len(there), np.nan), np.concatenate(known)
         asked = [group for group in groups if group.count]
         solutions = {group.domain: self._solution(group, embedded, queries, there) for group in asked}
