@@ -115,7 +115,7 @@ class Page:
     def tab(self, name: str) -> None:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
-    def seen(self, name: str, last: Any) -> None:
+    def seen(self, name: str, last: Any, *waits: Any) -> None:
         """Keep what is seen down to an element, wide and light, narrow and dark; nothing is wider than the window."""
         for scheme, width in SIZES.items():
             self.page.emulate_media(color_scheme=scheme)
@@ -125,6 +125,8 @@ class Page:
             assert wide <= width, f"{name} is {wide} wide in a window of {width}"
             path = self._images / f"webui-{name}-{scheme}.png"
             self.page.evaluate("window.scrollTo(0, 0)")
+            for wait in waits:
+                wait.wait_for()
             box = last.bounding_box()
             clip = {"x": 0, "y": 0, "width": width, "height": box["y"] + box["height"] + 24}
             self.page.screenshot(path=path, full_page=True, clip=clip)
@@ -209,12 +211,12 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     page.tab("DataFlex")
     frame.get_by_text("22 of 22").first.wait_for()
     frame.locator("svg").first.wait_for()
-    page.seen("watch", tab.locator("iframe[sandbox]"))
+    page.seen("watch", tab.locator("iframe[sandbox]"), frame.locator("svg").first)
     with tab.expect_download() as waiting:
         page.press("Download the report")
     report = browser.new_page()
     report.goto(f"file://{_named(waiting.value, tmp_path / 'report.html')}")
-    assert "dynamic_select" in report.inner_text("body") and report.locator("svg").count() > 0
+    assert "selector loss" in report.inner_text("body") and report.locator("svg").count() > 0
 
     # the same file, run in a shell, chooses the same rows
     run = workshop.out / "saves" / "Custom" / "lora" / "run"

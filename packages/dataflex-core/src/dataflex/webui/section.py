@@ -81,9 +81,9 @@ class Section(Started):
                 on = gradio.Checkbox(value=False)
                 types = [each.value for each in TrainType if each is not TrainType.STATIC]
                 train_type = gradio.Dropdown(types, value=TrainType.SELECT.value)
-            gradio.render(inputs=[field, own, language], triggers=[shape.change, language.change])(
-                self._drawing(field, own)
-            )
+            drawn_for = [shape.change, language.change]
+            # One at a time: gradio forgets events of a drawing that another overtakes.
+            gradio.render([field, own, language], drawn_for, concurrency_limit=1)(self._drawing(field, own))
             self._file = gradio.Button(size="sm")
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         both = [field, on, train_type]
