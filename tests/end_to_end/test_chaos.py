@@ -39,8 +39,8 @@ MODELS = {
 CONVERTED = [("select", "full", 0, "moe"), ("mix", "full", 2, "vision")]
 OVER_AN_OLD_RUN = ("select", "lora", 2, "model")
 """Begun anew where another run has left its only checkpoint."""
-LATE = "over an old one"
-"""A seed whose first kill comes late: one before the new run has begun leaves the old one, rightly."""
+ASIDE = "earlier-runs/1"
+"""Where its start puts that. A kill before leaves the old run, rightly: nothing of the new one is there."""
 SHORT = [*CONVERTED, OVER_AN_OLD_RUN, ("weight", "lora", 0, "model")]
 RUNS = [*itertools.product(COMPONENTS, ("full", "lora"), (0, 2), ("model",)), *CONVERTED] if LONG else SHORT
 ANEW = ("resume_from_checkpoint=true", "resume_from_checkpoint=null", "overwrite_output_dir=true")
@@ -87,11 +87,12 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
     whole, killed = workshop.run_file("whole", **keys), workshop.run_file("killed", **keys)
     assert run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1) == []
     seed, command, first = f"{component} {finetuning_type} {workers} {model}", train_command(killed, plugin), []
+    aside = workshop.out / "killed" / ASIDE if over else None
     if over:
         shutil.copytree(workshop.out / "whole", workshop.out / "killed")  # of the same keys: only its name tells it
-        seed, command, first = LATE, [*command, ANEW[0]], list(ANEW[1:])
+        command, first = [*command, ANEW[0]], list(ANEW[1:])
     # Each decision takes a second: no kill comes later than in the third since the last, and there are three for each.
-    moments = run_to_the_end(command, workshop.out / "k", kills=kills, seed=seed, span=2.5, first=first)
+    moments = run_to_the_end(command, workshop.out / "k", kills=kills, seed=seed, span=2.5, first=first, since=aside)
     assert len(moments) == kills
     seen("nothing: the process is gone. The same command goes on.")
     last = f"checkpoint-{3 + 4 * 3 * kills}" if component != "weight" else "checkpoint-19"
@@ -99,9 +100,9 @@ def test_a_run_killed_at_random_moments_ends_in_the_same_weights(
         assert weights_digest(workshop.out / "killed" / folder) == weights_digest(workshop.out / "whole" / folder)
     assert decisions_without_times(workshop.out / "killed") == decisions_without_times(workshop.out / "whole")
     assert logged_without_times(workshop.out / "killed") == logged_without_times(workshop.out / "whole")
-    if over:
+    if aside is not None:
         (own,) = (workshop.out / "killed").glob("checkpoint-*")
-        (kept,) = (workshop.out / "killed" / "earlier-runs" / "1").glob("checkpoint-*")
+        (kept,) = aside.glob("checkpoint-*")
         assert run_id_of(kept) == run_id_of(workshop.out / "whole" / last) != run_id_of(own)
 
 
@@ -120,8 +121,11 @@ def test_a_run_begun_anew_over_an_old_one_and_killed_goes_on_from_its_own_checkp
     run_to_the_end(train_command(old, plugin), workshop.out / "o", kills=0, seed="", span=1)
     run_to_the_end(train_command(whole, plugin), workshop.out / "w", kills=0, seed="", span=1)
     command = [*train_command(new, plugin), ANEW[0]]
-    moments = run_to_the_end(command, workshop.out / "k", kills=kills, seed=LATE, span=2.5, first=ANEW[1:])
+    aside = workshop.out / "new" / ASIDE
+    moments = run_to_the_end(
+        command, workshop.out / "k", kills=kills, seed=component, span=2.5, first=ANEW[1:], since=aside
+    )
     assert len(moments) == kills
     assert weights_digest(workshop.out / "new") == weights_digest(workshop.out / "whole")
-    (kept,) = (workshop.out / "new" / "earlier-runs" / "1").glob("checkpoint-*")
+    (kept,) = aside.glob("checkpoint-*")
     assert kept.is_dir()

@@ -111,7 +111,14 @@ class Watchful(Weighter):
 
 
 def run_to_the_end(
-    command: Sequence[str], folder: Path, *, kills: int, seed: str, span: float, first: Sequence[str] = ()
+    command: Sequence[str],
+    folder: Path,
+    *,
+    kills: int,
+    seed: str,
+    span: float,
+    first: Sequence[str] = (),
+    since: Path | None = None,
 ) -> list[float]:
     """Run a command, killing it ``kills`` times on the way.
 
@@ -122,6 +129,7 @@ def run_to_the_end(
         seed: Of the moments.
         span: Kills fall uniformly within so many seconds after the start of training.
         first: Further words of the first start alone.
+        since: What has to be there, too, before a moment counts.
 
     Returns:
         The moments at which it was killed, in seconds after the start of training.
@@ -140,7 +148,7 @@ def run_to_the_end(
             words = [*command, *(first if attempt == 1 else ())]
             process = subprocess.Popen(words, stdout=file, stderr=subprocess.STDOUT, env=environ)
         if len(moments) < kills:
-            while not marker.exists() and process.poll() is None:
+            while not all(path.exists() for path in (marker, since or marker)) and process.poll() is None:
                 time.sleep(0.02)
             moment = draw.uniform(0, span)
             try:
