@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dataflex.checkpoint.state import run_id_of
+from dataflex.checkpoint.damage import run_id_of
 from dataflex.decisions import Decision, DecisionLog
 from dataflex.errors import ConfigError, OneRankError, reason
 from dataflex.math.score_summary import score_summary
