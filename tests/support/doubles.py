@@ -151,6 +151,7 @@ class IdleTrainer:
     is_deepspeed_enabled: bool = False
     is_fsdp_enabled: bool = False
     running: Any = None
+    sealed_step: int | None = None
 
     def is_world_process_zero(self) -> bool:
         """It is the only rank."""

@@ -52,7 +52,7 @@ class _Trained:
     """What every trainee of the same rows begins as, made once for a process."""
 
     folder: tempfile.TemporaryDirectory[str]
-    model: nn.Module
+    model: Any
     optimizer: dict[str, Any]
     scheduler: dict[str, Any]
     tokenizer: Any
@@ -68,7 +68,8 @@ def make_trainee(folder: Path, rows: Sequence[Row], *, experts: bool = False) ->
     made = _trained(json.dumps(rows), experts)
     shutil.copytree(made.folder.name, folder, dirs_exist_ok=True)
     model, tokenizer = copy.deepcopy(made.model), copy.deepcopy(made.tokenizer)
-    model.name_or_path = tokenizer.name_or_path = model.config.name_or_path = str(folder)
+    for named in (model, model.config, tokenizer):
+        named.name_or_path = str(folder)
     optimizer, scheduler = _steppers(model)
     optimizer.load_state_dict(copy.deepcopy(made.optimizer))
     scheduler.load_state_dict(copy.deepcopy(made.scheduler))

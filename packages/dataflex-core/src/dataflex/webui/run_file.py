@@ -109,7 +109,7 @@ def total_steps(choice: Choice) -> int | None:
     way = step_keys(choice.train_type, [each.kind for each in choice.components])
     if way not in _COUNTED:
         return None
-    ours = {"train_type": choice.train_type.value}
+    ours: dict[str, Any] = {"train_type": choice.train_type.value}
     ours |= {name: _number(value) for name, value in choice.keys.items() if value not in (None, "")}
     if choice.is_composed:
         ours["components"] = {each.kind.value: each.name for each in choice.components}

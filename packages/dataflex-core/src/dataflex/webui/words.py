@@ -34,7 +34,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
 }
 
 
-def word(name: str, language: str, **values: object) -> str:
+def word(name: str, language: str, /, **values: object) -> str:
     """A word or sentence in a language.
 
     Args:
