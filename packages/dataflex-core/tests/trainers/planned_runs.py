@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
-from doubles import OneRank
+import numpy.typing as npt
+from doubles import IdleTrainer
 
 from dataflex import Mixer, Pattern, Selection, Selector
 from dataflex.components.asking import Asking
@@ -101,14 +101,14 @@ class Told(Mixer):
 
     asked = 0
 
-    def mix(self, model: Any, step_id: int) -> list[float]:
+    def mix(self, model: Any, step_id: int, **kwargs: Any) -> npt.NDArray[np.float64]:
         """Those of this boundary."""
         self.asked += 1
         return self._at(step_id)
 
-    def _at(self, step: int) -> list[float]:
+    def _at(self, step: int) -> npt.NDArray[np.float64]:
         stage = self.params.schedule.stage_at(step)
-        return [share / 20 for share in self.params.share_of(stage)]
+        return np.asarray(self.params.share_of(stage)) / 20
 
     def state_dict(self) -> dict[str, Any]:
         """How often it was asked."""
@@ -122,7 +122,7 @@ class Told(Mixer):
 class Foreseen(Told):
     """A mixer that says its shares in advance."""
 
-    def planned(self, step_id: int) -> list[float]:
+    def planned(self, step_id: int) -> npt.NDArray[np.float64]:
         """Those of a later boundary."""
         return self._at(step_id)
 
@@ -132,7 +132,7 @@ class Draws(Selector):
 
     asked = 0
 
-    def select(self, model: Any, step_id: int, num_samples: int) -> Selection:
+    def select(self, model: Any, step_id: int, num_samples: int, **kwargs: Any) -> Selection:
         """Of the rows of one domain, each once."""
         return Selection(self._drawn(np.arange(len(self.dataset)), step_id, num_samples), scores=self._scores(step_id))
 
@@ -156,7 +156,7 @@ class Draws(Selector):
 class DrawsOfAll(Draws):
     """The same, asked once for all domains."""
 
-    def select(self, model: Any, step_id: int, num_samples: int, candidates: Any = None) -> Selection:  # type: ignore[override]
+    def select(self, model: Any, step_id: int, num_samples: int, candidates: Any = None, **kwargs: Any) -> Selection:
         """Of the rows of each group, each once."""
         if candidates is None:
             return super().select(model, step_id, num_samples)
@@ -188,6 +188,43 @@ class Parts:
         return asking
 
 
+@dataclass(frozen=True)
+class PlannedParts:
+    """The components of a run, by kind."""
+
+    by_kind: Mapping[Kind, Part]
+
+    def part(self, kind: Kind) -> Part | None:
+        return self.by_kind.get(kind)
+
+
+@dataclass(frozen=True)
+class PlannedSession:
+    """What a planner asks of a run: how its pool is mixed, and scores that an order is given."""
+
+    run: PlannedParts
+    open_mixture: Callable[[int, int], Mixture]
+    lengths: Any
+    counting: Counting = Counting.COLUMNS
+
+    def mixture_settings(self) -> dict[str, Any]:
+        return {}
+
+    def given_scores(self, source: Any, rows: Any) -> Any:
+        return self.lengths
+
+
+class Unrecorded:
+    """A recorder whose clock stands still."""
+
+    @property
+    def clock(self) -> Unrecorded:
+        return self
+
+    def cpu(self) -> float:
+        return 0.0
+
+
 def _part(kind: Kind, target: str, run: Run, every: int, **values: Any) -> Part:
     spec = ComponentSpec(kind=kind, name=target.lower(), target=f"{__name__}:{target}", api=API)
     bound = BoundParams(params=run, values=values, run_values={}, sources={})
@@ -211,17 +248,10 @@ def _planner(run: Run, parts: Parts) -> compose.ComposedPlanner:
         domains = Domains(run.names, run.sizes, lengths)
         return Mixture(domains, MixtureSampler(run.sizes, run.names, seed=seed), np.array(run.shares[0]) / 20)
 
-    host: Any = SimpleNamespace(
-        train_dataset=pool, accelerator=OneRank(), model_wrapped=None, optimizer=None, lr_scheduler=None,
-        is_world_process_zero=lambda: False,
-    )  # fmt: skip
-    session: Any = SimpleNamespace(
-        run=SimpleNamespace(part=by_kind.get), open_mixture=open_mixture, mixture_settings=dict,
-        counting=Counting.COLUMNS, given_scores=lambda source, rows: lengths.astype(float),
-    )  # fmt: skip
-    recorder: Any = SimpleNamespace(clock=SimpleNamespace(cpu=lambda: 0.0))
-    context = make_context(pool, list, seed=3, global_batch=run.batch)
-    opening = Opening(host, session, parts, run.schedule, context, recorder)  # type: ignore[arg-type]
+    host = IdleTrainer(args=None, train_dataset=pool)
+    session = PlannedSession(PlannedParts(by_kind), open_mixture, lengths.astype(float))
+    context = make_context(pool, lambda rows: {}, seed=3, global_batch=run.batch)
+    opening = Opening(host, session, parts, run.schedule, context, Unrecorded())  # type: ignore[arg-type]
     mixed = None if mixer is None else mix.fill(opening, mixer).order
     return compose.ComposedPlanner(opening, selector, mixed, orderer)  # type: ignore[arg-type]
 
@@ -266,4 +296,5 @@ def planned(run: Run, *, breaks: Sequence[int] = ()) -> list[Stage]:
 
 def without(run: Run, *kinds: str) -> Run:
     """The same run without some of its components."""
-    return dataclasses.replace(run, **dict.fromkeys(kinds, 0))
+    nothing: dict[str, Any] = dict.fromkeys(kinds, 0)
+    return dataclasses.replace(run, **nothing)

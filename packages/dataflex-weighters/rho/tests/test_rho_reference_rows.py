@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from dataflex.testing import make_context
 from dataflex_weighters_rho.reference_rows import warn_of_rows
 
 INFO = {
@@ -37,14 +37,14 @@ def test_rows_of_the_reference_are_looked_at(
     (tmp_path / "reference" / "dataflex").mkdir(parents=True)
     (tmp_path / "reference" / "checkpoint-4").mkdir()
     (tmp_path / "reference" / "dataflex" / "run.json").write_text(json.dumps(INFO))
-    context: Any = SimpleNamespace(data_keys=keys)
+    context = make_context([], list, data_keys=keys)
     warn_of_rows(str(tmp_path / name), context, pool)
     assert len(caplog.messages) == len(phrases)
     assert all(phrase in message for phrase, message in zip(phrases, caplog.messages, strict=True))
 
 
 def test_a_reference_without_a_record_is_taken_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    context: Any = SimpleNamespace(data_keys=SAME)
+    context = make_context([], list, data_keys=SAME)
     for name in (str(tmp_path), "of/a-hub"):
         warn_of_rows(name, context, "f00")
     assert not caplog.messages

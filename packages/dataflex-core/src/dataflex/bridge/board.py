@@ -12,7 +12,7 @@ import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from dataflex.bridge.board_seams import LANGUAGES, Board, seams
 from dataflex.bridge.rebound import rebound
@@ -127,7 +127,8 @@ def _words(locales: dict[str, dict[str, Any]], ours: Mapping[str, Mapping[str, M
 
 
 def _tab(board: Board, section: Section, engines: list[Any]) -> Callable[[Any], dict[str, Any]]:
-    stock, base = board.interface.create_train_tab, board.manager.get_base_elems  # type: ignore[attr-defined]
+    interface, manager = cast(Any, board.interface), cast(Any, board.manager)
+    stock, base = interface.create_train_tab, manager.get_base_elems
 
     def create_train_tab(engine: Any) -> dict[str, Any]:
         engines[:] = [engine]
@@ -179,12 +180,12 @@ def _initializing(stock: Callable[..., str], section: Section) -> Callable[..., 
     """What LlamaBoard checks before it starts a run: for a run of ours, all that can be checked before it loads."""
 
     @functools.wraps(stock)
-    def initialize(self: Any, data: Mapping[Any, Any], do_train: bool, from_preview: bool) -> str:
-        error = stock(self, data, do_train, from_preview)
-        if error or not do_train or not section.is_on(_text(self, data)):
+    def initialize(runner: Any, data: Mapping[Any, Any], do_train: bool, from_preview: bool) -> str:
+        error = stock(runner, data, do_train, from_preview)
+        if error or not do_train or not section.is_on(_text(runner, data)):
             return error
         try:
-            ours = self._parse_train_args(data)
+            ours = runner._parse_train_args(data)
         except DataFlexError as gone:  # a component that was there when the page was built
             return str(gone)
         return "" if from_preview else section.refusal(ours.run, ours.language)
@@ -196,16 +197,16 @@ def _parsing(
     stock: Callable[..., dict[str, Any]], board: Board, section: Section, waiting: dict[str, Any]
 ) -> Callable[..., Any]:
     @functools.wraps(stock)
-    def parse(self: Any, data: Mapping[Any, Any]) -> dict[str, Any]:
-        arguments = stock(self, data)
+    def parse(runner: Any, data: Mapping[Any, Any]) -> dict[str, Any]:
+        arguments = stock(runner, data)
         place = os.path.abspath(arguments["output_dir"])
         waiting.pop(place, None)  # of a preview, or a start that came to nothing
-        text = _text(self, data)
+        text = _text(runner, data)
         if not section.is_on(text):
             return arguments
         ours = _Arguments(arguments)
         ours.run = waiting[place] = section.run(board.common._clean_cmd(arguments), text)
-        ours.language = data[self.manager.get_elem_by_id("top.lang")] or "en"
+        ours.language = data[runner.manager.get_elem_by_id("top.lang")] or "en"
         return ours
 
     return parse
