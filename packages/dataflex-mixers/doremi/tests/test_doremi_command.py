@@ -5,8 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -458,7 +458,7 @@ def test_it_says_what_takes_seconds_before_the_interpreter_starts(
 
     def run(*args: Any, **kwargs: Any) -> Any:
         said.extend(caplog.messages)
-        return SimpleNamespace(returncode=2)
+        return subprocess.CompletedProcess(args, 2)
 
     monkeypatch.setattr("subprocess.run", run)
     with pytest.raises(SystemExit), caplog.at_level("INFO", "dataflex"):

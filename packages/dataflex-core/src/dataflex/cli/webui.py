@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from dataflex.bridge import versions
+from dataflex.bridge.importing import uncollected
 from dataflex.cli.early import examine
 from dataflex.config.run import read_run_file
 from dataflex.console import stdout
 from dataflex.errors import DataFlexError
-from dataflex.bridge.importing import uncollected
 from dataflex.plugins.manager import PluginManager
 from dataflex.plugins.options import PluginOptions
 from dataflex.webui import run_file
