@@ -30,8 +30,9 @@ _READ_WHILE_IMPORTING = (
 )
 """Beginnings of variables that libraries may read when they are imported: they have to be the server's."""
 
-_OF_NO_ACCOUNT = frozenset(("PYTORCH_CUDA_ALLOC_CONF", "WANDB_PROJECT"))
-"""Variables with such a beginning that mean nothing to a test; LlamaFactory sets them in its launcher."""
+_OF_NO_ACCOUNT = frozenset(("PYTORCH_CUDA_ALLOC_CONF", "WANDB_PROJECT", "HF_DATASETS_OFFLINE", "PYTHONIOENCODING"))
+"""Variables with such a beginning that a fork can do without: the first two LlamaFactory sets in its launcher, the third
+follows from ``HF_HUB_OFFLINE``, and of the last :func:`become` sees to it."""
 
 
 @dataclass
@@ -174,8 +175,13 @@ def become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environ"])
     os.chdir(request["folder"])
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=request["unbuffered"] or stream is sys.stderr)  # type: ignore[union-attr]
+        stream.reconfigure(  # type: ignore[union-attr]
+            encoding=encoding or None,
+            errors=errors or None,
+            line_buffering=request["unbuffered"] or stream is sys.stderr,
+        )
     random.seed()
     import numpy
 
