@@ -31,8 +31,8 @@ _READ_WHILE_IMPORTING = (
 """Beginnings of variables that libraries may read when they are imported: they have to be the server's."""
 
 _OF_NO_ACCOUNT = frozenset(("PYTORCH_CUDA_ALLOC_CONF", "WANDB_PROJECT", "HF_DATASETS_OFFLINE", "PYTHONIOENCODING"))
-"""Variables with such a beginning that a fork can do without: the first two LlamaFactory sets in its launcher, the third
-follows from ``HF_HUB_OFFLINE``, and of the last :func:`become` sees to it."""
+"""Variables with such a beginning that a fork can do without: the first two are of LlamaFactory's launcher, the third
+follows from ``HF_HUB_OFFLINE``, and :func:`become` sees to the last."""
 
 
 @dataclass
