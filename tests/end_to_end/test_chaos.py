@@ -14,7 +14,7 @@ from chaos import WARM_WEIGHTS, WATCHFUL_MIXER, WATCHFUL_WEIGHTER, run_to_the_en
 from records import decisions_without_times, logged_without_times
 from tiny_runs import NOTE_MIX, NOTE_SELECT, NOTE_WEIGHT, weights_digest
 
-from dataflex.checkpoint.state import run_id_of
+from dataflex.checkpoint.damage import run_id_of
 
 pytestmark = pytest.mark.slow
 

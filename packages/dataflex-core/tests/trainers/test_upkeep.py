@@ -124,5 +124,6 @@ def test_memory_does_not_grow_with_the_number_of_boundaries(train, only_new_obje
         sizes = train(kept)
     finally:
         tracemalloc.stop()
-    # Bytes. The Trainer's log keeps an entry for each; a loader and its iterator take several times that.
-    assert (sizes[-1] - sizes[9]) / (BOUNDARIES - 10) < 2048
+    # Bytes. The Trainer's log keeps an entry for each and Python's caches of names fill up, 2 kB to 2.5 kB together
+    # under a deep stack; a loader and its iterator take several times that.
+    assert (sizes[-1] - sizes[9]) / (BOUNDARIES - 10) < 4096
