@@ -11,6 +11,7 @@ from dataflex.config.bind import bind
 from dataflex.plugins.catalog import CatalogEntry
 from dataflex.spec import ComponentSpec, param
 from dataflex.webui.form import Field, Widget, entered, fields, problems, spelt
+from dataflex.webui.words import word
 
 
 @dataclass(frozen=True)
@@ -104,3 +105,9 @@ def test_a_parameter_that_is_missing_is_named_at_its_field(entry, infos):
 def test_values_are_spelt_as_a_run_file_has_them():
     values = [None, "", "word", 1, 0.5, 1e-05, True, [1, "a"], {"web": 0.5}]
     assert [spelt(value) for value in values] == ["", "", "word", "1", "0.5", "1.0e-05", "true", "[1, a]", "{web: 0.5}"]
+
+
+@pytest.mark.parametrize("language", ["en", "zh", "ko"])
+def test_a_plugin_that_cannot_be_loaded_is_named_in_every_language(language: str) -> None:
+    said = word("broken", language, name="acme", reason="ImportError: x")
+    assert "acme" in said and "ImportError: x" in said
