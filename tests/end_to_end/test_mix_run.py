@@ -8,6 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
+from datasets import Dataset
 from tiny_runs import NOTE_MIX, NOTE_MIXER, OTHER, POOL, call, script, weights_digest
 
 from dataflex.decisions import DecisionLog
@@ -405,6 +406,8 @@ def test_packed_rows_stay_within_their_domain(workshop, train, pools, neat):
     ((pool, domains),) = pools
     assert len(pool) == sum(domains.sizes) < POOL + OTHER
     assert all(size < whole for size, whole in zip(domains.sizes, (POOL, OTHER), strict=True))
+    later = Dataset.from_dict({"attention_mask": [[1]]})  # neat packing changes how rows are written: for its own only
+    assert later.features["attention_mask"].feature.dtype == "int8"
 
 
 def test_a_tokenised_path_keeps_each_domain_and_is_read_again(workshop, train, monkeypatch):

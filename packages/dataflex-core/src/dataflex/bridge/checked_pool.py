@@ -14,6 +14,7 @@ from dataflex.bridge.answer_header import answer_header
 from dataflex.bridge.domains import load_by_domain
 from dataflex.bridge.origins import Tracer, following
 from dataflex.bridge.raw_columns import raw_column
+from dataflex.bridge.rebound import rebound
 from dataflex.bridge.tokenized import Look, TokenisedFolders
 from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import incompatible
@@ -102,11 +103,16 @@ def checking(
 
 
 def marked(get_dataset: Callable[..., Any]) -> Callable[..., Any]:
-    """LlamaFactory's ``get_dataset``, whose own errors are marked as such."""
+    """LlamaFactory's ``get_dataset``, whose own errors are marked as such.
+
+    For ``neat_packing`` it writes masks as int64 from then on, in every run of this process: that is put back.
+    """
 
     @functools.wraps(get_dataset)
     def load(*args: Any, **kwargs: Any) -> Any:
-        with foreign():
+        from datasets.arrow_writer import OptimizedTypedSequence
+
+        with foreign(), rebound(OptimizedTypedSequence, "__init__", OptimizedTypedSequence.__init__):
             return get_dataset(*args, **kwargs)
 
     return load
