@@ -13,6 +13,9 @@ from dataflex.record import fields as records
 
 SCHEMA = 1
 
+SHOWN = " "
+"""Ends a text that the form has written itself and shows already; JSON does not mind it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:

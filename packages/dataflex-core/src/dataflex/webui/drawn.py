@@ -10,7 +10,7 @@ from dataflex.errors import DataFlexError
 from dataflex.kinds import KINDS, Kind
 from dataflex.plugins.catalog import Catalog
 from dataflex.webui import controls, edits
-from dataflex.webui.choice import Choice
+from dataflex.webui.choice import SHOWN, Choice
 from dataflex.webui.form import Field, fields, problems
 from dataflex.webui.offer import offered
 from dataflex.webui.run_file import total_steps
@@ -36,12 +36,11 @@ class Drawn:
         self._controls: list[tuple[Any, Setter]] = []
         self._said: list[tuple[Any, Callable[[Choice], str]]] = []
 
-    def draw(self, field: Any, own: Any) -> None:
+    def draw(self, field: Any) -> None:
         """Draw it.
 
         Args:
             field: The hidden field.
-            own: What the form itself has written there last.
         """
         import gradio
 
@@ -53,7 +52,7 @@ class Drawn:
             [event for control in inputs for event in controls.told_by(control)],
             self._write,
             [field, *inputs],
-            [field, own, *(place for place, _ in self._said)],
+            [field, *(place for place, _ in self._said)],
             trigger_mode="always_last",
             show_progress="hidden",
         )
@@ -62,9 +61,8 @@ class Drawn:
         choice = before = Choice.from_json(text)
         for (_, setter), value in zip(self._controls, values, strict=True):
             choice = setter(choice, value)
-        written = choice.to_json()
-        own = written if structure(choice) == structure(before) else ""
-        return written, own, *(say(choice) for _, say in self._said)
+        shown = SHOWN if _structure(choice) == _structure(before) else ""
+        return choice.to_json() + shown, *(say(choice) for _, say in self._said)
 
     def _saying(self, say: Callable[[Choice], str]) -> None:
         import gradio
@@ -122,7 +120,7 @@ class Drawn:
         return _warned("\n".join(problems(entry, schema(entry), now.params).values()))
 
 
-def structure(choice: Choice) -> str:
+def _structure(choice: Choice) -> str:
     """What decides which controls there are."""
     return str([choice.on, choice.train_type.value, *((each.kind.value, each.name) for each in choice.components)])
 

@@ -23,11 +23,11 @@ def save(path: Path, text: str) -> None:
         path: LlamaBoard's file.
         text: Our field.
     """
-    ours = beside(path)
-    if Choice.from_json(text) == Choice():
+    ours, choice = beside(path), Choice.from_json(text)
+    if choice == Choice():
         ours.unlink(missing_ok=True)
     else:
-        files.replace_text(ours, text + "\n")
+        files.replace_text(ours, choice.to_json() + "\n")
 
 
 def load(path: Path) -> str:

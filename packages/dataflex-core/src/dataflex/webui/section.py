@@ -13,8 +13,8 @@ from dataflex.kinds import TrainType
 from dataflex.plugins.catalog import Catalog
 from dataflex.plugins.manager import PluginManager
 from dataflex.webui import edits, run_file
-from dataflex.webui.choice import Choice
-from dataflex.webui.drawn import Drawn, structure
+from dataflex.webui.choice import SHOWN, Choice
+from dataflex.webui.drawn import Drawn
 from dataflex.webui.offer import broken
 from dataflex.webui.started import Check, Started, as_text
 from dataflex.webui.watching import REPORT, Watching, framed, report_of
@@ -74,22 +74,21 @@ class Section(Started):
         with gradio.Column(elem_classes=_UNSEEN):  # not invisible: gradio leaves out what is
             gradio.HTML(_HIDING)
             field = gradio.Textbox(value=Choice().to_json())
-        own = gradio.State("")  # what the form itself has written there last
-        shape = gradio.State("")  # what it was drawn anew for: not for a value that was just entered in it
+        seen, drawings = gradio.State(""), gradio.State(0)  # the form is drawn anew where the latter changes
         with gradio.Accordion(open=False) as tab:
             with gradio.Row():
                 on = gradio.Checkbox(value=False)
                 types = [each.value for each in TrainType if each is not TrainType.STATIC]
                 train_type = gradio.Dropdown(types, value=TrainType.SELECT.value)
-            drawn_for = [shape.change, language.change]
+            drawn_for = [drawings.change, language.change]
             # One at a time: gradio forgets events of a drawing that another overtakes.
-            gradio.render([field, own, language], drawn_for, concurrency_limit=1)(self._drawing(field, own))
+            gradio.render([field, language], drawn_for, concurrency_limit=1)(self._drawing(field))
             self._file = gradio.Button(size="sm")
         quiet: dict[str, Any] = {"show_progress": "hidden"}
         both = [field, on, train_type]
         on.input(_switched, both, field, **quiet)
         train_type.input(_switched, both, field, **quiet)
-        field.change(_seen, [field, own, shape], [on, train_type, shape], **quiet)
+        field.change(_seen, [field, seen, drawings], [on, train_type, seen, drawings], **quiet)
         return field, {
             "dataflex_tab": tab,
             "dataflex_on": on,
@@ -97,13 +96,13 @@ class Section(Started):
             "dataflex_file": self._file,
         }
 
-    def _drawing(self, field: Any, own: Any) -> Callable[[str, str, str], None]:
-        def form(text: str, written: str, language: str) -> None:
+    def _drawing(self, field: Any) -> Callable[[str, str], None]:
+        def form(text: str, language: str) -> None:
             import gradio
 
             choice = Choice.from_json(text)
             if choice.on:
-                Drawn(self._catalog, choice, language).draw(field, own)
+                Drawn(self._catalog, choice, language).draw(field)
                 for name, reason in self._broken:
                     gradio.Markdown(as_text(word("broken", language, name=name, reason=reason)))
 
@@ -180,7 +179,11 @@ def _switched(text: str, on: bool, train_type: str) -> str:
     return replace(choice, on=bool(on)).to_json()
 
 
-def _seen(text: str, own: str, shape: str) -> tuple[bool, str, str]:
-    """What the controls above the form show of the field, and what the form is drawn anew for."""
+def _seen(text: str, seen: str, drawings: int) -> tuple[bool, str, str, int]:
+    """What the controls above the form show of the field, and how often the form has been drawn.
+
+    No more often than before for a value that was just entered in it, nor where gradio tells of a change twice.
+    """
     choice = Choice.from_json(text)
-    return choice.on, choice.train_type.value, shape if text == own else f"{structure(choice)} {text}"
+    anew = text != seen and not text.endswith(SHOWN)
+    return choice.on, choice.train_type.value, text, drawings + anew
