@@ -4,6 +4,7 @@ docs/reliability.md. Those that ``tests/long_forms.txt`` names are marked ``long
 
 from __future__ import annotations
 
+import functools
 import gc
 import json
 import os
@@ -34,9 +35,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Take what the test modules brought from the collector: accelerate has it look through all after each run."""
+    """Take what the test modules brought from the collector."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_runtest_setup() -> None:
+    """Spare thousands of tiny runs what accelerate does in each: collecting, and looking at each step for packages."""
+    memory, imports = (sys.modules.get(f"accelerate.utils.{name}") for name in ("memory", "imports"))
+    if memory is not None and imports is not None and memory.gc is gc:
+        memory.gc = _Uncollected
+        imports._is_package_available = functools.cache(imports._is_package_available)
+
+
+class _Uncollected:
+    """In the place of ``gc``: the collector comes when it is due."""
+
+    @staticmethod
+    def collect() -> int:
+        return 0
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -48,7 +48,7 @@ def test_odd_values_of_a_parameter_are_taken_as_they_are_or_refused_with_its_nam
         start(stage, folder, with_value(PARAMETERS[place], value, rest))
 
 
-@pytest.mark.parametrize("cases", [CASES // 10, pytest.param(CASES, marks=pytest.mark.long)])
+@pytest.mark.parametrize("cases", [CASES // 20, pytest.param(CASES, marks=pytest.mark.long)])
 def test_every_mutated_run_file_is_taken_as_it_says_or_refused_with_the_key(stage, folder, rest, cases):
     seen, twice = {0: set(), 2: set()}, {"at top level": set(), "inside a value": set()}
 

@@ -72,7 +72,7 @@ def nowhere(tmp_path: Path) -> Workshop:
 
 def test_a_run_of_another_component_trains_to_its_end(workshop: Workshop, site: Path) -> None:
     run = workshop.run_file(**NOTE_SELECT)
-    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), PYTHONPATH=str(site))
+    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), site=site)
     assert done.returncode == 0
     assert [record.dist for record in DecisionLog(workshop.out / "run")] == ["dataflex-selectors-random"] * 2
     state = json.loads((workshop.out / "run" / "trainer_state.json").read_text())
@@ -84,8 +84,10 @@ def test_a_run_of_another_component_trains_to_its_end(workshop: Workshop, site: 
 
 def test_the_plugins_that_may_load_are_the_same_on_a_rank_of_torchrun(workshop: Workshop, site: Path) -> None:
     run = workshop.run_file(**NOTE_SELECT)
-    around = {"PYTHONPATH": str(site), "DATAFLEX_LOAD_PLUGINS": "dataflex_selectors.random,acme-ancient,acme-blocked"}
-    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), **around, FORCE_TORCHRUN="1", NPROC_PER_NODE="1")
+    around = {"DATAFLEX_LOAD_PLUGINS": "dataflex_selectors.random,acme-ancient,acme-blocked"}
+    done = call(
+        script("dataflex-cli"), *BLOCK, "train", str(run), site=site, **around, FORCE_TORCHRUN="1", NPROC_PER_NODE="1"
+    )
     assert done.returncode == 0
     assert [record.dist for record in DecisionLog(workshop.out / "run")] == ["dataflex-selectors-random"] * 2
     assert "acme-hooks" not in done.stderr
@@ -131,7 +133,7 @@ ASKED = {
 @pytest.mark.parametrize("name", ASKED)
 def test_a_run_that_asks_for_it_is_refused_before_anything_loads(nowhere: Workshop, site: Path, name: str) -> None:
     run = nowhere.run_file(**NOTE_SELECT | {"component_name": name})
-    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), PYTHONPATH=str(site))
+    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), site=site)
     assert done.returncode == 2
     said = _one_line(done.stderr)
     assert [words for words in ASKED[name] if words not in said] == []
@@ -141,14 +143,14 @@ def test_a_run_that_asks_for_it_is_refused_before_anything_loads(nowhere: Worksh
 
 def test_a_run_is_refused_a_component_that_is_not_among_the_plugins_to_load(nowhere: Workshop, site: Path) -> None:
     run = nowhere.run_file(**NOTE_SELECT | {"component_name": "loss"})
-    only = {"PYTHONPATH": str(site), "DATAFLEX_LOAD_PLUGINS": "dataflex-selectors-random"}
-    done = call(script("dataflex-cli"), "train", str(run), **only)
+    only = {"DATAFLEX_LOAD_PLUGINS": "dataflex-selectors-random"}
+    done = call(script("dataflex-cli"), "train", str(run), site=site, **only)
     assert done.returncode == 2
     assert "dataflex-selectors-loss 0.1.0 (blocked: not in DATAFLEX_LOAD_PLUGINS)" in _one_line(done.stderr)
 
 
 def _listed(site: Path, **environ: str) -> list[dict[str, Any]]:
-    done = call(script("dataflex"), *BLOCK, "list-components", "--json", PYTHONPATH=str(site), **environ)
+    done = call(script("dataflex"), *BLOCK, "list-components", "--json", site=site, **environ)
     assert done.returncode == 0
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 

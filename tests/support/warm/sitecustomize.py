@@ -8,6 +8,7 @@ import os
 import sys
 
 _SOCKET, _PYTHON, _PATH = "DATAFLEX_WARM_SOCKET", "DATAFLEX_WARM_PYTHON", "DATAFLEX_WARM_PATH"
+_SITE = "DATAFLEX_WARM_SITE"  # a folder of distributions that goes before the path
 _RANKS = "dataflex.testing.ranks"  # has the PYTHONPATH of its parent's sys.path
 _MODULES = ("dataflex", _RANKS)
 _LOADING = ("train", "score", "check-run", "check-component")  # commands that load LlamaFactory, or torch
@@ -28,6 +29,11 @@ def _asked() -> "tuple[str, list[str], bool] | None":
     if module == "dataflex" and not any(word in _LOADING for word in arguments):
         return None
     return module, arguments, unbuffered
+
+
+def _path_is_known() -> bool:
+    known = os.environ.get(_PATH, "")
+    return os.environ.get("PYTHONPATH") in (known, os.environ.get(_SITE, "") + os.pathsep + known)
 
 
 def _python() -> str:
@@ -74,5 +80,5 @@ def _hand_over(asked: "tuple[str, list[str], bool]") -> None:
 
 if os.environ.get(_SOCKET) and os.path.exists(os.environ[_SOCKET]) and sys.executable == _python():
     _found = _asked()
-    if _found is not None and (_found[0] == _RANKS or os.environ.get("PYTHONPATH") == os.environ.get(_PATH)):
+    if _found is not None and (_found[0] == _RANKS or _path_is_known()):
         _hand_over(_found)
