@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,29 @@ def test_a_converted_adapter_is_that_of_a_run_that_was_never_stopped(workshop, t
         load_file(folder / "pissa_converted" / "adapter_model.safetensors") for folder in (workshop.out / "whole", out)
     )
     assert whole.keys() == resumed.keys() and all((whole[name] == resumed[name]).all() for name in whole)
+    assert weights_digest(out) == weights_digest(workshop.out / "whole")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGABRT ends a process there")
+def test_llamaboards_abort_ends_a_decision_at_once_and_the_same_command_goes_on(workshop, train, monkeypatch):
+    mine, before = workshop.out / "stopper.py", signal.getsignal(signal.SIGABRT)
+    mine.write_text(STOPPER.replace("raise RuntimeError", "os.kill(os.getpid(), signal.SIGABRT); raise RuntimeError"))
+    mine.write_text("import os, signal" + mine.read_text())
+    keys = NOTE_SELECT | {"component_name": "stopper"}
+    run, out = workshop.run_file("aborted", **keys), workshop.out / "aborted"
+    with monkeypatch.context() as patched:
+        patched.setenv("LLAMABOARD_ENABLED", "1")
+        patched.setenv("LLAMABOARD_WORKDIR", str(workshop.out))
+        try:
+            with pytest.raises(ComponentError, match="at step 5: it was aborted in LlamaBoard"):
+                train(run, plugins=(str(mine),))
+        finally:
+            signal.signal(signal.SIGABRT, before)  # LlamaFactory's handler is its process's own
+    assert (out / "checkpoint-5" / "dataflex" / "COMPLETE").is_file()
+
+    mine.with_name("mended").touch()
+    train(run, plugins=(str(mine),))
+    train(workshop.run_file("whole", **keys), plugins=(str(mine),))
     assert weights_digest(out) == weights_digest(workshop.out / "whole")
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from PIL import Image
 from tiny_runs import NOTE_SELECT, Workshop, call, script
 
 from dataflex.cli.check_run import check_runs
@@ -132,10 +133,19 @@ class Page:
             # All of it in the window: a browser paints no frame that it does not show.
             self.page.set_viewport_size({"width": width, "height": int(clip["height"]) + 1})
             self.page.wait_for_timeout(700)
-            self.page.screenshot(path=path, full_page=True, clip=clip)
-            assert path.stat().st_size > 10_000
+            while not self._painted(path, clip, box):
+                self.page.wait_for_timeout(500)
         self.page.emulate_media(color_scheme="light")
         self.page.set_viewport_size({"width": SIZES["light"], "height": 1000})
+
+    def _painted(self, path: Path, clip: Any, box: Any) -> bool:
+        """Keep what is seen; whether an element has more than one colour, unlike a frame that is not painted yet."""
+        self.page.screenshot(path=path, full_page=True, clip=clip)
+        with Image.open(path) as shot:
+            left, top = int(box["x"]), int(box["y"])
+            seen = shot.convert("L").crop((left, top, left + int(box["width"]), top + int(box["height"])))
+        darkest, lightest = seen.getextrema()
+        return bool(lightest - darkest > 40)
 
 
 def test_the_page_finds_wrong_what_the_command_finds(workshop):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,17 @@ def board() -> Board:
     return Board.load()
 
 
+VALUES = {
+    "top.lang": "en",
+    "top.model_name": "tiny",
+    "top.model_path": "tiny",
+    "top.finetuning_type": "lora",
+    "train.dataset": ["a"],
+    "train.output_dir": "out",
+    "train.config_path": "saved.yaml",
+}
+
+
 @pytest.fixture
 def built(board, monkeypatch, tmp_path):
     """LlamaBoard's page with a section; gives its engine's Runner, the data of its fields, and what it starts."""
@@ -88,15 +100,7 @@ def built(board, monkeypatch, tmp_path):
         def give(name: str, value: Any) -> None:
             data[manager.get_elem_by_id(name)] = value
 
-        for name, value in {
-            "top.lang": "en",
-            "top.model_name": "tiny",
-            "top.model_path": "tiny",
-            "top.finetuning_type": "lora",
-            "train.dataset": ["a"],
-            "train.output_dir": "out",
-            "train.config_path": "saved.yaml",
-        }.items():
+        for name, value in VALUES.items():
             give(name, value)
         yield (
             type(
@@ -130,14 +134,16 @@ def test_every_seam_is_there():
         check()
 
 
-@pytest.mark.parametrize("name", ["Popen", "gen_cmd", "create_train_tab", "Manager.get_base_elems", "LOCALES"])
+@pytest.mark.parametrize("name", [name.removeprefix("webui: ") for name in seams()])
 def test_a_seam_that_moved_is_named(board, monkeypatch, name):
+    owner, _, last = name.rpartition(".")
+    homes = {"create_train_tab": board.interface, "create_footer": board.interface, "_clean_cmd": board.common}
     if name == "LOCALES":
         monkeypatch.setitem(board.locales, "title", {"en": {}})
-    elif name == "Manager.get_base_elems":
-        monkeypatch.delattr(board.manager, "get_base_elems")
+    elif owner:
+        monkeypatch.delattr(board.manager if owner == "Manager" else board.runner.Runner, last)
     else:
-        monkeypatch.delattr(board.interface if name == "create_train_tab" else board.runner, name)
+        monkeypatch.delattr(homes.get(name, board.runner), name)
     with pytest.raises(IncompatibleError, match=name):
         require(name)
 
@@ -157,6 +163,37 @@ def test_with_the_section_off_the_command_is_llamaboards_own(built, board):
     assert next(iter(found.runner._preview(found.data, do_train=True)))[
         found.runner.manager.get_elem_by_id("train.output_box")
     ].startswith("```bash\nllamafactory-cli train ")
+
+
+def pressed(board: Board, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Any:
+    """Preview, save and start a run in a page whose section says nothing: what was said and started, and all files."""
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    engines, started, stock = list[Any](), list[Any](), board.interface.Engine
+
+    def engine(**given: Any) -> Any:
+        engines.append(stock(**given))
+        return engines[-1]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(board.interface, "Engine", engine)
+        patched.setattr(board.runner, "Popen", lambda *given, **named: started.append((given, named)))
+        with board_with(Spelt()) if folder.name == "ours" else contextlib.nullcontext():
+            page, manager = board.interface.create_ui(), engines[0].manager
+            buttons = {each.fn.__name__: each for each in page.fns.values() if each.fn is not None}
+            values, said = {manager.get_elem_by_id(name): value for name, value in VALUES.items()}, list[Any]()
+            for name in ("preview_train", "save_args", "run_train"):
+                told = buttons[name].fn({each: values.get(each, each.value) for each in buttons[name].inputs})
+                said += [list(each.values()) for each in ([told] if isinstance(told, dict) else told)]
+    return said, started, {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_with_the_section_off_what_is_said_started_and_written_is_llamaboards_byte_for_byte(
+    board, monkeypatch, tmp_path
+):
+    stock = pressed(board, monkeypatch, tmp_path / "stock")
+    assert len(stock[1]) == 1 and {"training_args.yaml", "saved.yaml"} <= {path.name for path in stock[2]}
+    assert pressed(board, monkeypatch, tmp_path / "ours") == stock
 
 
 def test_with_the_section_on_preview_and_start_are_ours(built):

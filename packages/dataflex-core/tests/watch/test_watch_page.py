@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -68,6 +69,19 @@ def test_the_next_boundary_is_named_while_the_run_may_go_on(tmp_path: Path) -> N
     assert "not known yet (no sign of life yet; known within 60 s)" in said
     assert re.search(r"next boundary</dt><dd>step 15, in about [\d.]+ s", said)
     assert "next boundary" in as_text(folder)
+
+
+def test_a_run_that_has_ended_is_shown_without_a_next_boundary_and_the_terminal_is_left(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    view = viewer_of(folder).look()
+    assert view.state == "ended after 45 steps" and view.share == 1.0
+    assert not {"next boundary", "end", "its last line"} & set(dict(view.facts))
+    write_once(folder, tmp_path / "watch.html")
+    text = (tmp_path / "watch.html").read_text()
+    assert "ended after 45 steps" in text and "<h3>Training loss" in text
+    said = io.StringIO()
+    watch_in(Console(width=160, force_terminal=True, file=said), folder, once=False)  # comes back by itself
+    assert "ended after 45 steps" in said.getvalue()
 
 
 def test_a_dead_run_says_its_last_words(tmp_path: Path) -> None:

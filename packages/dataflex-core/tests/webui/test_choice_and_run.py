@@ -91,6 +91,8 @@ def test_the_file_that_is_shown_is_read_as_it_was_meant(tmp_path, monkeypatch):
     assert read.llamafactory == {"stage": "sft", "dataset": "a,b"}
     assert read.ours["component_params"] == {"focus": "low"} and read.steps().warmup == 2
     assert read.ours["plugins"] == [str(tmp_path / "mine.py"), "no:other"]
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))  # --plugin=~/mine.py, which a shell leaves as it is
+    assert run_file({}, {}, ["~/mine.py"])["plugins"] == [str(tmp_path / "home" / "mine.py")]
 
 
 def test_the_preview_shows_file_and_command_and_no_text_leaves_its_block():

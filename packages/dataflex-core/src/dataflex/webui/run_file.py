@@ -13,6 +13,7 @@ import yaml
 from dataflex.config.run import RunFile
 from dataflex.errors import ConfigError, DataFlexError
 from dataflex.kinds import StepKeys, step_keys
+from dataflex.paths import user_path
 from dataflex.schedule import resolve
 from dataflex.webui.choice import Choice, Chosen
 
@@ -70,7 +71,7 @@ def run_file(arguments: Mapping[str, Any], keys: Mapping[str, Any], plugins: Seq
         keys: Ours.
         plugins: The values of ``-p``: files by their absolute paths, since the run may start elsewhere.
     """
-    named = [value if value.startswith("no:") else str(Path(value).absolute()) for value in plugins]
+    named = [value if value.startswith("no:") else str(user_path(value).absolute()) for value in plugins]
     return {**arguments, **keys, **({"plugins": named} if named else {})}
 
 
