@@ -30,7 +30,8 @@ from dataflex.errors import ConfigError
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.timeout(1200)]
 LONG = 300_000  # milliseconds: a busy machine takes minutes to import what a run needs
-SIZES = {"light": 1280, "dark": 400}
+WIDE, NARROW = 1280, 400
+SEEN = {"light": ("light", WIDE), "dark": ("dark", NARROW), "light-400": ("light", NARROW), "dark-1280": ("dark", WIDE)}
 STEPS = {"warmup_step": 2, "update_step": 10, "update_times": 2}
 TOTAL = "22 optimizer steps in all"  # by hand: 2 + 10 * 2
 SECTION = "DataFlex: choose, mix or weigh the data while training ▼"
@@ -67,13 +68,17 @@ def board(workshop: Workshop) -> Iterator[str]:
         while not _answers(url):
             assert process.poll() is None and time.monotonic() < ends, (workshop.out / "webui.txt").read_text()
             time.sleep(0.5)
-        listening = {each.laddr.ip for each in psutil.Process(process.pid).net_connections() if each.status == "LISTEN"}
-        assert listening == {"127.0.0.1"}
+        assert _listening(process.pid) == {("127.0.0.1", port)}
         yield url
+        assert _listening(process.pid) == {("127.0.0.1", port)}  # a run and its watching opened nothing
         for child in psutil.Process(process.pid).children(recursive=True):
             child.kill()
         process.kill()
     print((workshop.out / "webui.txt").read_text())
+
+
+def _listening(process: int) -> set[tuple[str, int]]:
+    return {tuple(each.laddr) for each in psutil.Process(process).net_connections() if each.status == "LISTEN"}
 
 
 def _answers(url: str) -> bool:
@@ -117,14 +122,14 @@ class Page:
         self.page.get_by_role("tab", name=name, exact=True).click()
 
     def seen(self, name: str, last: Any, *waits: Any) -> None:
-        """Keep what is seen down to an element, wide and light, narrow and dark; nothing is wider than the window."""
-        for scheme, width in SIZES.items():
+        """Keep what is seen down to an element, wide and narrow, light and dark; nothing is wider than the window."""
+        for kept, (scheme, width) in SEEN.items():
             self.page.emulate_media(color_scheme=scheme)
             self.page.set_viewport_size({"width": width, "height": 1000})
             self.page.wait_for_timeout(700)
             wide = self.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, f"{name} is {wide} wide in a window of {width}"
-            path = self._images / f"webui-{name}-{scheme}.png"
+            path = self._images / f"webui-{name}-{kept}.png"
             self.page.evaluate("window.scrollTo(0, 0)")
             for wait in waits:
                 wait.wait_for()
@@ -136,7 +141,7 @@ class Page:
             while not self._painted(path, clip, box):
                 self.page.wait_for_timeout(500)
         self.page.emulate_media(color_scheme="light")
-        self.page.set_viewport_size({"width": SIZES["light"], "height": 1000})
+        self.page.set_viewport_size({"width": WIDE, "height": 1000})
 
     def _painted(self, path: Path, clip: Any, box: Any) -> bool:
         """Keep what is seen; whether an element has more than one colour, unlike a frame that is not painted yet."""

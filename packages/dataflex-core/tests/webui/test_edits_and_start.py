@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from dataflex.errors import ConfigError
 from dataflex.kinds import Kind, TrainType
 from dataflex.plugins.catalog import Catalog, CatalogEntry
 from dataflex.plugins.manager import Plugin, PluginStatus
+from dataflex.record import lock
+from dataflex.record.run import FOLDER
 from dataflex.spec import ComponentSpec, param
 from dataflex.webui.choice import Choice, Chosen
 from dataflex.webui.edits import kinds_of, with_component, with_every, with_keys, with_param, with_train_type
@@ -122,6 +125,14 @@ def test_what_is_wrong_with_a_run_stands_above_its_preview_and_refuses_its_start
     assert section.preview({"output_dir": "out"}, "en").startswith(refused)
     assert section.refusal({"output_dir": "out"}, "zh").startswith("无法启动训练")
     assert started(catalog).refusal({"output_dir": "out"}, "en") == ""
+
+
+def test_a_folder_that_another_run_writes_to_is_not_started_in(catalog, tmp_path):
+    section, run = started(catalog), {"output_dir": str(tmp_path / "out")}
+    with lock.hold(tmp_path / "out", FOLDER):
+        refused = section.refusal(run, "en")
+    assert "another run writes to output" in refused and f"(process {os.getpid()} on " in refused
+    assert section.refusal(run, "en") == "" and not (tmp_path / "out").exists()
 
 
 def test_the_section_off_is_no_run_of_ours(catalog):

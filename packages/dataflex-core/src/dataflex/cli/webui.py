@@ -21,7 +21,7 @@ from dataflex.webui import run_file
 ADDRESS = "GRADIO_SERVER_NAME"
 """Gradio's variable for the address to listen at; LlamaBoard listens at all of them without it."""
 
-_HERE = "127.0.0.1"
+_HERE, _SHARE = "127.0.0.1", "GRADIO_SHARE"
 
 
 def run_webui(plugin_values: Sequence[str]) -> None:
@@ -42,10 +42,10 @@ def run_webui(plugin_values: Sequence[str]) -> None:
     plugins = PluginManager.load(options)
     if not os.environ.get(ADDRESS):
         os.environ[ADDRESS] = _HERE
-        stdout.print(
-            f"LlamaBoard listens at {_HERE}, for this machine alone; {ADDRESS}=0.0.0.0 opens it to the network.",
-            soft_wrap=True,
-        )
+        told = f"LlamaBoard listens at {_HERE}, for this machine alone; {ADDRESS}=0.0.0.0 opens it to the network."
+        if os.environ.get(_SHARE, "").lower() in ("true", "1"):
+            told = f"{_SHARE} is set: besides {_HERE}, LlamaBoard is open to all who know its link. Unset it for none."
+        stdout.print(told, soft_wrap=True)
     run_board, section = _load()
     run_board(section(plugins, problems_of, plugin_values))
 

@@ -38,10 +38,7 @@ def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[
         if hasattr(os, "register_at_fork"):  # a loader's worker may outlive its run by seconds, and would hold the lock
             os.register_at_fork(after_in_child=handle.close)
         if not (_locked(handle.fileno()) and _is_at(path, handle.fileno())):
-            raise ConfigError(
-                f"another run writes to {named} {output_dir}{_holder(path)}. Give this one a directory of its own, or "
-                "wait for the other to end."
-            )
+            raise _held(named, output_dir, path)
         handle.truncate(0)
         handle.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()}))
         handle.flush()
@@ -53,6 +50,23 @@ def hold(output_dir: Path, folder: str, named: str = "output_dir:") -> Iterator[
             with contextlib.suppress(OSError):  # what holds anything stays
                 path.parent.rmdir()
                 output_dir.rmdir()
+
+
+def require_free(output_dir: Path, folder: str, named: str = "output_dir:") -> None:
+    """Refuse an output directory that another run holds; nothing is made.
+
+    Args:
+        output_dir: As of :func:`hold`.
+        folder: As there.
+        named: As there.
+
+    Raises:
+        ConfigError: names the run that holds it.
+    """
+    path = output_dir / folder / NAME
+    with contextlib.suppress(OSError), path.open("r", encoding="utf-8") as handle:
+        if not _locked(handle.fileno()):
+            raise _held(named, output_dir, path)
 
 
 def require_writable(output_dir: Path, named: str = "output_dir:") -> None:
@@ -79,6 +93,13 @@ def require_writable(output_dir: Path, named: str = "output_dir:") -> None:
         raise _not_writable(named, output_dir, f"Not a directory: {nearest}")
     if not os.access(nearest, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
         raise _not_writable(named, output_dir, f"Permission denied: {nearest}")
+
+
+def _held(named: str, output_dir: Path, path: Path) -> ConfigError:
+    return ConfigError(
+        f"another run writes to {named} {output_dir}{_holder(path)}. Give this one a directory of its own, or wait for "
+        "the other to end."
+    )
 
 
 def _not_writable(named: str, output_dir: Path, why: str) -> ConfigError:

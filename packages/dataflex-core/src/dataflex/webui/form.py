@@ -41,9 +41,6 @@ class Field:
         help: What it is for, with its range in words.
         required: Whether it has no default.
         options: What a choice offers.
-        low: Lowest number that may be entered; ``None`` if there is none.
-        high: Highest one.
-        whole: Whether a number has to be whole.
     """
 
     name: str
@@ -52,9 +49,6 @@ class Field:
     help: str = ""
     required: bool = False
     options: Sequence[str] = ()
-    low: float | None = None
-    high: float | None = None
-    whole: bool = False
 
 
 def fields(infos: Sequence[ParamInfo]) -> list[Field]:
@@ -73,9 +67,7 @@ def _field(info: ParamInfo) -> Field:
         words = ["", *options] if optional or info.required else options
         return Field(**common, widget=Widget.CHOICE, options=words, shown=spelt(info.default))
     if kind in (int, float) and not optional and _is_number(info.default, info.required):
-        low, high = _bounds(info, whole=kind is int)
-        shown = "" if info.required else info.default
-        return Field(**common, widget=Widget.NUMBER, shown=shown, low=low, high=high, whole=kind is int)
+        return Field(**common, widget=Widget.NUMBER, shown="" if info.required else info.default)
     return Field(**common, widget=Widget.TEXT, shown=spelt(info.default))
 
 
@@ -104,21 +96,6 @@ def _is_number(default: Any, required: bool) -> bool:
     if required:
         return True
     return isinstance(default, (int, float)) and not isinstance(default, bool) and math.isfinite(default)
-
-
-def _bounds(info: ParamInfo, *, whole: bool) -> tuple[float | None, float | None]:
-    """What a widget refuses by itself: open bounds are its only for whole numbers, the check refuses all else."""
-    limits = info.limits
-    low, high = limits.at_least, limits.at_most
-    if low is None and whole and _finite(limits.above):
-        low = math.floor(limits.above) + 1
-    if high is None and whole and _finite(limits.below):
-        high = math.ceil(limits.below) - 1
-    return (low if _finite(low) else None), (high if _finite(high) else None)
-
-
-def _finite(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def spelt(value: Any) -> str:

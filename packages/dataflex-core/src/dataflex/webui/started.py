@@ -11,7 +11,8 @@ from typing import Any
 from dataflex.config.bind import schema
 from dataflex.errors import ConfigError
 from dataflex.plugins.catalog import Catalog
-from dataflex.record import files
+from dataflex.record import files, lock
+from dataflex.record.run import FOLDER
 from dataflex.webui import run_file, saved
 from dataflex.webui.choice import Choice, Chosen
 from dataflex.webui.form import entered
@@ -62,7 +63,11 @@ class Started:
 
     def refusal(self, run: Mapping[str, Any], language: str) -> str:
         """Why a run cannot start, as Markdown; ``""`` if nothing speaks against it."""
-        found = self._check(run)
+        found = list(self._check(run))
+        try:
+            lock.require_free(self._path(run).parent, FOLDER)
+        except ConfigError as error:
+            found.append(str(error))
         if not found:
             return ""
         return "\n".join([word("problems", language), "", *(f"- {as_text(each)}" for each in found)])
