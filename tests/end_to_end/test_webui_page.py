@@ -31,7 +31,7 @@ from dataflex.errors import ConfigError
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser"), pytest.mark.timeout(1200)]
 LONG = 300_000  # milliseconds: a busy machine takes minutes to import what a run needs
 WIDE, NARROW = 1280, 400
-SEEN = {"light": ("light", WIDE), "dark": ("dark", NARROW), "light-400": ("light", NARROW), "dark-1280": ("dark", WIDE)}
+SEEN = {"dark": ("dark", NARROW), "light-400": ("light", NARROW), "dark-1280": ("dark", WIDE), "light": ("light", WIDE)}
 STEPS = {"warmup_step": 2, "update_step": 10, "update_times": 2}
 TOTAL = "22 optimizer steps in all"  # by hand: 2 + 10 * 2
 SECTION = "DataFlex: choose, mix or weigh the data while training ▼"
