@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fake_dists import install
-from tiny_runs import NOTE_SELECT, Workshop, call, script
+from tiny_runs import NOTE_SELECT, Workshop, call, installed, script
 
 from dataflex.decisions import DecisionLog
 
@@ -72,7 +72,7 @@ def nowhere(tmp_path: Path) -> Workshop:
 
 def test_a_run_of_another_component_trains_to_its_end(workshop: Workshop, site: Path) -> None:
     run = workshop.run_file(**NOTE_SELECT)
-    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), site=site)
+    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), **installed(site))
     assert done.returncode == 0
     assert [record.dist for record in DecisionLog(workshop.out / "run")] == ["dataflex-selectors-random"] * 2
     state = json.loads((workshop.out / "run" / "trainer_state.json").read_text())
@@ -85,9 +85,8 @@ def test_a_run_of_another_component_trains_to_its_end(workshop: Workshop, site: 
 def test_the_plugins_that_may_load_are_the_same_on_a_rank_of_torchrun(workshop: Workshop, site: Path) -> None:
     run = workshop.run_file(**NOTE_SELECT)
     around = {"DATAFLEX_LOAD_PLUGINS": "dataflex_selectors.random,acme-ancient,acme-blocked"}
-    done = call(
-        script("dataflex-cli"), *BLOCK, "train", str(run), site=site, **around, FORCE_TORCHRUN="1", NPROC_PER_NODE="1"
-    )
+    around |= {**installed(site), "FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "1"}
+    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), **around)
     assert done.returncode == 0
     assert [record.dist for record in DecisionLog(workshop.out / "run")] == ["dataflex-selectors-random"] * 2
     assert "acme-hooks" not in done.stderr
@@ -133,7 +132,7 @@ ASKED = {
 @pytest.mark.parametrize("name", ASKED)
 def test_a_run_that_asks_for_it_is_refused_before_anything_loads(nowhere: Workshop, site: Path, name: str) -> None:
     run = nowhere.run_file(**NOTE_SELECT | {"component_name": name})
-    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), site=site)
+    done = call(script("dataflex-cli"), *BLOCK, "train", str(run), **installed(site))
     assert done.returncode == 2
     said = _one_line(done.stderr)
     assert [words for words in ASKED[name] if words not in said] == []
@@ -144,13 +143,13 @@ def test_a_run_that_asks_for_it_is_refused_before_anything_loads(nowhere: Worksh
 def test_a_run_is_refused_a_component_that_is_not_among_the_plugins_to_load(nowhere: Workshop, site: Path) -> None:
     run = nowhere.run_file(**NOTE_SELECT | {"component_name": "loss"})
     only = {"DATAFLEX_LOAD_PLUGINS": "dataflex-selectors-random"}
-    done = call(script("dataflex-cli"), "train", str(run), site=site, **only)
+    done = call(script("dataflex-cli"), "train", str(run), **installed(site), **only)
     assert done.returncode == 2
     assert "dataflex-selectors-loss 0.1.0 (blocked: not in DATAFLEX_LOAD_PLUGINS)" in _one_line(done.stderr)
 
 
 def _listed(site: Path, **environ: str) -> list[dict[str, Any]]:
-    done = call(script("dataflex"), *BLOCK, "list-components", "--json", site=site, **environ)
+    done = call(script("dataflex"), *BLOCK, "list-components", "--json", **installed(site), **environ)
     assert done.returncode == 0
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, call, script
+from tiny_runs import NOTE_SELECT, NOTE_SELECTOR, call, installed, script
 
 from dataflex.decisions import DecisionLog
 
@@ -46,13 +46,13 @@ def site(tmp_path):
 
 
 def test_the_notes_class_in_a_package_of_its_own_is_listed_and_trains(workshop, site):
-    listed = call(script("dataflex"), "list-components", "--json", site=site)
+    listed = call(script("dataflex"), "list-components", "--json", **installed(site))
     assert listed.returncode == 0
     (row,) = [row for row in json.loads(listed.stdout) if row["name"] == "custom"]
     assert (row["dist"], row["version"], row["kind"]) == ("acme-selector", "3.2.1", "selector")
 
     run = workshop.run_file(**NOTE_SELECT | {"component_name": "custom"})
-    assert call(script("dataflex-cli"), "train", str(run), site=site).returncode == 0
+    assert call(script("dataflex-cli"), "train", str(run), **installed(site)).returncode == 0
     records = list(DecisionLog(workshop.out / "run"))
     assert [(record.dist, record.version) for record in records] == [("acme-selector", "3.2.1")] * 2
     assert np.load(workshop.out / "run" / records[0].result_ref).tolist() == list(range(12))

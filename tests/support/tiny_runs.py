@@ -82,17 +82,14 @@ class Workshop:
         return path
 
 
-def call(*command: str, site: Path | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of this environment; its output is shown when a test fails, and nothing of it is left running.
+def installed(site: Path) -> dict[str, str]:
+    """Variables of a command for which the distributions in a folder are installed too."""
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
+    return {"PYTHONPATH": path, "DATAFLEX_WARM_SITE": str(site)}  # the second is for tests/support/warm
 
-    Args:
-        command: The words.
-        site: A folder with more distributions.
-        environ: Variables that it has besides this process's.
-    """
-    if site is not None:  # the second is for tests/support/warm
-        path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH")]))
-        environ = {"PYTHONPATH": path, "DATAFLEX_WARM_SITE": str(site), **environ}
+
+def call(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of this environment; its output is shown when a test fails, and nothing of it is left running."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISABLE_VERSION_CHECK": "1", **environ}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
