@@ -95,6 +95,13 @@ class Scores(Breaks):
         hook.remove()
         return Selection(chosen.rows, chosen.metrics, found.means)
 
+@register_selector("opens")
+class Opens(First):
+    """Begins with the last rows of each domain, and says where it keeps files."""
+    def warmup(self, num_samples, replacement):
+        CALLS.append(("warmup", self.context.domain, num_samples, len(self.dataset), str(self.context.cache_dir)))
+        return len(self.dataset) - 1 - np.arange(num_samples)
+
 @register_selector("hears", needs={Need.SAMPLE_LOSSES})
 class Hears(First):
     """Keeps how often it heard of each of its rows, and the losses it heard of."""
@@ -178,6 +185,12 @@ class Folds(Pattern):
         fails(self.context, "ranks", n, "")
         return [*range(0, n, 2), *range(1, n, 2)]
 
+@register_orderer("lays")
+class Lays(Folds):
+    """With a window."""
+    def __init__(self, by=None, window=1, context=None):
+        self.context = context
+
 @register_weighter("easy")
 class Easy(Weighter):
     window = 32
@@ -194,6 +207,17 @@ class Easy(Weighter):
         return {"seen": self.seen}
     def load_state_dict(self, state):
         self.seen = state["seen"]
+
+@register_weighter("counts")
+class Counts(Easy):
+    """Adds up the losses that it is told of, as they were before weighing; domain a has the first twelve rows."""
+    window = 8
+    losses = 0.0
+    def weights(self, losses_B, context):
+        assert context.domains_B.tolist() == (context.rows_B >= 12).tolist()
+        return super().weights(losses_B, context)
+    def on_step(self, stats):
+        self.losses += float(stats.losses @ stats.tokens)
 
 @register_weighter("equal")
 class Equal(Weighter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 
 from dataflex.errors import ComponentError, ConfigError
 from dataflex.record.plans import plan_name, result_name
+from dataflex.report.page import write_report
 
 DOMAINS = {"a": 12, "b": 20}  # those of composed_runs
 HALVES = {"init_mixture_proportions": [0.5, 0.5]}
@@ -212,6 +214,57 @@ def test_a_part_that_fails_leaves_all_as_they_were_so_that_the_repaired_run_is_o
     assert decisions(whole[1]) == decisions(tmp_path / "out")
 
 
+def test_the_warm_up_is_what_the_selector_says_within_each_domain(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "static", "selector": "opens"}, **HALVES, "warmup_step": 2}
+    made = trained(runs, tmp_path, keys)
+    calls = made.parts.opened["selector@a"].component.select.__func__.__globals__["CALLS"]
+    (a, b) = [call[1:] for call in calls if call[0] == "warmup"]
+    assert (a[:3], b[:3]) == (("a", 4, 12), ("b", 4, 20))
+    assert [Path(each[3]).parts[-2:] for each in (a, b)] == [("opens", "a"), ("opens", "b")]  # a folder for each
+    assert sorted(np.load(tmp_path / "out" / plan_name(0))) == [8, 9, 10, 11, 28, 29, 30, 31]
+
+
+def test_as_many_stages_as_the_pool_has_rows_for(runs, tmp_path) -> None:
+    keys = {"components": {"mixer": "tilts", "selector": "draws"}, **HALVES, "update_times": -1}
+    made = runs.trainer(tmp_path, keys, domains=DOMAINS, num_train_epochs=1)
+    alone = {"train_type": "dynamic_select", "component_name": "draws", "update_times": -1}
+    single = runs.trainer(tmp_path, alone, out="single", rows=32, num_train_epochs=1)
+    for each in (made, single):
+        each.train()
+    assert made.state.global_step == single.state.global_step
+
+
+def test_a_checkpoint_names_all_parts_and_has_their_parameters_and_plans_by_kind(runs, tmp_path) -> None:
+    orderer = {"name": "folds", "params": {"by": "length"}}
+    keys = {"components": {"mixer": "halves", "selector": "hears", "orderer": orderer, "weighter": "easy"}, **HALVES}
+    trained(runs, tmp_path, keys, **SAVES)
+    folder = tmp_path / "out" / "checkpoint-4" / "dataflex"
+    engine = json.loads((folder / "engine.json").read_text())
+    assert engine["component"] == "mixer halves + selector hears + orderer folds + weighter easy"
+    assert list(engine["params"]) == ["mixer", "selector", "orderer", "weighter"]
+    assert engine["params"]["orderer"]["by"] == "length"
+    assert set(engine["planner"]) >= {"mixer", "selector"}
+    kept = (folder / "component.json").read_text()
+    assert all(f'"{name}' in kept for name in ("mixer/seen", "selector@a/times", "selector@b/times", "weighter/seen"))
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        ({"weighter": "equal"}, r"mixer halves \+ orderer folds \+ weighter easy.* weighter equal"),
+        ({"weighter": None}, r"mixer halves \+ orderer folds \+ weighter easy"),
+    ],
+    ids=["another component", "one part less"],
+)
+def test_no_part_may_change_at_a_resume(runs, tmp_path, other, said) -> None:
+    orderer = {"name": "folds", "params": {"by": "length"}}
+    keys = {"components": {"mixer": "halves", "orderer": orderer, "weighter": "easy"}, **HALVES, "update_times": 1}
+    trained(runs, tmp_path, keys, **SAVES)
+    changed = {**keys, "components": {**keys["components"], **other}, "update_times": 2}
+    with pytest.raises(ConfigError, match=said):
+        runs.trainer(tmp_path, changed, domains=DOMAINS).train(resume_from_checkpoint=True)
+
+
 def test_every_and_keep_may_not_change_at_a_resume(runs, tmp_path) -> None:
     first = runs.trainer(tmp_path, FOUR, domains=DOMAINS, **SAVES)
     first.add_callback(runs.StopAt(2))
@@ -261,3 +314,21 @@ def test_an_orderer_changes_no_batchs_mixture_and_the_run_goes_on_from_anywhere(
         if "selector" in components and "mixer" not in components:
             assert np.sort(ordered, axis=None).tolist() == np.sort(plain, axis=None).tolist()
         assert step == 5 or ordered.tolist() != plain.tolist()
+
+
+def test_a_report_shows_what_each_part_did(runs, tmp_path) -> None:
+    orderer = {"name": "folds", "params": {"by": "length"}}
+    keys = {"components": {"mixer": "tilts", "selector": "first", "orderer": orderer, "weighter": "equal"}, **HALVES}
+    trained(runs, tmp_path, {**keys, "update_times": 5})
+    write_report([tmp_path / "out"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    shown = re.findall(r"<h[1-4][^>]*>(.*?)</h", page)
+    parts = {
+        "mixer": ["Proportions asked for", "Samples realised"],
+        "selector": ["Scores of the pool and of the chosen rows", "Overlap with the selection before"],
+        "orderer": ["rank_correlation", "Parameters of the orderer"],
+        "weighter": ["Weights of samples", "Weighted and unweighted loss"],
+    }
+    assert {kind: [each for each in headings if each not in shown] for kind, headings in parts.items()} == {
+        kind: [] for kind in parts
+    }

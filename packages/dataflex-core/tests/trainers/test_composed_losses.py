@@ -68,6 +68,15 @@ def test_equal_weights_leave_the_mixers_own_loss_bit_for_bit(runs, tmp_path) -> 
     assert torch.equal(runs.weights(mixer), runs.weights(both))
 
 
+def test_the_mixer_is_shown_losses_as_nobody_has_weighed_them(runs, tmp_path) -> None:
+    """The weighter checks that it is shown each sample's row and its domain."""
+    components = {"mixer": "halves", "selector": "pruned", "weighter": "counts"}
+    made = trained(runs, tmp_path, {"components": components, **HALVES, "update_times": 4})
+    assert any(entry.get("dataflex/weight_ess", 1.0) < 1.0 for entry in made.state.log_history)
+    mixer, weighter = (made.parts.opened[name].component for name in ("mixer", "weighter"))
+    assert mixer.seen == pytest.approx(weighter.losses, rel=1e-5)
+
+
 FOUR = {
     **HALVES,
     "components": {

@@ -126,3 +126,12 @@ def test_a_mixer_that_foresees_shares_of_more_than_the_whole_is_named_not_its_or
     components = {"mixer": "overfills", "selector": selector, "orderer": {"name": "folds", "params": {"by": "length"}}}
     with pytest.raises(ComponentError, match=r"^mixer 'overfills' of \S+ failed in planned\(\) at step \d.*1\.5"):
         runs.trained(tmp_path, {"components": components, **HALVES})
+
+
+@pytest.mark.parametrize("mixer", [None, "static"])
+def test_a_window_within_two_batches_is_warned_of_where_one_queue_fills_them(runs, tmp_path, caplog, mixer) -> None:
+    orderer = {"name": "lays", "params": {"by": "length", "window": 4}}
+    components = {"mixer": mixer, "selector": "first", "orderer": orderer}
+    runs.trainer(tmp_path, {"components": components, **(HALVES if mixer else {})}, domains=runs.DOMAINS).train()
+    said = "window=4 is below two global batches of 4" in caplog.text
+    assert said == (mixer is None)  # with a mixer, four rows of a domain lie in more than one batch

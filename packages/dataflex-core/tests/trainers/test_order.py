@@ -264,6 +264,11 @@ def test_what_cannot_be_is_refused_before_anything_loads(tmp_path: Path, params:
         make(tmp_path, params=params)
 
 
+def test_an_order_and_grouping_by_length_are_refused_beside_each_other(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"'folds' orders the rows, and train_sampling_strategy .* by length"):
+        make(tmp_path, train_sampling_strategy="group_by_length", train_step=1)
+
+
 def test_a_pattern_that_is_no_permutation_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(ComponentError, match=r"orderer 'loses' of order .*its ranks\(\) returned 0 several times"):
         make(tmp_path, component="loses", train_step=1).train()

@@ -19,7 +19,7 @@ from dataflex.math.ordering import Order, rank_correlation, score_by_tenth
 from dataflex.mixing.ordered_queues import OrderedQueues
 from dataflex.mixing.sampler import MixtureSampler
 from dataflex.trainers.divergence import require_some_loss
-from dataflex.trainers.planners.ordering import order_of
+from dataflex.trainers.planners.ordering import order_of, warn_of_window
 from dataflex.trainers.planners.planner import model_of
 from dataflex.trainers.recording.outcome import Made, Outcome
 from dataflex.trainers.slots import Opening
@@ -56,6 +56,8 @@ class Arranging:
             self.scores = opening.session.given_scores(self._source, opening.context.dataset)
         direction = str(self._params.get("direction") or "ascending")
         self.queues = OrderedQueues(sampler.names, self._order, direction=direction)
+        if len(sampler.names) == 1 and not opening.context.rank:
+            warn_of_window(int(self._params.get("window") or 1), opening.context.global_batch)
 
     @property
     def moves(self) -> bool:

@@ -18,7 +18,7 @@ from dataflex.mixing.ordered_rows import OrderedRows
 from dataflex.schedule import Schedule
 from dataflex.trainers.divergence import require_some_loss
 from dataflex.trainers.host import Host
-from dataflex.trainers.planners.ordering import order_of
+from dataflex.trainers.planners.ordering import order_of, warn_of_window
 from dataflex.trainers.planners.planner import ComponentPlanner
 from dataflex.trainers.recording.outcome import Outcome
 from dataflex.trainers.recording.recorder import Recorder
@@ -168,13 +168,6 @@ class OrderPlanner(ComponentPlanner):
         """Say what of the settings changes nothing. Rank 0 does."""
         if self.context.rank:
             return
-        batch, steps = self.context.global_batch, self.session.run.facts.steps
-        if 1 < window < 2 * batch:
-            logger.warning(
-                "window=%d is below two global batches of %d, each of which is shuffled within itself anyway: it "
-                "changes little, and nothing where it divides the batch.",
-                window,
-                batch,
-            )
-        if steps.update and not self._moves:
+        warn_of_window(window, self.context.global_batch)
+        if self.session.run.facts.steps.update and not self._moves:
             logger.warning("update_step has no effect: without by: loss, the order never changes.")

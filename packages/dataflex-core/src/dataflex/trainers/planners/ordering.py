@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from dataflex.components.asking import Asking
 from dataflex.math.ordering import Floats, Order, Whole, by_ranks, permutation_of, window_shuffle
+
+logger = logging.getLogger("dataflex")
 
 Rng = Callable[..., np.random.Generator]
 """From names of a stream to its generator: ``lambda *names: context.rng(0, *names)``."""
@@ -61,3 +64,14 @@ def order_of(
         return ordered[shuffled(len(ordered), number)]
 
     return by_pattern if asking.defines(_PATTERN) else by_order
+
+
+def warn_of_window(window: int, global_batch: int) -> None:
+    """Say that a window changes next to nothing, where the rows of one queue fill all global batches."""
+    if 1 < window < 2 * global_batch:
+        logger.warning(
+            "window=%d is below two global batches of %d, each of which is shuffled within itself anyway: it "
+            "changes little, and nothing where it divides the batch.",
+            window,
+            global_batch,
+        )
