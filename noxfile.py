@@ -86,20 +86,24 @@ def tests_all(session: nox.Session) -> None:
 def run_tests(session: nox.Session, *which: str) -> None:
     """Run pytest on all cores; what follows `--` on the command line comes last and so counts."""
     python = shared_environment(session)
-    fast = {
+    workers = str(min(os.cpu_count() or 1, 4))
+    spread = ("-n", workers, "--dist", "loadgroup", "--durations", "20", "--durations-min", "1")
+    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET | fast())
+
+
+def fast() -> dict[str, str]:
+    """Variables of quick tests."""
+    return {
         "DATAFLEX_TEST_STARTS": os.environ.get("DATAFLEX_TEST_STARTS", "warm"),  # tests/README.md
         "PYTHONDONTWRITEBYTECODE": "",  # every process of the tests would compile the sources anew
     }
-    workers = str(min(os.cpu_count() or 1, 4))
-    spread = ("-n", workers, "--dist", "loadgroup", "--durations", "20", "--durations-min", "1")
-    session.run(python, "-m", "pytest", *spread, *which, *session.posargs, env=QUIET | fast)
 
 
 @nox.session(python=False)
 def chaos(session: nox.Session) -> None:
     """The long form of the kill tests: select and mix, full and LoRA, with and without loader workers, two ranks."""
     python = shared_environment(session)
-    env = {**QUIET, "DATAFLEX_CHAOS_KILLS": "2"}  # four times as many of some
+    env = {**QUIET, **fast(), "DATAFLEX_CHAOS_KILLS": "2"}  # four times as many of some
     files = ("tests/end_to_end/test_chaos.py", "tests/end_to_end/test_ranks.py")
     session.run(python, "-m", "pytest", *files, *session.posargs, env=env)
 

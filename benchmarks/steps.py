@@ -73,8 +73,8 @@ KINDS: dict[str, dict[str, Any]] = {
             "weighter": {"name": "loss", "params": {"strategy": "linupper"}},
         },
         "init_mixture_proportions": [0.5, 0.5],
-        "warmup_step": ROUND_STEPS // 2,
-        "update_step": ROUND_STEPS // 2,
+        "warmup_step": 1,  # in which losses are seen and not weighted, as is no step of the weighter alone
+        "update_step": ROUND_STEPS - 1,
         "update_times": 1,
     },
 }

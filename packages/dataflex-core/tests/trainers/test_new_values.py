@@ -14,9 +14,11 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 
 from dataflex.checkpoint import state
+from dataflex.checkpoint_keys.compare import Change
 from dataflex.errors import ConfigError
 from dataflex.testing.tiny import write_model
 from dataflex.trainers import dynamic_trainer
+from dataflex.trainers.resume.new_values import _line
 
 KEYS = {
     "train_type": "dynamic_select",
@@ -439,3 +441,16 @@ def test_the_base_of_an_adapter_may_move_but_not_be_another(models, tmp_path):
     assert trainer("moved", tmp_path).train(str(checkpoint)).global_step == 4
     with pytest.raises(ConfigError, match=r"model_name_or_path was '.*a' and is now '.*b', another model by the conte"):
         trainer("b", tmp_path).train(str(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "written"),
+    [
+        ("component_params.focus", "component_params.focus"),
+        ("component_params.orderer.direction", "components.orderer.params.direction"),
+        ("learning_rate", "learning_rate"),
+    ],
+)
+def test_a_changed_key_is_named_as_the_run_file_has_it(recorded, written):
+    said = _line(Change(name=recorded, before=1, now=2), Path("c"))
+    assert said == f"{written} was 1 when c was written and is now 2."

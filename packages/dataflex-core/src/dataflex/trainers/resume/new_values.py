@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerCallback
 
 from dataflex.checkpoint.state import Saved
+from dataflex.checkpoint_keys.at_work import COMPONENT_PARAMS
 from dataflex.checkpoint_keys.compare import Change, Changes
 from dataflex.checkpoint_keys.keys import BEST_MODEL
 from dataflex.checkpoint_keys.models import weight_files
@@ -57,7 +58,14 @@ def told_of(changes: Changes, saved: Saved, source: Path) -> Iterator[str]:
 
 def _line(change: Change, source: Path) -> str:
     before, now = shown(change.before), shown(change.now)
-    return f"{change.name} was {before} when {source} was written and is now {now}{change.remark}."
+    return f"{_as_written(change.name)} was {before} when {source} was written and is now {now}{change.remark}."
+
+
+def _as_written(name: str) -> str:
+    """A key as a run file has it: parameters of several components are recorded under their kinds."""
+    group, _, rest = name.partition(".")
+    kind, dot, own = rest.partition(".")
+    return f"components.{kind}.params.{own}" if group == COMPONENT_PARAMS and dot else name
 
 
 def refuse_in_advance(trainer: Host, changes: Changes) -> Changes:
