@@ -66,6 +66,21 @@ def test_the_rows_that_a_runs_boundary_draws_are_kept(component, workshop, train
 
 
 @pytest.mark.parametrize(
+    ("component", "params"), [("tsds", {}), ("near", {}), ("icons", {"mode": "sample"}), ("dsir", {}), ("prune", {})]
+)
+def test_selectors_of_every_kind_draw_what_they_draw_in_a_run(component, params, workshop, train, score):
+    """``tsds`` by its probabilities, a row as often as they say; ``near`` and ``prune`` as at any boundary."""
+    run_file = workshop.run_file(**RUN | {"component_name": component, "component_params": params})
+    train(run_file)
+    drawn = np.load(workshop.out / "run" / "decisions" / "step-00000002.npy")
+    out = workshop.out / "scores"
+    score(run_file, out, checkpoint=workshop.out / "run" / "checkpoint-2", keep=len(drawn), draw=True)
+    table = parquet.read_table(out / "scores.parquet")
+    assert np.repeat(np.arange(len(table)), table["drawn"].to_numpy()).tolist() == sorted(drawn.tolist())
+    assert np.isfinite(table["score"].to_numpy()).any()
+
+
+@pytest.mark.parametrize(
     ("component", "overrides", "options", "said"),
     [
         ("loss", (), {"draw": True}, "Say how many: --keep N or --keep-top SHARE"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import itertools
 import subprocess
 import sys
@@ -85,6 +86,10 @@ def test_no_two_streams_of_the_code_base_are_alike() -> None:
         ("web",),
         ("code",),  # a selector within a domain
         *(("pass", number, domain) for number in (1, 2) for domain in ("web", "code")),
+        *((one, detail) for one in ("density", "order", "regmix", "validation") for detail in (0, 1, "web", "code")),
+        *(("answers", target, row) for target in ("web", "code") for row in (0, 1)),
+        ("order", "candidates"),
+        ("order", "window"),
     ]
     streams = {("rng", step): run.rng(step) for step in steps}
     streams |= {("rng", step, *one): run.rng(step, *one) for step in steps for one in names}
@@ -100,14 +105,44 @@ def test_no_two_streams_of_the_code_base_are_alike() -> None:
         ("samples", SEED, 8),
         ("samples", SEED, 100),
         *((SEED, "evaluate", step, name) for step in steps for name in ("web", "code")),
-        *((SEED, "plan", step) for step in steps),
+        *((SEED, name, step) for step in steps for name in ("plan", "begin_step", "directions")),
+        (SEED, "begin"),
+        ("pass of a queue", SEED, "web", 0, 0),
+        ("pass of a queue", SEED, "web", 0, 1),
+        *((name, SEED, "web") for name in ("unselected", "warm-up of a domain", "seed of a domain")),
+        *(("whole pass", SEED, "web", step, 1) for step in steps),
     ]:
         streams[parts] = np.random.default_rng(key_seed(*parts))
     first = {name: tuple(rng.integers(2**60, size=2)) for name, rng in streams.items()}
     assert len(set(first.values())) == len(first)
 
 
-NAMED = ("share", "agreement", "halves", "screen/lexical", "screen/loss", "pass", "prune")
+NAMED = (
+    "agreement", "answers", "band", "clusters", "density", "halves", "order", "pass", "prune", "regmix",
+    "representatives", "screen/lexical", "screen/loss", "share", "validation",
+)  # fmt: skip
+SEEDED = {
+    "begin", "begin_step", "directions", "epoch", "evaluate", "order of a domain", "order within a global batch",
+    "pass of a queue", "plan", "samples", "seed of a domain", "tokens", "unselected", "warm-up of a domain",
+    "whole pass",
+}  # fmt: skip
+
+
+def test_every_name_that_the_code_base_draws_by_is_one_of_the_test_above() -> None:
+    found: dict[str, set[str]] = {"rng": set(), "rng_of": set(), "stream": set(), "key_seed": set()}
+    for path in (Path(__file__).parents[3] / "packages").glob("**/src/**/*.py"):
+        if "testing" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            texts = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+            if called in found and texts:
+                found[called].add(texts[0])
+    screens = {name for name in NAMED if name.startswith("screen/")}  # named after the screen
+    assert found["rng"] | found["rng_of"] | found["stream"] == set(NAMED) - screens
+    assert found["key_seed"] == SEEDED
 
 
 def test_every_seed_of_numbers_is_a_stream_of_the_test_above() -> None:

@@ -133,18 +133,31 @@ def plans(folder: Path) -> dict[str, list[int]]:
 
 
 def train_rank(rank: int, world_size: int, folder: str) -> None:
-    """What is chosen on one of several ranks."""
+    """What is chosen on one of several ranks, in a whole run and in one that goes on from a checkpoint."""
     os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
     torch.set_num_threads(1)
-    with joined(rank, world_size, folder):
-        made = trainer(
-            Path(folder, f"run-{rank}"),
+    # transformers asks torch to load the optimizer's state to "cpu:0", which it does not know
+    torch.serialization.register_package(5, lambda _: None, lambda data, place: data if place == "cpu:0" else None)
+
+    def of(home: Path, **saves: Any) -> Any:
+        return trainer(
+            home,
             of=model(lora=False, dtype=torch.float64),
             params={"refresh": 4},
             per_device_train_batch_size=1,
             gradient_accumulation_steps=2,
+            **saves,
         )
+
+    with joined(rank, world_size, folder):
+        made, shared = of(Path(folder, f"run-{rank}")), Path(folder, "again")
         made.train()
-        labels = made.component._labels
-        kept = {"rows": labels.rows.tolist(), "labels": labels.values.tolist(), "plans": plans(Path(folder, "run-0"))}
+        of(shared, save_strategy="steps", save_steps=11).train()
+        again = of(shared)
+        again.train(resume_from_checkpoint=str(shared / "checkpoint-11"))
+        kept: dict[str, Any] = {"equal": bool(torch.equal(weights(made), weights(again)))}
+        for name, each, home in (("", made, Path(folder, "run-0")), ("again ", again, shared)):
+            labels = each.component._labels
+            kept |= {f"{name}rows": labels.rows.tolist(), f"{name}labels": labels.values.tolist()}
+            kept[f"{name}plans"] = plans(home)
         Path(folder, f"{rank}.json").write_text(json.dumps(kept))

@@ -91,7 +91,7 @@ def test_the_denominator_of_adam_is_read_in_the_warm_up(tmp_path: Path) -> None:
     assert np.abs(made.component._labels.values).max() > 1
 
 
-def test_two_ranks_choose_what_one_does(tmp_path: Path) -> None:
+def test_two_ranks_choose_what_one_does_and_go_on_after_a_kill(tmp_path: Path) -> None:
     run_on_two_ranks(train_rank, tmp_path)
     alone = trainer(
         tmp_path / "alone",
@@ -105,6 +105,9 @@ def test_two_ranks_choose_what_one_does(tmp_path: Path) -> None:
     assert ranks[0]["rows"] == alone.component._labels.rows.tolist()
     np.testing.assert_allclose(ranks[0]["labels"], alone.component._labels.values, atol=1e-6)
     assert ranks[0]["plans"] == plans(tmp_path / "alone")
+    assert ranks[0]["equal"]
+    for name in ("rows", "labels", "plans"):
+        assert ranks[0][f"again {name}"] == ranks[0][name]
 
 
 @pytest.mark.parametrize(

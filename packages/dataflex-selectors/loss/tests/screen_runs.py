@@ -144,12 +144,18 @@ def parameters(model: nn.Module) -> torch.Tensor:
 
 
 def train_on_a_rank(rank: int, world_size: int, folder: str) -> None:
-    """Train behind a screen on one of two ranks; rank 0 leaves the parameters."""
+    """Train behind a screen on one of two ranks, whole and from a checkpoint on; rank 0 leaves the parameters."""
     os.environ.update(OMP_NUM_THREADS="1", ACCELERATE_USE_CPU="true")
     torch.set_num_threads(1)
     screen = {"name": "same", "survivors": 30, "every": 2, "agreement": 20}
+    one = {"per_device_train_batch_size": 1}
     with joined(rank, world_size, folder):
-        made = trainer(Path(folder), screen, per_device_train_batch_size=1)
+        made = trainer(Path(folder), screen, **one)
         made.train()
+        again = Path(folder, "again")
+        trainer(again, screen, **one, save_strategy="steps", save_steps=4).train()
+        resumed = trainer(again, screen, **one)
+        resumed.train(resume_from_checkpoint=str(again / "out" / "checkpoint-4"))
         if rank == 0:
-            np.save(Path(folder, "two.npy"), parameters(made.accelerator.unwrap_model(made.model)).numpy())
+            for name, each in (("two", made), ("resumed", resumed)):
+                np.save(Path(folder, f"{name}.npy"), parameters(each.accelerator.unwrap_model(each.model)).numpy())

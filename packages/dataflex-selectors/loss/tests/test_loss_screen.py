@@ -79,16 +79,17 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(tmp_path: Path, every: int) 
     assert [screen.heard for screen in screens] == [11 * BATCH] * 2
 
 
-def test_two_ranks_choose_as_one_does(tmp_path: Path) -> None:
+def test_two_ranks_choose_as_one_does_and_go_on_after_a_kill(tmp_path: Path) -> None:
     run_on_two_ranks(train_on_a_rank, tmp_path)
     screen = {"name": "same", "survivors": 30, "every": 2, "agreement": 20}
     one = trainer(tmp_path / "one", screen)
     one.train()
     for step in BOUNDARIES:
-        assert plan(tmp_path, step) == plan(tmp_path / "one", step)
+        assert plan(tmp_path, step) == plan(tmp_path / "one", step) == plan(tmp_path / "again", step)
     ours, theirs = decisions(tmp_path / "one")[0], decisions(tmp_path)[0]
     assert ours["screen_agreement"] == pytest.approx(theirs["screen_agreement"])
     assert np.load(tmp_path / "two.npy") == pytest.approx(parameters(one.model).numpy(), abs=1e-5)
+    assert np.array_equal(np.load(tmp_path / "resumed.npy"), np.load(tmp_path / "two.npy"))
 
 
 def test_a_screen_of_the_very_score_agrees_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
