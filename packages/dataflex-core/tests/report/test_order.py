@@ -34,6 +34,16 @@ def test_some_boundaries_are_drawn_and_the_caption_says_how_many(run: RunData) -
     assert plot in plots.of_run(run, 0) or "order-1-order" in [each.name for each in plots.of_run(run, 0)]
 
 
+def test_beside_a_mixer_each_domain_has_a_line_of_the_last_boundary(run: RunData) -> None:
+    lists = [[1.0, 2.0, None], [], [3.0, 2.0, 1.0]]
+    changed = [dataclasses.replace(each, metrics={"score_by_tenth": lists}) for each in run.decisions]
+    (plot,) = of_order(dataclasses.replace(run, decisions=changed), "1")
+    assert f"by domain, as of step {run.decisions[-1].step}." in plot.caption
+    axes = Figure().subplots()
+    plot.draw(axes)
+    assert [line.get_ydata().tolist()[:2] for line in axes.lines] == [[1.0, 2.0], [3.0, 2.0]]
+
+
 def test_a_run_without_an_order_has_no_such_plot(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "select")
     assert of_order(read_run(folder, "select"), "1") == []
@@ -41,7 +51,7 @@ def test_a_run_without_an_order_has_no_such_plot(tmp_path: Path) -> None:
     assert "Scores along the order" not in (tmp_path / "report.html").read_text()
 
 
-@pytest.mark.parametrize("odd", ["high", [], ["high", None], {"a": 1}])
+@pytest.mark.parametrize("odd", ["high", [], ["high", None], {"a": 1}, [[], "x", 3], [["a"], [None]]])
 def test_a_record_of_something_else_does_no_harm(run: RunData, odd: object) -> None:
     changed = dataclasses.replace(run.decisions[0], metrics={"score_by_tenth": odd})
     for plot in of_order(dataclasses.replace(run, decisions=[changed]), "1"):

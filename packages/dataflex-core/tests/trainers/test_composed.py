@@ -326,7 +326,7 @@ def test_a_report_shows_what_each_part_did(runs, tmp_path) -> None:
     parts = {
         "mixer": ["Proportions asked for", "Samples realised"],
         "selector": ["Scores of the pool and of the chosen rows", "Overlap with the selection before"],
-        "orderer": ["rank_correlation", "Parameters of the orderer"],
+        "orderer": ["Scores along the order", "rank_correlation", "Parameters of the orderer"],
         "weighter": ["Weights of samples", "Weighted and unweighted loss"],
     }
     assert {kind: [each for each in headings if each not in shown] for kind, headings in parts.items()} == {

@@ -142,8 +142,8 @@ class Arranging:
             unscored = [int((~np.isfinite(scores)).sum()) for scores in found]
             correlations = [rank_correlation(scores) for scores in found]
             metrics["unscored"] = unscored[0] if single else unscored
-            if single:
-                metrics["score_by_tenth"] = score_by_tenth(found[0])
+            tenths = [score_by_tenth(scores) for scores in found]
+            metrics["score_by_tenth"] = tenths[0] if single else tenths
             if not single or correlations[0] is not None:
                 metrics["rank_correlation"] = correlations[0] if single else correlations
         return Made(self._part.facts, Outcome(rows=rows, result=rows, metrics=metrics, scores=self.scores), seconds)
