@@ -54,7 +54,6 @@ class HooksAreUsed(TrainerCallback):
         if not self._took_step():
             raise passed_by(self._trainer, "training_step", "the component would not act on the loss")
 
-
     def require_called(self, done: int) -> None:
         """Check that a first step has not gone by this callback, and so by the others of ours.
 
