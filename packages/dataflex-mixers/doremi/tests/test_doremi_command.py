@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -321,11 +320,11 @@ def test_a_complete_phase_in_whose_folder_another_run_was_begun_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reference = plan(output_dir=str(tmp_path))[0]
-    begun = SimpleNamespace(run_id="first")
-    monkeypatch.setattr("dataflex.phases.progress.RunRecord", lambda folder: SimpleNamespace(info=lambda: begun))
+    begun_last = "first"
+    monkeypatch.setattr("dataflex.phases.progress._run_id", lambda phase: begun_last)
     note(reference, complete=True)
     assert progress(reference) is Progress.COMPLETE
-    begun.run_id = "second"
+    begun_last = "second"
     with pytest.raises(ConfigError, match=r"round 1, reference was complete, and another run was begun in .* since"):
         progress(reference)
     record(reference)  # of an earlier release
