@@ -63,4 +63,15 @@ def test_a_python_whose_file_names_are_not_unicode_is_told_what_to_set(folder: P
     places = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = dataflex(folder, "-p", "./汉/插件.py", "list-components", **places)
     assert b"PYTHONUTF8=1" in done.stderr and b"Traceback" not in done.stderr
+    assert done.returncode == 0 and b"broken" not in done.stdout and b"\\u6162" in done.stdout
     assert b"PYTHONUTF8" not in dataflex(folder, "list-components", LC_ALL="C.UTF-8").stderr
+
+
+def test_a_report_of_a_folder_whose_name_is_not_unicode_is_written(folder: Path) -> None:
+    (folder / "结果").mkdir()
+    history = [{"step": step, "loss": 1.0 / step} for step in (1, 2)]
+    (folder / "结果" / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    places = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = dataflex(folder, "report", "结果", "--out", "report.html", **places)
+    assert done.returncode == 0 and b"Traceback" not in done.stderr
+    assert "\\udce7" in (folder / "report.html").read_text(encoding="utf-8")

@@ -69,6 +69,25 @@ def test_a_name_in_brackets_is_one(tmp_path: Path) -> None:
     assert ours(tmp_path, "init_mixture_proportions[v1.5]=0.5")["init_mixture_proportions"]["v1.5"] == 0.5
 
 
+def test_a_number_in_brackets_is_the_number_that_stands_there(tmp_path: Path) -> None:
+    points = ours(
+        tmp_path,
+        "component_params.points[8].v1.5=0.5",
+        "component_params.points[2][team/web]=0.4",
+        "component_params.points[12]={v1.5: 1.0}",
+        file=FILE.replace("v1.5: 0.3, team", "v1: {'5': 0.3}, team"),
+    )["component_params"]["points"]
+    assert points[8] == {"v1": {"5": 0.5}, "team/web": 0.7}  # outside brackets a dot separates
+    assert points[2]["team/web"] == 0.4 and points[12] == {"v1.5": 1.0} and list(points) == [2, 8, 12]
+
+
+def test_a_value_that_is_no_yaml_is_named_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        ours(tmp_path, "seed=1", "init_mixture_proportions={v1.5: 0.5")
+    told = "the value of init_mixture_proportions on the command line cannot be read: did not find expected ',' or '}'."
+    assert str(refused.value) == told
+
+
 def test_an_unset_environment_variable_is_told_in_our_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOWHERE", raising=False)
     with pytest.raises(ConfigError) as refused:

@@ -49,3 +49,12 @@ def test_rows_of_another_kind_are_read_one_by_one_up_to_a_number(most: int, monk
     rows = [{"input_ids": ids} for ids in ROWS["input_ids"]]
     other = [{"input_ids": ids} for ids in edited(2)["input_ids"]]
     assert (content_fingerprint(rows) != content_fingerprint(other)) is (most == SIZE)
+
+
+def test_a_lack_of_memory_is_no_fault_of_a_row() -> None:
+    class Large(list[Any]):
+        def __getitem__(self, row: Any) -> Any:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fingerprint(Large(range(4)))

@@ -108,6 +108,23 @@ class OwnSave(Trainer):
         self.save_model(f"{self.args.output_dir}/checkpoint-{self.state.global_step}", _internal_call=True)
 
 
+class NoCallbacks(Trainer):
+    """Empties the list of callbacks as training begins."""
+
+    def _inner_training_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self.callback_handler.callbacks = [] if self.empties else self.callback_handler.callbacks
+        return super()._inner_training_loop(*args, **kwargs)
+
+    empties = True
+
+
+class ReadsAhead(Trainer):
+    """Fetches every batch before the first step."""
+
+    def get_train_dataloader(self) -> Any:
+        return list(super().get_train_dataloader())
+
+
 @pytest.fixture
 def make(tmp_path: Path) -> Any:
     (tmp_path / "mine.py").write_text(MINE)
@@ -213,6 +230,22 @@ def test_a_loader_that_does_not_read_the_plan_is_refused(make: Any, kind: str) -
     with pytest.raises(ConfigError, match=r"OwnLoader goes its own way in get_train_dataloader\(\) .* plan"):
         trainer.train()
     assert trainer.state.global_step == 0
+
+
+@pytest.mark.parametrize("kind", ["select", "watch", "weight"])
+def test_a_class_that_does_not_call_our_callbacks_is_refused_in_its_second_step(make: Any, kind: str) -> None:
+    trainer = make(kind, NoCallbacks)
+    with pytest.raises(ConfigError, match=r"NoCallbacks does not call the callbacks that DataFlex has added"):
+        trainer.train()
+    assert trainer.state.global_step == 1
+    keeps = make(kind, type("Keeps", (NoCallbacks,), {"empties": False}))
+    assert keeps.train().global_step == 4
+    assert keeps.train(resume_from_checkpoint=False).global_step == 4  # a second call looks by itself
+
+
+def test_a_class_that_reads_ahead_is_named(make: Any) -> None:
+    with pytest.raises(ConfigError, match=r"the Trainer class ReadsAhead reads ahead in get_train_dataloader\(\)"):
+        make("select", ReadsAhead).train()
 
 
 def test_a_run_that_never_reaches_our_trainer_is_told_as_a_seam_that_moved(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -178,6 +178,30 @@ def test_what_another_run_wrote_is_passed_over_by_name(tmp_path: Path) -> None:
     assert checkpoints.last_resumable(out) == out / "checkpoint-8"
 
 
+def test_what_a_static_run_wrote_is_put_aside_and_not_deleted(tmp_path: Path) -> None:
+    run, out = Run(tmp_path, "select"), tmp_path / "out"
+    run(fails=True, save_total_limit=1)
+    args = TrainingArguments(
+        str(tmp_path / "static"),
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        report_to="none",
+        disable_tqdm=True,
+        save_strategy="steps",
+        save_steps=2,
+        max_steps=14,
+    )
+    Trainer(model=Line(), args=args, train_dataset=ROWS).train()
+    for step in (10, 12, 14):  # as the same run file writes them under train_type: static
+        (tmp_path / "static" / f"checkpoint-{step}").rename(out / f"checkpoint-{step}")
+    stock = (out / "checkpoint-12" / "trainer_state.json").read_text()
+    resumed = run(resume=True, save_total_limit=1)
+    assert weights(resumed) == weights(run(output="reference"))
+    aside = out / checkpoints.ASIDE / "1"
+    assert steps(out) == [12] and steps(aside) == [10, 12, 14]
+    assert (aside / "checkpoint-12" / "trainer_state.json").read_text() == stock
+
+
 @pytest.mark.parametrize(
     ("changed", "last"),
     [({"seed": 9}, 12), ({"keys": {"update_times": 3}}, 8), ({"learning_rate": 0.05}, 12)],

@@ -13,7 +13,7 @@ import pytest
 
 from dataflex.errors import ConfigError
 from dataflex.phases.model_size import parameters, spell
-from dataflex.phases.progress import Progress, progress
+from dataflex.phases.progress import Progress, note, progress
 from dataflex.scoring.reference.model import model_identity
 from dataflex.testing.tiny import tiny_rows, write_dataset, write_model
 from dataflex_mixers_doremi import cli
@@ -314,6 +314,21 @@ def test_a_proxy_whose_reference_has_changed_is_refused(tmp_path: Path) -> None:
     weights.write_bytes(b"trained anew")
     with pytest.raises(ConfigError, match=r"round 1, proxy in .* another reference than .*reference is now"):
         progress(proxy)
+
+
+def test_a_complete_phase_in_whose_folder_another_run_was_begun_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = plan(output_dir=str(tmp_path))[0]
+    begun_last = "first"
+    monkeypatch.setattr("dataflex.phases.progress._run_id", lambda phase: begun_last)
+    note(reference, complete=True)
+    assert progress(reference) is Progress.COMPLETE
+    begun_last = "second"
+    with pytest.raises(ConfigError, match=r"round 1, reference was complete, and another run was begun in .* since"):
+        progress(reference)
+    record(reference)  # of an earlier release
+    assert progress(reference) is Progress.COMPLETE
 
 
 def end_with(code: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:

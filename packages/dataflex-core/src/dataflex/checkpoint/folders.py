@@ -155,12 +155,16 @@ def put_aside(output_dir: Path, run_id: str, *, anew: bool) -> Path | None:
         output_dir: The run's output directory.
         run_id: The run.
         anew: Whether it starts anew, so that no checkpoint there can be its own. Otherwise those of which it is not
-            known whose they are stay.
+            known whose they are stay; one that no dynamic run has begun, such as a static run's, is another's.
 
     Returns:
         Where they lie now; ``None`` if there were none.
     """
-    others = [path for path in newest_first(output_dir) if anew or damage.run_id_of(path) not in ("", run_id)]
+    others = [
+        path
+        for path in newest_first(output_dir)
+        if anew or not _is_dynamic(path) or damage.run_id_of(path) not in ("", run_id)
+    ]
     if not others:
         return None
     numbers = [int(path.name) for path in (output_dir / ASIDE).glob("*") if path.name.isdecimal()]
@@ -171,17 +175,23 @@ def put_aside(output_dir: Path, run_id: str, *, anew: bool) -> Path | None:
     return folder
 
 
+def _is_dynamic(checkpoint: Path) -> bool:
+    """Whether a dynamic run has begun a checkpoint, finished or not: its folder is made before anything else is."""
+    return (checkpoint / state.FOLDER).is_dir()
+
+
 def rotate(output_dir: Path, limit: int | None, keep: Sequence[Path] = (), *, run_id: str = "") -> None:
     """Delete the oldest checkpoints over ``limit``, never the newest complete one nor those of ``keep``.
 
-    With a ``run_id``, only checkpoints of that run count and are deleted, and unfinished ones.
+    Only checkpoints that a dynamic run has begun count and are deleted; with a ``run_id``, those of that run and
+    unfinished ones.
 
     The Trainer's own rotation counts a checkpoint that is still being written as the newest; this one does not, so a
     kill at any moment leaves one to resume from.
     """
     if limit is None or limit <= 0:
         return
-    found = newest_first(output_dir)
+    found = [path for path in newest_first(output_dir) if _is_dynamic(path)]
     complete = {path for path in found if (path / state.FOLDER / state.COMPLETE).is_file()}
     checkpoints = [path for path in found if not run_id or path not in complete or damage.run_id_of(path) == run_id]
     finished = [path for path in checkpoints if path in complete]

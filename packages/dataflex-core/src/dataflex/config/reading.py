@@ -20,6 +20,7 @@ _QUOTE = " (both are read as the same value: quote names)"
 _OF_NAMES = ("init_mixture_proportions", "mixture_max_epochs")
 """Keys below which only names of domains stand."""
 _WHOLE = re.compile(r"[+-]?\d+")
+_PARTS = re.compile(r"\[([^\[\]]+)\]|([^.\[\]]+)")
 _UNSET = re.compile(r"[Ee]nvironment variable '([^']+)' not found")
 _NUMBERS = frozenset(f"tag:yaml.org,2002:{name}" for name in ("int", "float", "bool"))
 
@@ -92,6 +93,8 @@ def read_dotlist(
     from omegaconf import OmegaConf
 
     pairs = [item.partition("=")[::2] for item in items]
+    for key, value in pairs:
+        _require_yaml(value, f"the value of {key} on {source}")
     quoted = {value: _with_null_keys_quoted(value) for _, value in pairs}
     places = [_named_place(key, over, (*_OF_NAMES, *names)) for key, _ in pairs]
     ordinary = [
@@ -116,14 +119,16 @@ def read_dotlist(
 
 def _named_place(key: str, over: Any, of_names: Sequence[str]) -> list[str | int] | None:
     """The keys that a dotted one stands for, where they are not simply its parts; ``None`` where they are."""
-    parts, node = key.split("."), over
-    left, names = list(parts), list[str | int]()
+    bracketed = "[" in key  # each bracket is a name, and so is what a dot ends
+    parts = [inside or outside for inside, outside in _PARTS.findall(key)] if bracketed else key.split(".")
+    node, left, names = over, list(parts), list[str | int]()
     while left:
-        if names and names[-1] in of_names and "[" not in key:
+        if names and names[-1] in of_names and not bracketed:
             names.append(".".join(left))
             break
         keys = list(node) if _is_dict(node) else []
-        taken = next((end for end in range(len(left), 0, -1) if ".".join(left[:end]) in keys), 1)
+        most = 1 if bracketed else len(left)
+        taken = next((end for end in range(most, 0, -1) if ".".join(left[:end]) in keys), 1)
         name: str | int = ".".join(left[:taken])
         if name not in keys and _WHOLE.fullmatch(str(name)) and keys and all(type(one) is int for one in keys):
             name = int(name)
@@ -203,6 +208,19 @@ def _with_null_keys_quoted(text: str) -> str | None:
         return yaml.serialize(root) if found else None
     except yaml.YAMLError:  # OmegaConf will say what is wrong
         return None
+    finally:
+        loader.dispose()
+
+
+def _require_yaml(text: str, what: str) -> None:
+    """Say of a value that is no YAML which one it is, without the lines and columns of a document."""
+    import yaml
+
+    loader = _loader(text)
+    try:
+        loader.get_single_node()
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(f"{what} cannot be read: {error.problem or error}.") from error
     finally:
         loader.dispose()
 

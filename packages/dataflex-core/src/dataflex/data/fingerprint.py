@@ -34,6 +34,8 @@ def fingerprint(dataset: Any, rows: npt.NDArray[np.int64] | None = None) -> str:
     for row in rows:
         try:
             features = dataset[int(row)]
+        except MemoryError:  # no fault of the data
+            raise
         except Exception as error:
             raise ConfigError(f"row {row} of the pool could not be read: {reason(error)}. Fix the data.") from error
         items = sorted(features.items()) if isinstance(features, dict) else [("", features)]
@@ -65,6 +67,8 @@ def contents(dataset: Any, rows: npt.NDArray[np.int64]) -> str:
             sink = pyarrow.BufferOutputStream()
             with pyarrow.ipc.new_stream(sink, table.schema) as stream:
                 stream.write_table(table)
+        except MemoryError:
+            raise
         except Exception as error:
             raise ConfigError(
                 f"rows {chosen[0]} to {chosen[-1]} of the pool could not be read: {reason(error)}. Fix the data."

@@ -12,6 +12,7 @@ from dataflex.checkpoint_keys.compare import deciding_changes
 from dataflex.errors import ConfigError
 from dataflex.phases.phase import Phase
 from dataflex.record.files import write_atomically
+from dataflex.record.run import RunRecord
 
 RECORD_NAME = "phase.json"
 
@@ -28,7 +29,8 @@ def progress(phase: Phase) -> Progress:
     """How far a phase has come: one without a record or without a checkpoint has nothing to lose.
 
     Raises:
-        ConfigError: when it was begun with keys of another result, or what it had read has changed since.
+        ConfigError: when it was begun with keys of another result, another run was begun in its folder, or what it had
+            read has changed since.
     """
     record = _read(phase)
     if record is None or not (record["complete"] or has_checkpoint(phase)):
@@ -38,6 +40,12 @@ def progress(phase: Phase) -> Progress:
         raise ConfigError(
             f"{phase.title} in {phase.output_dir} was begun with other keys: {'; '.join(changed)}. Put them back, or "
             "start anew in another output_dir."
+        )
+    run_id = _run_id(phase) if record["complete"] else ""
+    if run_id and record.get("run", run_id) not in ("", run_id):
+        raise ConfigError(
+            f"{phase.title} was complete, and another run was begun in {phase.output_dir} since. Move "
+            f"{phase.output_dir} away, and it is trained anew, or start anew in another output_dir."
         )
     for read in phase.reads:
         recorded = record.get(read.field)
@@ -49,16 +57,26 @@ def progress(phase: Phase) -> Progress:
 
 
 def note(phase: Phase, *, complete: bool) -> None:
-    """Note that a phase begins, or is complete, with what its result depends on."""
+    """Note that a phase begins, or is complete, with what its result depends on and which run has completed it."""
     phase.output_dir.mkdir(parents=True, exist_ok=True)
     record = {
         "complete": complete,
         "keys": dict(phase.keys),
         "weights": None,
         "reference": None,
+        "run": _run_id(phase) if complete else "",
         **{read.field: read.identity() for read in phase.reads},
     }
     write_atomically(phase.output_dir / RECORD_NAME, (json.dumps(record, indent=1) + "\n").encode())
+
+
+def _run_id(phase: Phase) -> str:
+    """The run that was begun last in a phase's folder; ``""`` if that is not known."""
+    try:
+        info = RunRecord(phase.output_dir).info()
+    except ConfigError:
+        return ""
+    return "" if info is None else info.run_id
 
 
 def has_checkpoint(phase: Phase) -> bool:

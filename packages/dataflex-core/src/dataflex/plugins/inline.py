@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import sys
 from importlib.machinery import SourceFileLoader
@@ -43,5 +44,5 @@ def import_file(path: Path) -> ModuleType:
 
 def module_name(path: Path) -> str:
     """Name the file's module gets: readable, and different for another path or another content."""
-    digest = hashlib.sha256(str(path).encode() + b"\0" + path.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(os.fsencode(path) + b"\0" + path.read_bytes()).hexdigest()[:12]
     return f"{USERS_FILE}{re.sub(r'[^0-9A-Za-z]+', '_', path.stem)}_{digest}"

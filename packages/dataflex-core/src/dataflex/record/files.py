@@ -32,9 +32,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Write a text file whole, see :func:`write_atomically`; its folder is made if need be."""
+    """Write a text file whole, see :func:`write_atomically`; its folder is made if need be.
+
+    What is no letter, as in the name of a file that Python could not read, is written by its code point.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text.encode("utf-8"))
+    write_atomically(path, text.encode("utf-8", "backslashreplace"))
 
 
 def append_line(path: Path, line: str, *, sync: bool = True) -> None:

@@ -45,6 +45,7 @@ class DynamicMixin(OpeningMixin, ClosingMixin, CheckedLoads):
 
     took_training_step: bool = False
     _divergence: Divergence
+    _hooks: HooksAreUsed
     data_collator: Any
     _trains = False  # inside train(): elsewhere the Trainer hands out what it would without a component
 
@@ -66,7 +67,7 @@ class DynamicMixin(OpeningMixin, ClosingMixin, CheckedLoads):
         self._divergence = Divergence(checkpoint)
         stop = self._stop = self.put_callback(StopAtSignal(self.accelerator))
         end = self._run_end = self.put_callback(RunEnd(engine.schedule.total))
-        self.put_callback(
+        self._hooks = self.put_callback(
             HooksAreUsed(self, has_served=lambda: engine.has_served, took_step=lambda: self.took_training_step)
         )
         self.seal_after_callbacks()
@@ -118,6 +119,7 @@ class DynamicMixin(OpeningMixin, ClosingMixin, CheckedLoads):
         if not self._trains:
             with foreign():
                 return super().training_step(model, inputs, *args, **kwargs)
+        self._hooks.require_called(int(self.state.global_step))
         loss = self._step_of_component(model, inputs, *args, **kwargs)
         self._divergence.note(loss)
         return loss

@@ -36,7 +36,7 @@ from dataflex.trainers.engine.plan_sampler import PlanSampler
 from dataflex.trainers.engine.same_run import new_run_id, refuse_another_run, warn_of_other_versions
 from dataflex.trainers.engine.ticket_loader import ticket_loader
 from dataflex.trainers.engine.unreadable import what_failed
-from dataflex.trainers.hooks import passed_by
+from dataflex.trainers.hooks import passed_by, reads_ahead
 from dataflex.trainers.host import Host
 from dataflex.trainers.losses.shaper import LossShaper, PlainLoss
 from dataflex.trainers.planners.planner import Planner
@@ -195,10 +195,7 @@ class Engine:
             self.fetched.clear()
             self._fetched_weights.clear()
         if ticket != position % self._epoch.tickets or not start <= position < self._epoch.first_position(step + 1):
-            raise RuntimeError(
-                f"the training loop asked for ticket {ticket} at optimizer step {step}, but micro-batch {position} is "
-                "next. This transformers version reads ahead in a way DataFlex does not know; please report it."
-            )
+            raise reads_ahead(self.trainer, f"asked for ticket {ticket} at step {step}, but {position} is next")
         return position
 
     def _open_stage(self, step: int) -> None:
