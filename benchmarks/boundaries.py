@@ -23,10 +23,13 @@ import figures
 POOL, BATCH, FEW, MANY = 256, 4, 2, 200
 COMPONENTS = {"loss": ("dynamic_select", "loss"), "less": ("dynamic_select", "less"), "mixer": ("dynamic_mix", "loss")}
 PARTS = {"mixer": "loss", "selector": "loss", "orderer": {"name": "folding", "params": {"by": "length"}}}
-TOGETHER, ROUND_BOUNDARIES = "together", 5
+TOGETHER, ROUND_BOUNDARIES, WIDE_POOL = "together", 3, 1024
+"""A pool of which each domain fills many scoring batches: beside a mixer the selector scores domain by domain."""
 
 
-def _make(folder: str, keys: dict[str, Any], *, hidden: int, layers: int, steps: int, callbacks: Any = ()) -> Any:
+def _make(
+    folder: str, keys: dict[str, Any], *, hidden: int, layers: int, steps: int, pool: int = POOL, callbacks: Any = ()
+) -> Any:
     """A Trainer on a pool of two domains."""
     from less import VOCABULARY, Rows, pad
     from transformers import Qwen2Config, Qwen2ForCausalLM, Trainer, TrainingArguments
@@ -41,10 +44,10 @@ def _make(folder: str, keys: dict[str, Any], *, hidden: int, layers: int, steps:
         folder, report_to="none", save_strategy="no", logging_steps=1, disable_tqdm=True, use_cpu=True,
         log_level="error", per_device_train_batch_size=BATCH, max_steps=steps,
     )  # fmt: skip
-    rows = Rows(POOL, seed=1, longest=60)
-    cls: Any = dynamic_trainer(Trainer, keys, domains={"first": POOL // 2, "second": POOL // 2})
+    rows = Rows(pool, seed=1, longest=60)
+    cls: Any = dynamic_trainer(Trainer, keys, domains={"first": pool // 2, "second": pool // 2})
     return cls(
-        model=Qwen2ForCausalLM(config), args=args, train_dataset=[rows[row] for row in range(POOL)],
+        model=Qwen2ForCausalLM(config), args=args, train_dataset=[rows[row] for row in range(pool)],
         eval_dataset=[rows[row] for row in range(8)], data_collator=pad, callbacks=list(callbacks),
     )  # fmt: skip
 
@@ -58,7 +61,8 @@ def boundary_ratios(rounds: int, folder: str) -> dict[str, list[float]]:
         keys["update_times"] = ROUND_BOUNDARIES
         if "mixer" in components:
             keys["init_mixture_proportions"] = [0.5, 0.5]
-        trainers[name] = _make(str(Path(folder, name)), keys, hidden=256, layers=6, steps=ROUND_BOUNDARIES + 1)
+        steps = ROUND_BOUNDARIES + 1
+        trainers[name] = _make(str(Path(folder, name)), keys, hidden=256, layers=6, steps=steps, pool=WIDE_POOL)
     found: dict[str, list[float]] = {name: [] for name in asked}
     for number in range(rounds + 1):  # the first warms caches
         for name, trainer in trainers.items() if number % 2 else reversed(trainers.items()):
@@ -126,7 +130,7 @@ def main() -> None:
         found = seconds_table(options.rounds)
         figures.show(found)
         if options.write:
-            figures.keep("boundaries_together", found, pool=POOL, batch=BATCH, parts=PARTS)
+            figures.keep("boundaries_together", found, pool=WIDE_POOL, batch=BATCH, parts=PARTS)
         return
     if options.of:
         with tempfile.TemporaryDirectory() as folder:
