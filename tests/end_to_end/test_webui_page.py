@@ -34,6 +34,18 @@ WIDE, NARROW = 1280, 400
 SEEN = {"dark": ("dark", NARROW), "light-400": ("light", NARROW), "dark-1280": ("dark", WIDE), "light": ("light", WIDE)}
 STEPS = {"warmup_step": 2, "update_step": 10, "update_times": 2}
 TOTAL = "22 optimizer steps in all"  # by hand: 2 + 10 * 2
+GO = "go"
+WAITS = """
+import time
+from pathlib import Path
+from dataflex import hookimpl
+
+@hookimpl
+def dataflex_decision(decision):
+    "Holds the run at its second boundary."
+    while decision.step == 12 and not Path({go!r}).exists():
+        time.sleep(0.05)
+"""
 SECTION = "DataFlex: choose, mix or weigh the data while training ▼"
 EXTRA = {
     "optim": "adamw_torch",
@@ -61,7 +73,9 @@ def board(workshop: Workshop) -> Iterator[str]:
         "OMP_NUM_THREADS": "1",
         "BROWSER": "true",
     }
-    command = [sys.executable, "-u", "-m", "dataflex", "webui"]
+    plugin = workshop.out / "waits.py"
+    plugin.write_text(WAITS.format(go=str(workshop.out / GO)))
+    command = [sys.executable, "-u", "-m", "dataflex", "webui", "-p", str(plugin)]
     output = (workshop.out / "webui.txt").open("w")
     with subprocess.Popen(command, cwd=workshop.out, env=environ, stdout=output, stderr=output) as process:
         url, ends = f"http://127.0.0.1:{port}/", time.monotonic() + LONG / 1000
@@ -221,6 +235,7 @@ def test_a_newcomer_chooses_a_selector_starts_the_run_and_watches_it(board, brow
     frame.get_by_text(re.compile(r"at step (2|12),")).first.wait_for(timeout=LONG)
     tab.reload()
     page.tab("DataFlex")
+    (workshop.out / GO).touch()
     frame.get_by_text("at step 12,").first.wait_for(timeout=LONG)
     page.tab("Train")
     page.press(SECTION)
