@@ -12,6 +12,8 @@ from types import FrameType
 
 import psutil
 
+from dataflex.config.theirs import is_enabled
+
 _RANK_VARIABLE = "LOCAL_RANK"
 
 
@@ -24,9 +26,11 @@ def wants_torchrun(environ: Mapping[str, str], device_count: Callable[[], int]) 
     """Whether to start ranks, by LlamaFactory's rule: when forced, or when there are several devices."""
     if is_rank(environ):
         return False
-    if _enabled(environ, "FORCE_TORCHRUN") or _enabled(environ, "USE_MCA"):
+    if any(is_enabled(name, environ=environ) for name in ("FORCE_TORCHRUN", "USE_MCA")):
         return True
-    return not _enabled(environ, "USE_RAY") and not _enabled(environ, "USE_KT") and device_count() > 1
+    return (
+        not is_enabled("USE_RAY", environ=environ) and not is_enabled("USE_KT", environ=environ) and device_count() > 1
+    )
 
 
 def torchrun_command(
@@ -65,7 +69,7 @@ def run_ranks(command: Sequence[str], environ: Mapping[str, str]) -> int:
     or of a checkpoint. A rank that was told stops after a whole step, and torchrun ends when all have.
     """
     child = dict(environ)
-    if _enabled(environ, "OPTIM_TORCH", "1"):
+    if is_enabled("OPTIM_TORCH", "1", environ):
         child["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
         child["TORCH_NCCL_AVOID_RECORD_STREAMS"] = "1"
     torchrun = subprocess.Popen(list(command), env=child)
@@ -85,10 +89,6 @@ def run_ranks(command: Sequence[str], environ: Mapping[str, str]) -> int:
     finally:
         torchrun.kill()
         signal.signal(signal.SIGTERM, before)
-
-
-def _enabled(environ: Mapping[str, str], name: str, default: str = "0") -> bool:
-    return environ.get(name, default).lower() in ("true", "y", "1")
 
 
 def _free_port() -> int:

@@ -13,7 +13,6 @@ import functools
 import importlib
 import inspect
 import logging
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
@@ -30,6 +29,7 @@ from dataflex.bridge.unloadable import told
 from dataflex.bridge.versions import advice, describe, incompatible
 from dataflex.config.run_warnings import COUNTS_WHOLE_POOL
 from dataflex.config.stages import STAGES
+from dataflex.config.theirs import is_enabled
 from dataflex.errors import ConfigError, IncompatibleError
 from dataflex.failures.foreign import foreign
 from dataflex.failures.saying import said
@@ -267,4 +267,4 @@ def _require(workflow: ModuleType, stage: str, name: str, home: ModuleType) -> N
 
 def allows_extra_keys() -> bool:
     """Whether ``ALLOW_EXTRA_ARGS`` tells LlamaFactory to accept unknown keys."""
-    return os.getenv("ALLOW_EXTRA_ARGS", "0").lower() in ("1", "true", "y")
+    return is_enabled("ALLOW_EXTRA_ARGS")

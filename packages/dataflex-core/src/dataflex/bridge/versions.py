@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections.abc import Mapping
 
 import importlib_metadata
 
+from dataflex.config.theirs import is_enabled
 from dataflex.errors import IncompatibleError
 
 logger = logging.getLogger("dataflex")
@@ -61,7 +61,7 @@ def require() -> None:
         IncompatibleError: naming the versions, and what to install.
     """
     reason, ours = misfit(), _installed("llamafactory")
-    unchecked = os.environ.get(UNCHECKED, "0").lower() in ("1", "true", "y")
+    unchecked = is_enabled(UNCHECKED)
     if reason and not (unchecked and ours and _installed("transformers")):
         raise IncompatibleError(f"{reason}. {advice()}")
     if reason or ours not in TESTED:

@@ -12,6 +12,7 @@ from dataflex.bridge import versions
 from dataflex.bridge.importing import uncollected
 from dataflex.cli.early import examine
 from dataflex.config.run import read_run_file
+from dataflex.config.theirs import is_enabled
 from dataflex.console import stdout
 from dataflex.errors import DataFlexError
 from dataflex.plugins.manager import PluginManager
@@ -43,7 +44,7 @@ def run_webui(plugin_values: Sequence[str]) -> None:
     if not os.environ.get(ADDRESS):
         os.environ[ADDRESS] = _HERE
         told = f"LlamaBoard listens at {_HERE}, for this machine alone; {ADDRESS}=0.0.0.0 opens it to the network."
-        if os.environ.get(_SHARE, "").lower() in ("true", "1"):
+        if is_enabled(_SHARE):
             told = f"{_SHARE} is set: besides {_HERE}, LlamaBoard is open to all who know its link. Unset it for none."
         stdout.print(told, soft_wrap=True)
     run_board, section = _load()

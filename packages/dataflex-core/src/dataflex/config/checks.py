@@ -12,6 +12,7 @@ from dataflex.config.needs import needs, needs_of
 from dataflex.config.numbers import whole_of
 from dataflex.config.run import MOST_STEPS, RunFile
 from dataflex.config.stages import NO_STAGE, STAGES
+from dataflex.config.theirs import is_enabled
 from dataflex.kinds import StepKeys
 from dataflex.paths import LISTS_OF_PATHS
 from dataflex.runs import Problem, RunFacts, Steps
@@ -88,10 +89,6 @@ def static_problems(run: RunFile) -> Iterator[Problem]:
     yield from evaluation.problems(run.llamafactory, run.origin)
 
 
-def _is_set(variable: str) -> bool:
-    return os.environ.get(variable, "0").lower() in ("true", "y", "1")  # as LlamaFactory reads them
-
-
 def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]:
     if stage not in (*STAGES, NO_STAGE):
         yield Problem(f"stage: {stage} has no data order to choose.", f"Use one of {', '.join(STAGES)}.")
@@ -100,7 +97,7 @@ def _llamafactory(arguments: Mapping[str, Any], stage: str) -> Iterator[Problem]
     for key, reason, fix in _REFUSED:
         if arguments.get(key):
             yield Problem(f"{key}: true is not possible here: {reason}.", fix)
-        elif key == _BY_VARIABLE[0] and stage != NO_STAGE and _is_set(_BY_VARIABLE[1]):
+        elif key == _BY_VARIABLE[0] and stage != NO_STAGE and is_enabled(_BY_VARIABLE[1]):
             yield Problem(f"{_BY_VARIABLE[1]} (of the environment) is not possible here: {reason}.", fix)
     loader = arguments.get("accelerator_config")
     for key in _REFUSED_LOADER:

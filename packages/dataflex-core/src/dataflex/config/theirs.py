@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -136,3 +137,14 @@ def _alternatives(annotation: Any) -> set[Any]:
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return set(typing.get_args(annotation))
     return set() if annotation is None else {annotation}
+
+
+def is_enabled(variable: str, default: str = "0", environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a variable is on, as LlamaFactory reads its own.
+
+    Args:
+        variable: Its name.
+        default: What it is taken for where it is not set.
+        environ: Where it is looked up.
+    """
+    return environ.get(variable, default).lower() in ("true", "y", "1")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from dataflex.config.theirs import is_enabled
 from dataflex.errors import ConfigError
 from dataflex.phases.model_size import open_config
 from dataflex.phases.phase import Phase
@@ -96,7 +96,7 @@ def _compared(phase: Phase) -> dict[str, Any]:
 
 def _check_model(phase: Phase) -> None:
     name = str(phase.keys.get("model_name_or_path"))
-    elsewhere = any(os.environ.get(hub, "").lower() in ("1", "true") for hub in _OTHER_HUBS)
+    elsewhere = any(is_enabled(hub) for hub in _OTHER_HUBS)
     if elsewhere or (Path(name) / "config.json").is_file():
         return
     try:
