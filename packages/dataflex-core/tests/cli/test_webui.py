@@ -28,6 +28,13 @@ def test_it_listens_to_this_machine_alone_and_says_so(run, opened, monkeypatch):
     assert run("webui").out == "" and os.environ[webui.ADDRESS] == "0.0.0.0"
 
 
+@pytest.mark.parametrize("value", ["1", "true", "Y"])  # as LlamaFactory takes it
+def test_a_shared_page_is_not_said_to_be_for_this_machine_alone(run, opened, monkeypatch, value):
+    monkeypatch.setenv("GRADIO_SHARE", value)
+    outcome = run("webui")
+    assert "open to all who know its link" in outcome.out and "alone" not in outcome.out
+
+
 def test_without_gradio_it_says_what_to_install(run, opened, monkeypatch):
     monkeypatch.setattr("dataflex.bridge.board_seams.gradio_misfit", lambda: "gradio is not installed")
     outcome = run("webui")
